@@ -1,0 +1,158 @@
+"""Every error that a user can meet, and the exit code each ends with.
+
+CoditectError                 1   (as such: a bug)
+├── UsageError                2   the command or its input is wrong
+├── NotFound                  3
+├── NotAuthenticated          4   no token, or one that doesn't hold
+├── Forbidden                 5   a good token, but not for this
+├── Conflict                  6   exists, in use, lock held
+├── LimitReached              7   quota or limit
+├── Failed                    8   it was tried and came out bad
+├── Unreachable               9   no answer from a backend
+├── TimedOut                124
+├── Interrupted             130
+└── SessionLost             255   attach or exec lost the session
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CoditectError(Exception):
+    """An error with a code for programs, a message and a hint for people, and an exit code."""
+
+    exit_code = 1
+    default_code = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.hint = hint
+        self.retryable = retryable
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as the JSON contract and the wire carry it."""
+        return {
+            "code": self.code,
+            "exitCode": self.exit_code,
+            "message": self.message,
+            "hint": self.hint,
+            "retryable": self.retryable,
+        }
+
+
+class UsageError(CoditectError):
+    """Raised when a command or its input is wrong."""
+
+    exit_code = 2
+    default_code = "usage"
+
+
+class NotFound(CoditectError):
+    """Raised when the named thing does not exist."""
+
+    exit_code = 3
+    default_code = "not_found"
+
+
+class NotAuthenticated(CoditectError):
+    """Raised when there is no token, or one that does not hold."""
+
+    exit_code = 4
+    default_code = "token.invalid"
+
+
+class Forbidden(CoditectError):
+    """Raised when a valid token does not allow this."""
+
+    exit_code = 5
+    default_code = "forbidden"
+
+
+class Conflict(CoditectError):
+    """Raised when something exists already, is in use, or is locked."""
+
+    exit_code = 6
+    default_code = "conflict"
+
+
+class LimitReached(CoditectError):
+    """Raised when a quota or a limit is reached."""
+
+    exit_code = 7
+    default_code = "limit"
+
+
+class Failed(CoditectError):
+    """Raised when something was tried and came out bad, or a question was declined."""
+
+    exit_code = 8
+    default_code = "failed"
+
+
+class Unreachable(CoditectError):
+    """Raised when a backend does not answer."""
+
+    exit_code = 9
+    default_code = "unreachable"
+
+
+class TimedOut(CoditectError):
+    """Raised when a wait ended unmet."""
+
+    exit_code = 124
+    default_code = "timeout"
+
+
+class Interrupted(CoditectError):
+    """Raised when the user interrupted."""
+
+    exit_code = 130
+    default_code = "interrupted"
+
+
+class SessionLost(CoditectError):
+    """Raised when attach or exec lost its session, or was left by `~.`."""
+
+    exit_code = 255
+    default_code = "session.lost"
+
+
+BY_EXIT_CODE: dict[int, type[CoditectError]] = {
+    kind.exit_code: kind
+    for kind in (
+        UsageError,
+        NotFound,
+        NotAuthenticated,
+        Forbidden,
+        Conflict,
+        LimitReached,
+        Failed,
+        Unreachable,
+        TimedOut,
+        Interrupted,
+        SessionLost,
+    )
+}
+
+
+def from_dict(error: dict[str, Any]) -> CoditectError:
+    """The error that a gateway described; an unknown exit code becomes a plain CoditectError."""
+    exit_code = error.get("exitCode")
+    kind = BY_EXIT_CODE.get(exit_code, CoditectError) if isinstance(exit_code, int) else Failed
+    hint = error.get("hint")
+    return kind(
+        str(error.get("message", "the gateway reported an error without a message")),
+        code=str(error.get("code", kind.default_code)),
+        hint=str(hint) if hint is not None else None,
+        retryable=bool(error.get("retryable", False)),
+    )

@@ -1,0 +1,113 @@
+"""A file or a folder as a tar stream, made as it is read: memory does not grow with size."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coditect_cli.errors import Failed
+from coditect_cli.files.tree import errors_about, open_file, open_folder, shown
+from coditect_cli.protocol import archive
+
+CHUNK = 256 * 1024
+
+
+@dataclass
+class _Level:
+    fd: int
+    path: str
+    names: list[str]
+
+
+def pack(parent: int, name: str, path: str) -> Iterator[bytes]:
+    """The archive of `name` in the open folder `parent`, in pieces; `path` is its name inside.
+
+    Links in a folder are carried as links. Raises Failed where there is something else than files,
+    folders and links, or a file got shorter while it was read; NotFound, Forbidden.
+    """
+    for file_parent, file_name, file_path, info in walk(parent, name, path):
+        yield from _member(file_parent, file_name, file_path, info)
+    yield archive.END
+
+
+def measure(parent: int, name: str) -> int:
+    """How many bytes all files of `name` in the open folder `parent` have together."""
+    return sum(info.st_size for *_, info in walk(parent, name, ".") if stat.S_ISREG(info.st_mode))
+
+
+def walk(parent: int, name: str, path: str) -> Iterator[tuple[int, str, str, os.stat_result]]:
+    """Each entry from `name` down: its open folder, its name there, its path, what it is.
+
+    A folder comes before what is in it. What vanishes meanwhile is left out.
+    """
+    with errors_about(path):
+        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    yield parent, name, path, info
+    if not stat.S_ISDIR(info.st_mode):
+        return
+    levels = [_enter(parent, name, path)]
+    try:
+        while levels:
+            level = levels[-1]
+            if not level.names:
+                os.close(levels.pop().fd)
+                continue
+            child = level.names.pop()
+            child_path = f"{level.path}/{child}"
+            try:
+                info = os.stat(child, dir_fd=level.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield level.fd, child, child_path, info
+            if stat.S_ISDIR(info.st_mode):
+                levels.append(_enter(level.fd, child, child_path))
+    finally:
+        for level in levels:
+            os.close(level.fd)
+
+
+def _enter(parent: int, name: str, path: str) -> _Level:
+    with errors_about(path):
+        fd = open_folder(name, parent)
+        return _Level(fd, path, sorted(os.listdir(fd), reverse=True))
+
+
+def _member(parent: int, name: str, path: str, info: os.stat_result) -> Iterator[bytes]:
+    mode, mtime = stat.S_IMODE(info.st_mode), info.st_mtime_ns
+    if stat.S_ISDIR(info.st_mode):
+        yield archive.header(archive.Entry(path, "directory", mode, mtime))
+    elif stat.S_ISLNK(info.st_mode):
+        with errors_about(path):
+            target = os.readlink(name, dir_fd=parent)
+        yield archive.header(archive.Entry(path, "symlink", mode, mtime, target=target))
+    elif stat.S_ISREG(info.st_mode):
+        yield from _file(parent, name, path)
+    else:
+        raise Failed(
+            f"{shown(path)} is a device, a socket or a named pipe",
+            code="path.unsupported",
+            hint="only files, folders and links can be copied",
+        )
+
+
+def _file(parent: int, name: str, path: str) -> Iterator[bytes]:
+    with errors_about(path):
+        fd = open_file(name, parent)
+    try:
+        info = os.fstat(fd)
+        mode = stat.S_IMODE(info.st_mode)
+        yield archive.header(archive.Entry(path, "file", mode, info.st_mtime_ns, info.st_size))
+        left = info.st_size
+        while left:
+            with errors_about(path):
+                data = os.read(fd, min(CHUNK, left))
+            if not data:
+                message = f"{shown(path)} got shorter while it was read"
+                raise Failed(message, code="path.changed", hint="copy it again")
+            left -= len(data)
+            yield data
+        yield archive.padding(info.st_size)
+    finally:
+        os.close(fd)

@@ -1,0 +1,362 @@
+"""The keeper: parent of every shell, holder of its descriptors, and the bridge's restarter.
+
+    python -m coditect_cli.gateway.keeper --lock PATH --listen ADDR... -- BRIDGE ARGV...
+
+Single-threaded, no network, standard library only: what is this small may live for months.
+It holds the listening sockets, so a client that connects while the bridge restarts only waits.
+It knows nothing of what it holds: a bridge hands it descriptors by name with each program to
+start, and its successor gets them all back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import os
+import resource
+import selectors
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from coditect_cli.gateway import processes
+from coditect_cli.gateway.address import short_path
+from coditect_cli.gateway.handover import VERSION, Channel
+
+PR_SET_CHILD_SUBREAPER = 36
+REFUSED = 78  # EX_CONFIG: the bridge does not know our handover or our memory's layout
+_MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
+_DRAIN_SECONDS = 10.0
+
+
+@dataclass
+class Program:
+    """One program that was started, and the descriptors kept for it."""
+
+    pid: int
+    meta: dict[str, Any]
+    fds: dict[str, int] = field(default_factory=dict)
+    status: int | None = None
+
+
+class Keeper:
+    """Starts the bridge, and again; forks programs; ends everything."""
+
+    def __init__(self, listeners: dict[str, socket.socket], bridge: list[str]) -> None:
+        self.listeners = listeners
+        self.bridge = bridge
+        self.programs: dict[str, Program] = {}
+        self.started_at = time.time()
+        self.crashes: list[float] = []
+        self.channel: Channel | None = None
+        self.bridge_pid = 0
+        self.stopping = False
+        self.exit_status = 0
+        self.soft_limit = _raise_file_limit()
+        self.selector = selectors.DefaultSelector()
+        self.wakeup, wakeup_end = socket.socketpair()
+        wakeup_end.setblocking(False)
+        self.wakeup.setblocking(False)
+        self._wakeup_end = wakeup_end
+        signal.set_wakeup_fd(wakeup_end.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        self.selector.register(self.wakeup, selectors.EVENT_READ, self.on_signal)
+
+    def run(self) -> int:
+        """Serve until asked to stop; the process's exit status."""
+        _become_subreaper()
+        self.start_bridge()
+        while self.channel is not None:
+            for key, _ in self.selector.select():
+                key.data()
+        self.end_everything()
+        return self.exit_status
+
+    def start_bridge(self) -> None:
+        """Start a bridge and hand over all that is held."""
+        ours, theirs = socket.socketpair()
+        try:
+            child = subprocess.Popen(
+                [*self.bridge, "--keeper-fd", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            theirs.close()
+        self.bridge_pid = child.pid
+        child.returncode = 0  # reaped by wait_for_children, like every other child
+        self.channel = Channel(ours)
+        self.selector.register(ours, selectors.EVENT_READ, self.on_bridge)
+        with suppress(OSError):
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        for address, listener in self.listeners.items():
+            self.say({"type": "listener", "address": address}, [listener.fileno()])
+        for name, program in self.programs.items():
+            message = {
+                "type": "program",
+                "id": name,
+                "pid": program.pid,
+                "meta": program.meta,
+                "status": program.status,
+                "names": list(program.fds),
+            }
+            self.say(message, list(program.fds.values()))
+        started = {"type": "ready", "keeperPid": os.getpid(), "startedAt": self.started_at}
+        self.say({**started, "version": VERSION})
+
+    def say(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        if self.channel is not None:
+            self.channel.send(message, fds)
+
+    def on_signal(self) -> None:
+        with suppress(BlockingIOError):
+            for number in self.wakeup.recv(4096):
+                if number == signal.SIGCHLD:
+                    self.wait_for_children()
+                elif number in (signal.SIGTERM, signal.SIGINT):
+                    self.stop()
+
+    def wait_for_children(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.bridge_pid:
+                self.bridge_ended(os.waitstatus_to_exitcode(status))
+                continue
+            for name, program in self.programs.items():
+                if program.pid == pid and program.status is None:
+                    program.status = os.waitstatus_to_exitcode(status)
+                    with suppress(OSError):
+                        self.say({"type": "exited", "id": name, "status": program.status})
+
+    def bridge_ended(self, status: int) -> None:
+        """Start the bridge again, unless it is to end or crashes again and again."""
+        self.bridge_pid = 0
+        if self.channel is not None:
+            self.selector.unregister(self.channel.socket)
+            self.channel.socket.close()
+            self.channel = None
+        now = time.monotonic()
+        if status not in (0, -signal.SIGKILL, -signal.SIGTERM):
+            self.crashes = [at for at in self.crashes if now - at < _CRASH_SECONDS] + [now]
+            log("bridge_crashed", status=status, crashes=len(self.crashes))
+        if self.stopping:
+            return
+        if status == REFUSED or len(self.crashes) >= _MOST_CRASHES:
+            log("giving_up", status=status)
+            self.exit_status = status or 1
+            return
+        self.start_bridge()
+
+    def on_bridge(self) -> None:
+        assert self.channel is not None  # noqa: S101 - registered only while there is one
+        channel = self.channel
+        try:
+            messages = channel.receive()
+        except (EOFError, OSError):
+            self.selector.unregister(channel.socket)
+            with suppress(ProcessLookupError):
+                os.kill(self.bridge_pid, signal.SIGKILL)
+            return
+        for message, fds in messages:
+            with suppress(OSError):
+                getattr(self, "on_" + message["type"])(message, fds)
+
+    def on_spawn(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Start a program; `names` says which of its descriptors are its own 0, 1, 2."""
+        held = dict(zip(message["names"], fds, strict=True))
+        stdio = [held.pop(name) for name in ("0", "1", "2")]
+        answer = {"type": "spawned", "id": message["id"]}
+        try:
+            pid = self.fork(message, stdio)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            for fd in held.values():
+                os.close(fd)
+            number = error.errno if isinstance(error, OSError) else None
+            self.say({**answer, "pid": None, "errno": number, "error": str(error)})
+        else:
+            self.programs[message["id"]] = Program(pid, message["meta"], held)
+            self.say({**answer, "pid": pid})
+        finally:
+            for fd in set(stdio):
+                os.close(fd)
+
+    def fork(self, message: dict[str, Any], stdio: list[int]) -> int:
+        def prepare() -> None:
+            if message["tty"]:
+                os.login_tty(0)
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.soft_limit, hard))
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+        child = subprocess.Popen(
+            message["argv"],
+            executable=message["executable"],
+            env=message["env"],
+            cwd=message["cwd"],
+            stdin=stdio[0],
+            stdout=stdio[1],
+            stderr=stdio[2],
+            start_new_session=not message["tty"],
+            preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
+        )
+        child.returncode = 0  # reaped by wait_for_children
+        return child.pid
+
+    def on_release(self, message: dict[str, Any], _fds: list[int]) -> None:
+        """Close one descriptor of a program: its standard input has ended."""
+        program = self.programs.get(message["id"])
+        if program is not None and (fd := program.fds.pop(message["name"], None)) is not None:
+            os.close(fd)
+
+    def on_forget(self, message: dict[str, Any], _fds: list[int]) -> None:
+        """Close all that is held for a program that has ended."""
+        program = self.programs.pop(message["id"], None)
+        if program is not None:
+            for fd in program.fds.values():
+                os.close(fd)
+
+    def on_restart(self, _message: dict[str, Any], _fds: list[int]) -> None:
+        """Let another bridge take over, if the one that is installed now can."""
+        check = subprocess.run(
+            [*self.bridge, "--check-handover", str(VERSION)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if check.returncode:
+            log("restart_refused", status=check.returncode)
+            why = check.stderr.strip().splitlines()[-1:] or [f"it ended with {check.returncode}"]
+            self.say({"type": "restart", "refused": why[0]})
+        else:
+            self.say({"type": "restart", "refused": None})
+
+    def on_stop(self, _message: dict[str, Any], _fds: list[int]) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let the bridge take leave of its clients; when it has ended, so does everything."""
+        if not self.stopping:
+            self.stopping = True
+            signal.setitimer(signal.ITIMER_REAL, _DRAIN_SECONDS)
+            signal.signal(signal.SIGALRM, self.stop_waiting)
+            with suppress(OSError):
+                self.say({"type": "drain"})
+
+    def stop_waiting(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            if self.bridge_pid:
+                os.kill(self.bridge_pid, signal.SIGKILL)
+
+    def end_everything(self) -> None:
+        """Hang up every program and whatever came of it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for address, listener in self.listeners.items():
+            listener.close()
+            if address.startswith("unix:"):
+                with suppress(FileNotFoundError):
+                    os.unlink(address.removeprefix("unix:"))
+        for program in self.programs.values():
+            for fd in program.fds.values():
+                os.close(fd)
+
+        def descendants() -> set[int]:
+            self.wait_for_children()
+            return processes.members({os.getpid()}) - {os.getpid()}
+
+        self.stopping = True
+        processes.end(descendants)
+
+
+def log(event: str, **fields: object) -> None:
+    """One line on stderr."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    pairs = " ".join(f"{name}={value}" for name, value in fields.items())
+    print(f"{stamp} keeper {event} {pairs}".rstrip(), file=sys.stderr, flush=True)
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket on `unix:PATH` or `HOST:PORT`. Raises OSError, ValueError."""
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise ValueError(f"{path} is there already and is not a socket")
+            os.unlink(path)
+        listener = socket.socket(socket.AF_UNIX)
+        with short_path(path) as bindable:
+            listener.bind(bindable)
+            os.chmod(bindable, 0o600)
+    else:
+        host, _, port = address.rpartition(":")
+        listener = socket.create_server((host.strip("[]"), int(port)), reuse_port=False)
+    listener.listen(1024)
+    return listener
+
+
+def take_lock(path: str) -> int | None:
+    """The lock's descriptor, held while we live; None when another keeper holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    os.truncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def _raise_file_limit() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+def _become_subreaper() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def main(argv: list[str]) -> int:
+    """Run a keeper; 0 at once when another one holds the lock."""
+    parser = argparse.ArgumentParser(prog="coditect-keeper")
+    parser.add_argument("--lock")
+    parser.add_argument("--listen", action="append", required=True)
+    parser.add_argument("bridge", nargs="+")
+    options = parser.parse_args(argv)
+    if options.lock and take_lock(options.lock) is None:
+        log("already_running", lock=options.lock)
+        return 0
+    listeners: dict[str, socket.socket] = {}
+    for address in options.listen:
+        try:
+            listener = listen(address)
+        except (OSError, ValueError, OverflowError) as error:
+            print(f"can't listen on {address}: {error}", file=sys.stderr)
+            return 9
+        if not address.startswith("unix:"):
+            host, port = listener.getsockname()[:2]
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        listeners[address] = listener
+    log("listening", pid=os.getpid(), on=",".join(listeners))
+    return Keeper(listeners, options.bridge).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

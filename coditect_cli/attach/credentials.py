@@ -1,0 +1,118 @@
+"""Where a connection's token comes from: the environment, a command, or the local key."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+
+from coditect_cli import tokens
+from coditect_cli.config import Context
+from coditect_cli.errors import NotAuthenticated
+from coditect_cli.paths import Paths
+
+COMMAND_TIMEOUT = 30.0  # seconds
+LOCAL_TTL = 60.0  # seconds
+
+
+class Credentials:
+    """A fresh token for each connection to one workspace."""
+
+    def __init__(
+        self, context: Context, paths: Paths, workspace_id: str, environ: Mapping[str, str]
+    ) -> None:
+        self._context = context
+        self._paths = paths
+        self._workspace_id = workspace_id
+        self._environ = environ
+        self._process: subprocess.Popen[str] | None = None
+
+    def token(self) -> str:
+        """The token for a connection made now.
+
+        Raises NotAuthenticated when there is none, or the command that should print it fails.
+        """
+        if token := self._environ.get("CODITECT_TOKEN", "").strip():
+            return _sendable(token, "CODITECT_TOKEN")
+        settings = self._context.settings
+        if settings.token_command is not None:
+            return _sendable(self._run(settings.token_command), "the token command's output")
+        if settings.provider != "local":
+            raise NotAuthenticated(
+                f"there is no token for context {self._context.name}",
+                code="token.missing",
+                hint="set CODITECT_TOKEN, or the context's token_command",
+            )
+        return tokens.issue(
+            tokens.local_key(self._paths),
+            workspace_id=self._workspace_id,
+            user_id=local_user(),
+            ttl=LOCAL_TTL,
+            now=time.time(),
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+        )
+
+    def stop(self) -> None:
+        """End a token command that still runs."""
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.kill()
+
+    def _run(self, argv: tuple[str, ...]) -> str:
+        try:
+            with subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            ) as self._process:
+                try:
+                    output, complaint = self._process.communicate(timeout=COMMAND_TIMEOUT)
+                except BaseException:
+                    self._process.kill()
+                    raise
+        except OSError as error:
+            raise _failed(argv[0], f"cannot be run: {error.strerror}") from error
+        except subprocess.TimeoutExpired:
+            # The exception itself holds what the command printed, so it is not chained.
+            raise _failed(argv[0], f"took longer than {COMMAND_TIMEOUT:g} s") from None
+        status = self._process.returncode
+        if status != 0:
+            last = complaint.strip().splitlines()[-1:]
+            raise _failed(argv[0], f"ended with status {status}", last[0][:200] if last else None)
+        if not output.strip():
+            raise _failed(argv[0], "printed no token")
+        return output.strip()
+
+
+def local_user() -> str:
+    """The user of the local context: the name of this uid, or the number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _sendable(token: str, source: str) -> str:
+    if token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise NotAuthenticated(
+        f"{source} is not a token: it has spaces, line breaks or characters beyond ASCII",
+        hint="it must be one JSON Web Token and nothing else",
+    )
+
+
+def _failed(program: str, why: str, complaint: str | None = None) -> NotAuthenticated:
+    return NotAuthenticated(
+        f"the token command ({program}) {why}",
+        code="token.command_failed",
+        hint=f"it said: {complaint}" if complaint else "run it by hand to see why",
+        retryable=True,
+    )

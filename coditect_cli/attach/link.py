@@ -1,0 +1,362 @@
+"""One WebSocket connection to a gateway: opened here, then driven by its owner's select loop.
+
+The only part of the client that knows `websockets`, whose protocol object does no I/O of its own:
+no redirect is followed, no proxy looked up, and nothing ever waits behind our back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from coditect_cli import __version__
+from coditect_cli.attach.refusal import refusal, unsupported
+from coditect_cli.errors import CoditectError, Failed, SessionLost, Unreachable, UsageError
+from coditect_cli.gateway.address import short_path
+from coditect_cli.protocol.messages import V2
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+    from websockets.http11 import Response
+
+CONNECT_TIMEOUT = 10.0  # seconds, for each of: connecting, and both handshakes together
+MAX_MESSAGE = 16 * 1024 * 1024  # bytes; the redraw of a very large screen is one message
+CHUNK = 256 * 1024
+
+
+class LinkLost(SessionLost):
+    """Raised when the connection ended; `close_code` says how, 1006 without a close frame."""
+
+    def __init__(self, close_code: int, reason: str = "") -> None:
+        super().__init__(
+            f"the connection to the gateway was lost{f' ({reason})' if reason else ''}",
+            code="session.link_lost",
+            retryable=True,
+        )
+        self.close_code = close_code
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a gateway listens: `unix_path`, or `host` and `port`; `path` is the resource."""
+
+    url: str
+    secure: bool
+    host: str
+    port: int
+    path: str
+    unix_path: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """The address in a `ws://`, `wss://` or `ws+unix:` URL. Raises UsageError."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise _bad_url(url) from None
+        if parts.scheme == "ws+unix" and parts.path.startswith("/") and not parts.netloc:
+            return cls(url, False, "localhost", 80, "/ws", parts.path)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
+            raise _bad_url(url)
+        secure = parts.scheme == "wss"
+        path = parts.path if parts.path not in ("", "/") else "/ws"
+        shown = f"{parts.scheme}://{parts.netloc}{path}"
+        resource = path + (f"?{parts.query}" if parts.query else "")
+        return cls(shown, secure, parts.hostname, port or (443 if secure else 80), resource)
+
+    def is_private(self) -> bool:
+        """Whether a token sent there stays on this machine or is encrypted."""
+        if self.secure or self.unix_path is not None or self.host == "localhost":
+            return True
+        import ipaddress
+
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def _bad_url(url: str) -> UsageError:
+    shown = url if "@" not in url else "it"
+    return UsageError(
+        f"the gateway's URL is not one that can be used: {shown}",
+        code="gateway.url",
+        hint="use ws://HOST:PORT, wss://HOST or ws+unix:/path/to/socket, with no user in it",
+    )
+
+
+class Link:
+    """An open connection; `receive` and `flush` never wait."""
+
+    def __init__(self, sock: socket.socket, protocol: ClientProtocol) -> None:
+        self._socket = sock
+        self._protocol = protocol
+        self._unsent = bytearray()
+        self._parts: list[bytes] = []
+        self._ping_sent = 0.0
+        self.heard = time.monotonic()
+        self.rtt: float | None = None
+
+    @classmethod
+    def open(cls, url: str, token: str, *, insecure: bool = False) -> Link:
+        """Connect, and wait until the gateway has agreed; CONNECT_TIMEOUT bounds each step.
+
+        Raises the gateway's own error when it refuses, Unreachable when it does not answer,
+        UsageError for a URL that cannot be used or that would send the token in the clear.
+        """
+        address = Address.parse(url)
+        if not insecure and not address.is_private():
+            raise UsageError(
+                f"a token is not sent unencrypted to {address.host}",
+                code="token.insecure",
+                hint="use wss://, or pass --insecure where the network is trusted",
+            )
+        sock = _connect(address)
+        try:
+            protocol = _handshake(sock, address, token)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock, protocol)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait until the network takes them."""
+        return len(self._unsent)
+
+    def send(self, data: bytes | str) -> None:
+        """Queue one message: a text frame for str, a binary frame for bytes."""
+        from websockets.exceptions import InvalidState
+
+        try:
+            if isinstance(data, str):
+                self._protocol.send_text(data.encode())
+            else:
+                self._protocol.send_binary(data)
+        except InvalidState:
+            raise self._lost() from None
+        self.flush()
+
+    def ping(self) -> None:
+        """Ask for a sign of life; its answer sets `rtt`, in seconds."""
+        self._ping_sent = time.monotonic()
+        self._protocol.send_ping(b"")
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the network takes now. Raises LinkLost."""
+        for data in self._protocol.data_to_send():
+            self._unsent += data
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if _would_block(error):
+                    return
+                raise LinkLost(1006, error.strerror or "") from error
+            del self._unsent[:sent]
+
+    def receive(self) -> list[bytes | str]:
+        """The messages that have arrived, in order. Raises LinkLost once there are no more."""
+        while True:
+            try:
+                data = self._socket.recv(CHUNK)
+            except (BlockingIOError, InterruptedError):
+                return []
+            except OSError as error:
+                if _would_block(error):
+                    return []
+                raise LinkLost(1006, error.strerror or "") from error
+            if not data:
+                raise self._lost()
+            self.heard = time.monotonic()
+            self._protocol.receive_data(data)
+            messages = self._messages()
+            if messages or self._protocol.close_rcvd is not None:
+                break
+        with contextlib.suppress(LinkLost):  # what came before the loss is still good
+            self.flush()
+        if not messages:
+            raise self._lost()
+        return messages
+
+    def pending(self) -> bool:
+        """Whether messages wait that a select on the socket would not show."""
+        if self._protocol.close_rcvd is not None:
+            return True
+        pending = getattr(self._socket, "pending", None)
+        return bool(pending and pending())
+
+    def close(self) -> None:
+        """End the connection without waiting for the other side."""
+        with contextlib.suppress(Exception):
+            self._protocol.send_close(1000)
+            self.flush()
+        self._socket.close()
+
+    def _messages(self) -> list[bytes | str]:
+        from websockets.frames import Frame, Opcode
+
+        messages: list[bytes | str] = []
+        for frame in self._protocol.events_received():
+            if not isinstance(frame, Frame):
+                continue
+            if frame.opcode is Opcode.PONG:
+                self.rtt = time.monotonic() - self._ping_sent
+            elif frame.opcode is Opcode.TEXT and frame.fin:
+                messages.append(bytes(frame.data).decode("utf-8", "replace"))
+            elif frame.opcode is Opcode.BINARY and frame.fin:
+                messages.append(bytes(frame.data))
+            elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._gather(frame, messages)
+        return messages
+
+    def _gather(self, frame: Any, messages: list[bytes | str]) -> None:
+        """A message in several frames, as a proxy may have cut it."""
+        from websockets.frames import Opcode
+
+        if frame.opcode is not Opcode.CONT:
+            self._gathers_text = frame.opcode is Opcode.TEXT
+        self._parts.append(bytes(frame.data))
+        if frame.fin:
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            messages.append(whole.decode("utf-8", "replace") if self._gathers_text else whole)
+
+    def _lost(self) -> LinkLost:
+        close = self._protocol.close_rcvd
+        return LinkLost(close.code, close.reason) if close is not None else LinkLost(1006)
+
+
+def _would_block(error: OSError) -> bool:
+    # TLS has classes of its own for it; they are only there once ssl was imported.
+    return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+
+
+def _connect(address: Address) -> socket.socket:
+    try:
+        if address.unix_path is not None:
+            return _connect_unix(address.unix_path)
+        sock = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        raise _unreachable(address, error) from error
+    return _wrap_tls(sock, address) if address.secure else sock
+
+
+def _connect_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(CONNECT_TIMEOUT)
+        with short_path(path) as name:
+            sock.connect(name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _wrap_tls(sock: socket.socket, address: Address) -> socket.socket:
+    import ssl
+
+    try:
+        return ssl.create_default_context().wrap_socket(sock, server_hostname=address.host)
+    except ssl.SSLCertVerificationError as error:
+        sock.close()
+        raise Failed(
+            f"the certificate of {address.host} does not hold: {error.verify_message}",
+            code="gateway.certificate",
+            hint="check the URL and the clock; SSL_CERT_FILE names another set of authorities",
+        ) from error
+    except OSError as error:
+        sock.close()
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: Address, error: OSError) -> CoditectError:
+    why = error.strerror or str(error) or "no answer"
+    if isinstance(error, TimeoutError):
+        why = f"no answer within {CONNECT_TIMEOUT:g} s"
+    if address.unix_path is not None and error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return Unreachable(
+            f"no gateway is running at {address.unix_path}",
+            code="gateway.not_running",
+            hint="coditect up ID starts it",
+            retryable=True,
+        )
+    return Unreachable(
+        f"no gateway answers at {address.url}: {why}",
+        code="gateway.unreachable",
+        hint="check the URL (coditect context show) and the network",
+        retryable=True,
+    )
+
+
+def _handshake(sock: socket.socket, address: Address, token: str) -> ClientProtocol:
+    protocol = _protocol(address)
+    request = protocol.connect()
+    request.headers["Authorization"] = f"Bearer {token}"
+    request.headers["User-Agent"] = f"coditect/{__version__}"
+    protocol.send_request(request)
+    response: Response | None = None
+    deadline = time.monotonic() + CONNECT_TIMEOUT
+    try:
+        sock.sendall(b"".join(protocol.data_to_send()))
+        while response is None and protocol.handshake_exc is None:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            if data := sock.recv(CHUNK):
+                protocol.receive_data(data)
+            else:
+                protocol.receive_eof()
+            response = _response(protocol)
+    except OSError as error:
+        raise _unreachable(address, error) from error
+    if response is None:
+        raise Unreachable(
+            f"what answers at {address.url} is no gateway, or it hung up",
+            code="gateway.unreachable",
+            hint="check the URL (coditect context show)",
+            retryable=True,
+        )
+    if response.status_code != 101:
+        raise refusal(address.url, response.status_code, bytes(response.body or b""))
+    if protocol.handshake_exc is not None or protocol.subprotocol != V2:
+        raise unsupported(response.headers.get("Server"))
+    return protocol
+
+
+def _protocol(address: Address) -> ClientProtocol:
+    import logging
+
+    from websockets.client import ClientProtocol
+    from websockets.typing import Subprotocol
+    from websockets.uri import WebSocketURI
+
+    # Its own logger would write headers (the token) and payloads at level DEBUG.
+    silent = logging.Logger("silent", logging.CRITICAL + 1)
+    resource, _, query = address.path.partition("?")
+    uri = WebSocketURI(address.secure, address.host, address.port, resource, query)
+    return ClientProtocol(uri, subprotocols=[Subprotocol(V2)], max_size=MAX_MESSAGE, logger=silent)
+
+
+def _response(protocol: ClientProtocol) -> Response | None:
+    from websockets.http11 import Response
+
+    # A first message may come right behind the response: it stays for `receive`.
+    for position, event in enumerate(protocol.events):
+        if isinstance(event, Response):
+            del protocol.events[position]
+            return event
+    return None

@@ -1,0 +1,61 @@
+"""One question to a gateway, one answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from typing import Any
+
+from coditect_cli.attach.credentials import Credentials
+from coditect_cli.attach.link import Link, LinkLost
+from coditect_cli.config import Context
+from coditect_cli.errors import Unreachable, from_dict
+from coditect_cli.paths import Paths
+from coditect_cli.protocol.messages import json_object
+
+TIMEOUT = 30.0  # seconds; `stop` waits for programs to end
+
+
+def request(
+    context: Context, paths: Paths, workspace_id: str, message: dict[str, Any]
+) -> dict[str, Any]:
+    """Send a request of docs/protocol.md about one workspace, and return the answer's fields.
+
+    Never starts a gateway. Raises the gateway's error, or Unreachable when none answers (for
+    the local context with code gateway.not_running).
+    """
+    token = Credentials(context, paths, workspace_id, os.environ).token()
+    link = Link.open(context.gateway_url(paths), token)
+    try:
+        link.send(json.dumps(message))
+        answer = json_object(_first_text(link))
+    except LinkLost as lost:
+        raise Unreachable(
+            f"the gateway hung up without an answer (close code {lost.close_code})",
+            code="gateway.no_answer",
+            retryable=True,
+        ) from lost
+    finally:
+        link.close()
+    if answer.get("type") == "error":
+        raise from_dict(answer)
+    return answer
+
+
+def _first_text(link: Link) -> str:
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        link.flush()
+        writers = [link] if link.unsent else []
+        left = deadline - time.monotonic()
+        readable, _, _ = select.select([link], writers, [], max(0.0, left))
+        if readable:
+            for received in link.receive():
+                if isinstance(received, str):
+                    return received
+        elif left <= 0:
+            raise Unreachable(
+                f"the gateway gave no answer within {TIMEOUT:g} s", code="gateway.no_answer"
+            )

@@ -1,0 +1,98 @@
+"""Start the local context's gateway when nobody serves its socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from coditect_cli.errors import Unreachable
+from coditect_cli.gateway.address import short_path
+from coditect_cli.paths import Paths, make_private, unusable
+
+TIMEOUT = 15.0  # seconds
+
+
+def ensure_running(paths: Paths) -> None:
+    """Return once the local gateway's socket accepts connections, starting a gateway if need be.
+
+    Any number of processes may do so at once: one keeper gets the lock, the others end.
+    Raises Unreachable with the log's last lines when it cannot be started.
+    """
+    if _accepts(paths):
+        return
+    make_private(paths.state)
+    log_start = _log_size(paths)
+    keeper = _spawn(paths)
+    deadline = time.monotonic() + TIMEOUT
+    pause = 0.002
+    while not _accepts(paths):
+        status = keeper.poll()
+        if status:
+            raise _failed(paths, log_start, f"it ended with status {status}")
+        if time.monotonic() > deadline:
+            raise _failed(paths, log_start, f"its socket does not answer after {TIMEOUT:g} s")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    keeper.returncode = 0  # it outlives this process: nobody waits for it
+
+
+def _accepts(paths: Paths) -> bool:
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with probe:
+        try:
+            with short_path(str(paths.gateway_socket)) as name:
+                probe.connect(name)
+        except OSError:
+            return False
+    return True
+
+
+def _spawn(paths: Paths) -> subprocess.Popen[bytes]:
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        log = os.open(paths.gateway_log, flags, 0o600)
+    except OSError as error:
+        raise unusable(paths.gateway_log, error) from error
+    argv = [sys.executable, "-m", "coditect_cli.gateway.keeper", "--lock", str(paths.gateway_lock)]
+    argv += ["--listen", f"unix:{paths.gateway_socket}", "--"]
+    argv += [sys.executable, "-m", "coditect_cli.gateway.main", "--role", "local"]
+    environ = {name: value for name, value in os.environ.items() if name != "CODITECT_TOKEN"}
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=environ,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise unusable(paths.gateway_log, error) from error
+    finally:
+        os.close(log)
+
+
+def _log_size(paths: Paths) -> int:
+    try:
+        return paths.gateway_log.stat().st_size
+    except OSError:
+        return 0
+
+
+def _failed(paths: Paths, log_start: int, why: str) -> Unreachable:
+    try:
+        with open(paths.gateway_log, "rb") as log:
+            log.seek(log_start)
+            lines = log.read(65_536).decode("utf-8", "replace").strip().splitlines()[-5:]
+    except OSError:
+        lines = []
+    said = "".join(f"\n  {line}" for line in lines)
+    return Unreachable(
+        f"the gateway could not be started: {why}{said}",
+        code="gateway.start_failed",
+        hint=f"its log is {paths.gateway_log}; coditect doctor checks what it needs",
+    )

@@ -1,0 +1,304 @@
+"""The settings in effect: flag, then CODITECT_* variable, then context, then default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from coditect_cli.errors import NotFound, UsageError
+from coditect_cli.paths import Paths, locked, make_private, unusable, write_private
+
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_DURATIONS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _amount(value: object, units: Mapping[str, float], rule: str) -> float:
+    match = None if isinstance(value, bool) else _NUMBER.fullmatch(str(value).strip())
+    if match is None or match[2] not in units:
+        raise ValueError(rule)
+    return float(match[1]) * units[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes from 4096 or 1MiB; raises ValueError with the rule."""
+    size = int(_amount(value, _SIZES, "a size such as 4096, 64KiB or 1MiB"))
+    if not 1 <= size <= 1 << 30:
+        raise ValueError("a size from 1 byte to 1GiB")
+    return size
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from 90, 30s, 5m, 1h or 2d; raises ValueError with the rule."""
+    return _amount(value, _DURATIONS, "a duration such as 30s, 5m, 1h or 2d")
+
+
+def _count(value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise ValueError("a whole number from 1")
+    return int(text)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError("a line of text")
+    return value
+
+
+def _provider(value: object) -> str:
+    if value != "local":
+        raise ValueError('"local"')
+    return "local"
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        import shlex
+
+        value = shlex.split(value)  # its ValueError says what is wrong with the quotes
+    if not isinstance(value, list) or not value or not all(isinstance(w, str) for w in value):
+        raise ValueError("a command: a text, or a list of texts")
+    return tuple(value)
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    items = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(
+        isinstance(item, str) and re.fullmatch(r"https?://[^/\s?#@]+", item) for item in items
+    ):
+        raise ValueError("origins such as https://ide.example.com, with no path")
+    return tuple(items)
+
+
+def _url(value: object) -> str:
+    from urllib.parse import urlsplit
+
+    rule = "a URL: wss://HOST[:PORT][/PATH], ws://HOST:PORT or ws+unix:/PATH/TO/SOCKET"
+    text = _text(value)
+    url = urlsplit(text)
+    if url.query or url.fragment or "@" in url.netloc:
+        raise ValueError("a URL without user, query and fragment; the token never goes there")
+    if url.scheme == "ws+unix":
+        if url.netloc or not url.path.startswith("/"):
+            raise ValueError(rule)
+    elif url.scheme not in ("ws", "wss") or not url.hostname:
+        raise ValueError(rule)
+    return text
+
+
+def _program(value: object) -> str:
+    text = _text(value)
+    if not text.startswith("/"):
+        raise ValueError("the absolute path of a program")
+    return text
+
+
+def _setting(default: Any, parse: Callable[[object], Any], meaning: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting; sizes in bytes, durations in seconds."""
+
+    provider: str = _setting("local", _provider, "where workspaces live")
+    gateway_url: str | None = _setting(None, _url, "the gateway to use instead of one's own")
+    token_command: tuple[str, ...] | None = _setting(
+        None, _words, "a command whose output is the token"
+    )
+    token_issuer: str | None = _setting(None, _text, "the `iss` that a token must have")
+    token_audience: str | None = _setting(None, _text, "the `aud` that a token must have")
+    allowed_origins: tuple[str, ...] = _setting(
+        (), _origins, "origins whose pages may use the gateway"
+    )
+    max_message: int = _setting(1 << 20, parse_size, "the largest WebSocket message")
+    max_sessions: int = _setting(256, _count, "sessions per workspace")
+    max_connections: int = _setting(1024, _count, "connections per user")
+    attach_rate: int = _setting(100, _count, "new attachments per second and user")
+    output_kept: int = _setting(1 << 20, parse_size, "output kept per session")
+    resume_grace: float = _setting(
+        10.0, parse_duration, "how long a program waits for a lost client"
+    )
+    exec_linger: float = _setting(
+        120.0, parse_duration, "how long an exec's result waits for its client"
+    )
+    session_idle: float = _setting(
+        0.0, parse_duration, "when a session without client and output ends; 0: never"
+    )
+    gateway_idle: float = _setting(
+        600.0, parse_duration, "when a gateway without sessions and clients ends; 0: never"
+    )
+    shell: str | None = _setting(None, _program, "the shell of sessions; unset: the user's own")
+
+
+@dataclass(frozen=True)
+class Context:
+    """A named set of settings, and for each of them where its value came from."""
+
+    name: str
+    settings: Settings
+    sources: dict[str, str]
+
+    def gateway_url(self, paths: Paths) -> str:
+        """The URL in effect: the setting, else the local gateway's socket."""
+        return self.settings.gateway_url or f"ws+unix:{paths.gateway_socket}"
+
+
+def load(
+    paths: Paths,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    context: str | None = None,
+) -> Context:
+    """The context in effect with its settings.
+
+    Raises UsageError for a value that breaks its rule, NotFound for an unknown context.
+    """
+    contexts, current = read_contexts(paths)
+    name = context or environ.get("CODITECT_CONTEXT") or current
+    if name not in contexts:
+        raise NotFound(
+            f"no context {name!r} in {paths.config_file}",
+            code="context.not_found",
+            hint=_closest(name, list(contexts)) or "coditect context list shows them",
+        )
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for setting in fields(Settings):
+        variable = "CODITECT_" + setting.name.upper()
+        flag = "--" + setting.name.replace("_", "-")
+        if flags and setting.name in flags:
+            raw, source, place = flags[setting.name], flag, flag
+        elif variable in environ:
+            raw, source, place = environ[variable], variable, variable
+        elif setting.name in contexts[name]:
+            source = str(paths.config_file)
+            raw, place = contexts[name][setting.name], f"{source}: [contexts.{name}] {setting.name}"
+        else:
+            sources[setting.name] = "default"
+            continue
+        values[setting.name] = _parse(setting.name, raw, place)
+        sources[setting.name] = source
+    return Context(name, Settings(**values), sources)
+
+
+def _parse(name: str, raw: object, place: str) -> Any:
+    parsers = {setting.name: setting.metadata["parse"] for setting in fields(Settings)}
+    try:
+        return parsers[name](raw)
+    except ValueError as rule:
+        raise UsageError(f"{place} is not {rule}", code="config.invalid") from None
+
+
+def read_contexts(paths: Paths) -> tuple[dict[str, dict[str, Any]], str]:
+    """Each context's raw settings as config.toml has them, and the current one's name.
+
+    `local` is always among them. Raises UsageError when the file is not as it should be.
+    """
+    import tomllib
+
+    file = paths.config_file
+    try:
+        document = tomllib.loads(file.read_bytes().decode())
+    except FileNotFoundError:
+        return {"local": {}}, "local"
+    except OSError as error:
+        raise unusable(file, error) from error
+    except ValueError as error:
+        raise UsageError(f"{file} is not TOML: {error}", code="config.invalid") from None
+    for key in document:
+        if key not in ("current", "contexts"):
+            raise _unknown(f"{file}: unknown key {key!r}", key, ["current", "contexts"])
+    current, contexts = document.get("current", "local"), document.get("contexts", {})
+    if not isinstance(current, str):
+        raise UsageError(f"{file}: current is not a context's name", code="config.invalid")
+    if not isinstance(contexts, dict) or not all(isinstance(c, dict) for c in contexts.values()):
+        raise UsageError(f"{file}: contexts are not [contexts.NAME] tables", code="config.invalid")
+    known = [setting.name for setting in fields(Settings)]
+    for name, values in contexts.items():
+        for key in values:
+            if key not in known:
+                raise _unknown(f"{file}: [contexts.{name}] has an unknown key {key!r}", key, known)
+    return {"local": {}, **contexts}, current
+
+
+def use_context(paths: Paths, name: str) -> None:
+    """Make `name` the current context. Raises NotFound when there is none of that name."""
+    contexts, _ = read_contexts(paths)
+    if name not in contexts:
+        raise NotFound(
+            f"no context {name!r}",
+            code="context.not_found",
+            hint=_closest(name, list(contexts)) or f"coditect context set {name} makes it",
+        )
+
+    def change(document: Any) -> None:
+        document["current"] = name
+
+    _edit(paths, change)
+
+
+def set_settings(paths: Paths, name: str, changes: Mapping[str, str | None]) -> None:
+    """Set (None: unset) settings of a context, made when missing; comments are kept.
+
+    Raises UsageError for an unknown setting, a value that breaks its rule, or a bad name.
+    """
+    if not _CONTEXT_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is not a context's name",
+            code="context.invalid_name",
+            hint="use letters, digits, dashes and underscores",
+        )
+    known = [setting.name for setting in fields(Settings)]
+    values: dict[str, object] = {}
+    for key, raw in changes.items():
+        if key not in known:
+            raise _unknown(f"there is no setting {key!r}", key, known)
+        parsed = None if raw is None else _parse(key, raw, key)
+        values[key] = list(parsed) if isinstance(parsed, tuple) else raw
+
+    def change(document: Any) -> None:
+        import tomlkit
+
+        if "contexts" not in document:
+            document["contexts"] = tomlkit.table(is_super_table=True)
+        table = document["contexts"].setdefault(name, tomlkit.table())
+        for key, value in values.items():
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = value
+
+    _edit(paths, change)
+
+
+def _edit(paths: Paths, change: Callable[[Any], None]) -> None:
+    import tomlkit
+
+    make_private(paths.config)
+    with locked(paths.config):
+        read_contexts(paths)
+        file = Path(paths.config_file).resolve()  # a link into a folder of dotfiles stays one
+        document = tomlkit.parse(file.read_text() if file.exists() else "")
+        change(document)
+        write_private(file, tomlkit.dumps(document).encode())
+
+
+def _unknown(message: str, key: str, known: list[str]) -> UsageError:
+    return UsageError(
+        message,
+        code="config.unknown_key",
+        hint=_closest(key, known) or "known are: " + ", ".join(known),
+    )
+
+
+def _closest(word: str, known: list[str]) -> str | None:
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else None

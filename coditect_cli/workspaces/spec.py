@@ -1,0 +1,54 @@
+"""What a workspace is: its record, and the rules for the ids that users type."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from coditect_cli.errors import UsageError
+
+Desired = Literal["running", "stopped"]
+
+MAX_WORKSPACE_ID = 52  # past that a StatefulSet's controller cannot label its pods
+_WORKSPACE_ID = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
+
+
+@dataclass(frozen=True)
+class WorkspaceRecord:
+    """A workspace as it was asked for; `created_at` is RFC 3339 in UTC, `root` its directory."""
+
+    id: str
+    owner: str
+    created_at: str
+    desired: Desired
+    root: Path
+
+
+def check_workspace_id(text: str) -> str:
+    """`text` itself, when it is a legal workspace id; else raises UsageError."""
+    if len(text) <= MAX_WORKSPACE_ID and _WORKSPACE_ID.fullmatch(text):
+        return text
+    raise UsageError(
+        f"{_shown(text)} is not a workspace id",
+        code="workspace.invalid_id",
+        hint="use 1 to 52 lower-case letters, digits and dashes; start with a letter and "
+        "do not end with a dash",
+    )
+
+
+def check_session_id(text: str) -> str:
+    """`text` itself, when it is a legal session id; else raises UsageError."""
+    if _SESSION_ID.fullmatch(text):
+        return text
+    raise UsageError(
+        f"{_shown(text)} is not a session id",
+        code="session.invalid_id",
+        hint="use 1 to 128 letters, digits and dashes",
+    )
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else text[:57] + "...")

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coditect_cli.errors import Failed
-from coditect_cli.files.tree import errors_about, open_file, open_folder, shown
+from coditect_cli.files.tree import CHUNK, errors_about, open_file, open_folder, shown
 from coditect_cli.protocol import archive
-
-CHUNK = 256 * 1024
 
 
 @dataclass

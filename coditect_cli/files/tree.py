@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound, UsageError
 
+CHUNK = 256 * 1024
 MAX_LINKS = 40
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -118,7 +119,9 @@ class Tree:
     def __init__(self, root: str, alias: str | None = None) -> None:
         with errors_about(root):
             self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._names = {os.path.normpath(root), os.path.realpath(root)} | ({alias} - {None})
+        self._names = {os.path.normpath(root), os.path.realpath(root)}
+        if alias is not None:
+            self._names.add(alias)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -202,11 +205,16 @@ class Tree:
             raise outside(path, f"it is a link to {shown(target)}") from error
 
     def _reopen(self, fd: int, names: list[str]) -> int:
-        """The folder `names`, walked anew from the root; takes the place of `fd`."""
-        os.dup2(self._fd, fd, inheritable=False)
-        for name in names:
-            fd = _step(fd, name)
-        return fd
+        """The folder `names`, walked anew from the root; `fd` is closed once it is open."""
+        anew = os.dup(self._fd)
+        try:
+            for name in names:
+                anew = _step(anew, name)
+        except BaseException:
+            os.close(anew)
+            raise
+        os.close(fd)
+        return anew
 
 
 def _step(fd: int, name: str) -> int:

@@ -202,7 +202,7 @@ class Tree:
         try:
             return self.components(target)
         except Forbidden as error:
-            raise outside(path, f"it is a link to {shown(target)}") from error
+            raise outside(path, f"it is a link to {shown(target)}, which is outside") from error
 
     def _reopen(self, fd: int, names: list[str]) -> int:
         """The folder `names`, walked anew from the root; `fd` is closed once it is open."""

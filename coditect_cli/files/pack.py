@@ -30,6 +30,12 @@ def pack(parent: int, name: str, path: str) -> Iterator[bytes]:
     yield archive.END
 
 
+def archive_name(path: str) -> str:
+    """The name that a copy of `path` gets in a folder; `.` where its contents are meant."""
+    name = os.path.basename(path.rstrip("/"))
+    return "." if name in ("", ".", "..") else name
+
+
 def measure(parent: int, name: str) -> int:
     """How many bytes all files of `name` in the open folder `parent` have together."""
     return sum(info.st_size for *_, info in walk(parent, name, ".") if stat.S_ISREG(info.st_mode))

@@ -1,6 +1,6 @@
 """The file operations of a workspace, as a program that runs there as the workspace's user.
 
-    python -m coditect_cli.gateway.files [--limit BYTES] OP ROOT PATH
+    python -m coditect_cli.gateway.files [--limit BYTES] OP ROOT -- PATH
 
 | op | what |
 |---|---|
@@ -31,7 +31,7 @@ from contextlib import suppress
 from typing import Any
 
 from coditect_cli.errors import CoditectError, Failed, Forbidden, LimitReached, NotFound, UsageError
-from coditect_cli.files.pack import measure, pack
+from coditect_cli.files.pack import archive_name, measure, pack
 from coditect_cli.files.tree import (
     CHUNK,
     Part,
@@ -60,7 +60,7 @@ def get(tree: Tree, path: str) -> None:
     """Writes the file or folder `path` as a tar stream to stdout."""
     with tree.resolve(path) as place:
         _existing(place, path)
-        for data in pack(place.parent, place.name, _archive_name(tree, path)):
+        for data in pack(place.parent, place.name, archive_name(path)):
             _write_out(data)
 
 
@@ -168,9 +168,9 @@ def _run(argv: list[str]) -> None:
     limit = None
     if argv[:1] == ["--limit"] and len(argv) > 1 and argv[1].isdecimal():
         limit, argv = int(argv[1]), argv[2:]
-    if len(argv) != 3 or argv[0] not in (*OPERATIONS, "read"):
-        raise UsageError("usage: [--limit BYTES] OP ROOT PATH")
-    operation, root, path = argv
+    if len(argv) != 4 or argv[2] != "--" or argv[0] not in (*OPERATIONS, "read"):
+        raise UsageError("usage: [--limit BYTES] OP ROOT -- PATH")
+    operation, root, _, path = argv
     with Tree(root, alias=WORKSPACE) as tree:
         if operation == "read":
             read(tree, path, limit)
@@ -191,14 +191,6 @@ def _report(error: CoditectError) -> int:
 def _existing(place: Place, path: str) -> None:
     if place.info is None:
         raise NotFound(f"{shown(path)} does not exist", code="path.not_found")
-
-
-def _archive_name(tree: Tree, path: str) -> str:
-    """The copy's own name: the path's last component; `.` where only the contents are meant."""
-    if path in (".", "..") or path.endswith(("/.", "/..")):
-        return "."
-    _, parts = tree.components(path)
-    return parts[-1] if parts else "workspace"
 
 
 def _described(info: os.stat_result) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +59,11 @@ def local_key(paths: Paths) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    part = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32) + "\n")
+            file.write(os.urandom(32).hex() + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.link(part, path)
@@ -108,7 +107,7 @@ def issue(
         "workspace_id": workspace_id,
         "iat": int(now),
         "exp": math.ceil(now + ttl),
-        "jti": secrets.token_hex(16),
+        "jti": os.urandom(16).hex(),
     }
     if issuer is not None:
         claims["iss"] = issuer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import time
 from pathlib import Path
@@ -84,7 +83,7 @@ class LocalWorkspaces:
                 if not purge:
                     (home / "workspace.json").unlink()
                     return
-                purged = self._folder / f".purged-{id}-{secrets.token_hex(4)}"
+                purged = self._folder / f".purged-{id}-{os.urandom(4).hex()}"
                 home.rename(purged)
             except FileNotFoundError:
                 raise _not_found(id) from None

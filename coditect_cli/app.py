@@ -1,0 +1,193 @@
+"""The command tree, read as a table of contents; a command's module is loaded when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, cast, get_args
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+from coditect_cli.errors import UsageError
+from coditect_cli.output import Format
+from coditect_cli.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word of the tree: a function of a module in commands/, or a noun with several."""
+
+    summary: str
+    module: str
+    function: str = ""
+    verbs: tuple[str, ...] = ()
+    passes_on: bool = False  # what follows the first argument is another program's
+
+
+TREE = {
+    "up": Command("Create or start a workspace, and attach to it.", "attach", "up"),
+    "attach": Command("Attach this terminal to a session of a workspace.", "attach", "attach"),
+    "exec": Command("Run one command in a workspace.", "attach", "exec_", passes_on=True),
+    "cp": Command("Copy files and folders in and out of a workspace.", "cp", "cp"),
+    "workspace": Command(
+        "Create, list, start, stop and delete workspaces.",
+        "workspace",
+        verbs=("create", "list", "show", "start", "stop", "delete", "wait"),
+    ),
+    "gateway": Command(
+        "Run and look after the gateway.",
+        "gateway",
+        verbs=("serve", "status", "stop", "restart", "logs"),
+    ),
+    "token": Command("Issue and inspect tokens.", "token", verbs=("issue", "inspect")),
+    "context": Command(
+        "Choose where workspaces live, and with which settings.",
+        "context",
+        verbs=("list", "show", "use", "set"),
+    ),
+    "doctor": Command("Check this machine, and say how to fix what is wrong.", "doctor", "doctor"),
+    "version": Command("Print the version.", "version", "version"),
+}
+
+SUMMARY = "Developer workspaces, and terminals that outlive everything."
+EPILOG = "-o, --context, --yes, -v and --debug work here too: coditect --help has them."
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def run(argv: Sequence[str], runtime: Runtime) -> Any:
+    """Run one command line: a Result, a remote exit status, or None.
+
+    Raises the command's errors, and UsageError for a line that does not parse.
+    """
+    root = tree()
+    argv = ["version", *argv[1:]] if argv[:1] == ["--version"] else list(argv)
+    if "_CODITECT_COMPLETE" in os.environ:
+        root.main(argv, prog_name="coditect")  # answers the shell, and ends the process
+    try:
+        with root.make_context("coditect", argv, obj=runtime) as context:
+            return root.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    except TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "coditect")
+        message = error.format_message().strip()
+        if message.startswith("Usage:"):  # a noun alone: its help is the message
+            runtime.streams.say(message + "\n")
+            message = "a command is missing"
+        runtime.output = _output_asked(argv) or runtime.output
+        raise UsageError(message, hint=f"{command} --help") from error
+
+
+def _output_asked(argv: Sequence[str]) -> Format | None:
+    """What -o says in a line that does not parse."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    match = re.search(r"(?:^|\0)(?:-o|--output)[=\0]?(\w+)", "\0".join(words))
+    return next((form for form in get_args(Format) if match and match[1] == form), None)
+
+
+def tree() -> TyperGroup:
+    """The root command, with its children not loaded yet."""
+    root = _group("coditect", SUMMARY, {name: Lazy(name, node) for name, node in TREE.items()})
+    root.params = _global_options(hidden=False) + root.params
+    return root
+
+
+class Leaf(TyperCommand):
+    """A command that runs: all options have been read by then."""
+
+    def invoke(self, ctx: Any) -> Any:
+        ctx.obj.start_log()
+        return super().invoke(ctx)
+
+
+class Lazy(TyperCommand):
+    """Stands for a command in its parent's help, and becomes it when it is called."""
+
+    def __init__(self, name: str, node: Command) -> None:
+        super().__init__(name=name, help=node.summary)
+        self.node = node
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        return self.load().make_context(*args, **extra)
+
+    def load(self) -> TyperCommand | TyperGroup:
+        """The command itself, from its module."""
+        name, node = str(self.name), self.node
+        module = importlib.import_module(f"coditect_cli.commands.{node.module}")
+        if node.function:
+            return _command(name, getattr(module, node.function), node.passes_on)
+        verbs = {
+            verb: _command(verb, getattr(module, verb, None) or getattr(module, verb + "_"))
+            for verb in node.verbs
+        }
+        return _group(name, node.summary, verbs)
+
+
+def _group(name: str, summary: str, commands: Mapping[str, TyperCommand]) -> TyperGroup:
+    app = typer.Typer(
+        rich_markup_mode=None, no_args_is_help=True, add_completion=name == "coditect"
+    )
+    app.callback(help=summary, context_settings=HELP)(lambda: None)
+    group = cast(TyperGroup, typer.main.get_command(app))
+    group.name = name
+    for verb, command in commands.items():
+        group.add_command(command, verb)
+    return group
+
+
+def _command(name: str, function: Callable[..., Any], passes_on: bool = False) -> TyperCommand:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    settings = {**HELP, "allow_interspersed_args": not passes_on}
+    register = app.command(
+        name, cls=Leaf, help=_help(function), epilog=EPILOG, context_settings=settings
+    )
+    register(function)
+    command = cast(TyperCommand, typer.main.get_command(app))
+    command.params += _global_options(hidden=True)
+    return command
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """A docstring, in which what follows "Examples:" and "Exit codes:" keeps its lines."""
+    return re.sub(r"\n\n(Examples?|Exit codes):", r"\n\n\b\n\1:", inspect.getdoc(function) or "")
+
+
+def _global_options(hidden: bool) -> list[Any]:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command()(_globals)
+    options = typer.main.get_command(app).params
+    for option in options:
+        option.expose_value = False
+        option.hidden = hidden  # type: ignore[attr-defined]
+    return list(options)
+
+
+def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
+    if isinstance(ctx.obj, Runtime) and value:  # there is none when a shell asks for completions
+        setattr(ctx.obj, str(param.name), value)
+
+
+def _globals(
+    output: Annotated[
+        Format | None, typer.Option("--output", "-o", callback=_remember, help="How to print.")
+    ] = None,
+    context_name: Annotated[
+        str | None,
+        typer.Option("--context", callback=_remember, help="The context to use.", metavar="NAME"),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", callback=_remember, help="Say yes to every question.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", callback=_remember, help="Log to stderr.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", callback=_remember, help="Log everything to stderr.")
+    ] = False,
+) -> None: ...

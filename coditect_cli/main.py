@@ -1,0 +1,105 @@
+"""From argv to exit code: the only place where an exception becomes one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from coditect_cli import __version__
+
+if TYPE_CHECKING:
+    from coditect_cli.errors import CoditectError
+    from coditect_cli.runtime import Runtime
+    from coditect_cli.streams import Streams
+
+SIGPIPE_STATUS = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def entry() -> None:
+    """The program `coditect`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str], streams: Streams | None = None) -> int:
+    """Run one command line and return its exit code; raises nothing."""
+    if list(argv) in (["--version"], ["version"]) and streams is None and _printed_version():
+        return 0
+    from coditect_cli.runtime import Runtime
+    from coditect_cli.streams import Streams
+
+    runtime = Runtime(streams or Streams.system())
+    try:
+        return _run(argv, runtime)
+    except BrokenPipeError:  # whoever read our output has gone
+        _silence(runtime.streams)
+        return SIGPIPE_STATUS
+    except (Exception, KeyboardInterrupt) as problem:
+        return _report(problem, runtime)
+
+
+def _printed_version() -> bool:
+    """The fast path: no command tree. Whatever is wrong with stdout is told by the slow one."""
+    try:
+        sys.stdout.write(f"coditect {__version__}\n")
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _run(argv: Sequence[str], runtime: Runtime) -> int:
+    from contextlib import redirect_stderr, redirect_stdout
+
+    from coditect_cli.app import run
+    from coditect_cli.output import Result, emit
+
+    streams = runtime.streams
+    with redirect_stdout(streams.stdout), redirect_stderr(streams.stderr):
+        result = run(argv, runtime)
+        if isinstance(result, Result):
+            emit(result, runtime.output, streams)
+            return result.exit_code
+        streams.stdout.flush()
+        return result if isinstance(result, int) else 0
+
+
+def _report(problem: BaseException, runtime: Runtime) -> int:
+    from coditect_cli.output import emit_error
+
+    error = _as_error(problem)
+    try:
+        if runtime.debug:
+            import traceback
+
+            runtime.streams.say("".join(traceback.format_exception(problem)).rstrip())
+        emit_error(error, runtime.output, runtime.streams)
+    except OSError:
+        _silence(runtime.streams)  # nobody is left to tell; the exit code still does
+    return error.exit_code
+
+
+def _as_error(problem: BaseException) -> CoditectError:
+    from coditect_cli.errors import CoditectError, Failed, Interrupted
+
+    if isinstance(problem, CoditectError):
+        return problem
+    if isinstance(problem, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    if isinstance(problem, OSError):
+        place = f"{problem.filename}: " if problem.filename is not None else ""
+        return Failed(
+            f"the system refused: {place}{problem.strerror or problem}", code="system.refused"
+        )
+    return CoditectError(
+        f"this is a bug in coditect {__version__}: {type(problem).__name__}: {problem}",
+        hint="run it again with --debug, and report what that and coditect doctor print",
+    )
+
+
+def _silence(streams: Streams) -> None:
+    """Keep the interpreter's own flush at its end from complaining once more."""
+    for stream in (streams.stdout, streams.stderr):
+        if stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

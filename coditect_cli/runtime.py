@@ -1,0 +1,100 @@
+"""What every command starts from: the global options, and things opened on first use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from coditect_cli import config
+from coditect_cli.errors import Failed, UsageError
+from coditect_cli.output import Format
+from coditect_cli.paths import Paths
+from coditect_cli.streams import Streams
+
+if TYPE_CHECKING:
+    from coditect_cli.workspaces.local import LocalWorkspaces
+
+
+@dataclass
+class Runtime:
+    """Commands find it as `ctx.obj`; services get what they need of it, never all of it."""
+
+    streams: Streams
+    output: Format = "table"
+    context_name: str | None = None
+    yes: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+    @cached_property
+    def paths(self) -> Paths:  # depends on the environment
+        return Paths.from_environ(os.environ)
+
+    @cached_property
+    def context(self) -> config.Context:  # depends on paths, the environment and --context
+        return config.load(self.paths, os.environ, {}, self.context_name)
+
+    @cached_property
+    def workspaces(self) -> LocalWorkspaces:  # depends on paths
+        from coditect_cli.workspaces.local import LocalWorkspaces
+
+        return LocalWorkspaces(self.paths)
+
+    def start_log(self) -> None:
+        """Log to stderr, our own loggers only: a library's may hold tokens and terminal bytes.
+
+        Raises UsageError when CODITECT_LOG is not a level.
+        """
+        level = (
+            "debug" if self.debug else "info" if self.verbose else os.environ.get("CODITECT_LOG")
+        )
+        if not level:
+            return
+        if level not in ("debug", "info", "warning", "error"):
+            raise UsageError(
+                f"CODITECT_LOG is {level!r}", hint="it is one of debug, info, warning, error"
+            )
+        import logging
+
+        handler = logging.StreamHandler(self.streams.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger = logging.getLogger("coditect_cli")
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+
+    def confirm(self, question: str, flag: str) -> None:
+        """Go on only when the user says yes, or said --yes.
+
+        Raises Failed when declined, UsageError naming `flag` when nobody can be asked.
+        """
+        if self.yes:
+            return
+        if self._ask(f"{question} [y/N] ", flag).lower() not in ("y", "yes"):
+            raise Failed("declined: nothing was done", code="declined")
+
+    def confirm_name(self, question: str, name: str, given: str | None, flag: str) -> None:
+        """Go on only when `name` was given with `flag`, or is typed now; --yes is not enough.
+
+        Raises Failed when another name is typed, UsageError when another was given or nobody
+        can be asked.
+        """
+        if given is None:
+            if self._ask(f"{question}\nType {name} to go on: ", f"{flag} {name}") != name:
+                raise Failed("declined: nothing was done", code="declined")
+        elif given != name:
+            raise UsageError(
+                f"{flag} says {given!r}, but this is about {name!r}", code="confirm.mismatch"
+            )
+
+    def _ask(self, question: str, flag: str) -> str:
+        if not self.streams.may_prompt():
+            raise UsageError(
+                "this needs an answer, and there is no terminal to ask on",
+                code="confirm.needed",
+                hint=f"pass {flag}",
+            )
+        self.streams.stderr.write(question)
+        self.streams.stderr.flush()
+        return self.streams.stdin.readline().strip()

@@ -1,0 +1,63 @@
+"""The three standard streams, and what may be done with them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import dataclass
+from typing import TextIO
+
+
+@dataclass(frozen=True)
+class Streams:
+    """stdin; stdout, which is data; stderr, which is talk."""
+
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+
+    @classmethod
+    def system(cls) -> Streams:
+        """The process's own; a stream that was closed reads as empty and swallows what it gets."""
+        return cls(
+            sys.stdin or open(os.devnull),  # lives as long as the process
+            _lenient(sys.stdout),
+            _lenient(sys.stderr),
+        )
+
+    @classmethod
+    def test(cls, stdin: bytes = b"") -> Streams:
+        """Streams in memory, none of them a terminal."""
+        return cls(*(io.TextIOWrapper(io.BytesIO(content)) for content in (stdin, b"", b"")))
+
+    def may_prompt(self) -> bool:
+        """Whether somebody can see a question and answer it."""
+        return self.stdin.isatty() and self.stderr.isatty()
+
+    def may_animate(self) -> bool:
+        """Whether a progress bar or a spinner may be drawn on stderr."""
+        return self.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(self, line: str) -> None:
+        """Tell the user something, on stderr."""
+        self.stderr.write(printable(line) + "\n")
+        self.stderr.flush()
+
+
+def _lenient(stream: TextIO | None) -> TextIO:
+    if stream is None:
+        return open(os.devnull, "w")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that a terminal could take as an instruction; lines stay."""
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )

@@ -69,28 +69,35 @@ class Outbox:
 
 
 class Inbox:
-    """A count of bytes that came in, and of those that were written to where they belong."""
+    """A count of bytes that came in, and of those that wait to be written where they belong."""
 
     def __init__(self) -> None:
         self.received = 0
-        self.written = 0
+        self._waiting = 0
         self._acked = 0
+
+    def receive(self, count: int) -> None:
+        """`count` bytes arrived."""
+        self.received += count
+        self._waiting += count
+
+    def wrote(self, count: int) -> None:
+        """`count` of the bytes that arrived are where they belong."""
+        self._waiting -= count
 
     def ack(self, at_least: int) -> int | None:
         """The offset to acknowledge now, or None while fewer than `at_least` bytes are new."""
-        if self.written - self._acked < at_least or self.written == self._acked:
+        written = self.received - self._waiting
+        if written - self._acked < at_least:
             return None
-        self._acked = self.written
-        return self.written
+        self._acked = written
+        return written
 
-    def jump(self, offset: int) -> None:
-        """Go on at `offset`, as after a redraw: what lies between is not coming."""
-        self.received = self.written = offset
-
-    def resume(self) -> int:
-        """The first byte to ask for on a new link; forget what was acknowledged on the old one."""
-        self._acked = 0
-        return self.received
+    def start(self, offset: int) -> None:
+        """The next byte is number `offset`, and what lies before is acknowledged: as a link
+        begins, or after a redraw.
+        """
+        self.received = self._acked = offset
 
 
 def _violation(message: str) -> Failed:

@@ -1,0 +1,148 @@
+"""A program in the workspace as a local one: three pipes, its exit status, its signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from coditect_cli.attach.link import Link
+from coditect_cli.attach.pump import Output, Pump
+from coditect_cli.attach.wakeups import Wakeups
+from coditect_cli.errors import Interrupted
+from coditect_cli.protocol import messages
+from coditect_cli.protocol.messages import Message
+
+PATIENCE = 60.0  # seconds without a link
+HANGUP_WAIT = 5.0  # seconds for a program to end once nobody reads its output
+CHUNK = 64 * 1024
+
+FORWARDED = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "HUP"}
+
+
+class Source(Protocol):
+    """Where input comes from: `fileno` is None for one that never has to be waited for."""
+
+    def fileno(self) -> int | None: ...
+    def read(self) -> bytes:
+        """Some bytes; none at the end."""
+        ...
+
+
+class Descriptor:
+    """A source that is a descriptor, such as stdin; it is never made non-blocking."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self) -> bytes:
+        return os.read(self._fd, CHUNK)
+
+
+class PipesPump(Pump):
+    """Counts three streams; a lost link is never taken for the end of one."""
+
+    def __init__(
+        self,
+        dial: Callable[[], Link],
+        ask: Callable[[str, dict[str, int] | None], Message],
+        source: Source | None,
+        stdout: Output,
+        stderr: Output,
+    ) -> None:
+        super().__init__(dial, {"stdout": stdout, "stderr": stderr}, PATIENCE)
+        self._ask = ask
+        self._source = source
+        self._input_ended = source is None
+        self._eof_told = source is None
+        self._interrupts = 0
+        self._leave_at: float | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether somebody stopped reading our output."""
+        return self._leave_at is not None
+
+    def opening(self, resume: dict[str, int] | None) -> Message:
+        return self._ask(self.client, resume)
+
+    def on_open(self, resumed: bool) -> None:
+        self._eof_told = self._source is None
+
+    def sources(self) -> list[int]:
+        if self._wants_input() and self._source is not None:
+            fd = self._source.fileno()
+            return [fd] if fd is not None else []
+        return []
+
+    def _wants_input(self) -> bool:
+        return not self._input_ended and self.outbox.kept < self.window
+
+    def on_readable(self, ready: set[int]) -> None:
+        self._read()
+
+    def _read(self) -> None:
+        assert self._source is not None
+        try:
+            data = self._source.read()
+        except BlockingIOError:
+            return
+        if data:
+            self.outbox.append(data)
+        else:
+            self._input_ended = True
+
+    def on_tick(self) -> float | None:
+        source = self._source
+        if source is not None and source.fileno() is None and self._wants_input():
+            self._read()
+            return 0.0
+        if self._input_ended and not self._eof_told and self.outbox.sent == self.outbox.end:
+            if not self.connected:
+                return None
+            self._eof_told = True
+            self.tell(messages.Eof(self.outbox.end))
+        if self._leave_at is None:
+            return None
+        if time.monotonic() >= self._leave_at:
+            raise BrokenPipeError
+        return self._leave_at - time.monotonic()
+
+    def on_signal(self, number: int) -> None:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1 or (number != signal.SIGINT and not self.connected):
+            raise Interrupted("interrupted; the program in the workspace may still run")
+        self.tell(messages.Signal(FORWARDED[signal.Signals(number)]))
+
+    def on_broken_output(self, output: Output) -> None:
+        output.drop()
+        if self._leave_at is None:
+            self._leave_at = time.monotonic() + HANGUP_WAIT
+            self.tell(messages.Signal("HUP"))
+
+
+def run(
+    dial: Callable[[], Link],
+    ask: Callable[[str, dict[str, int] | None], Message],
+    source: Source | None,
+    stdout: Output,
+    stderr: Output,
+) -> int:
+    """Run what `ask` (client id, resume) asks for to its end; its exit status, 128+N for signal N.
+
+    Without `source` the program's input is empty. Raises the gateway's error when it refuses,
+    SessionLost after PATIENCE seconds without a link, Interrupted on a second SIGINT.
+    """
+    link = dial()
+    pump = PipesPump(dial, ask, source, stdout, stderr)
+    with Wakeups(FORWARDED) as wakeups:
+        try:
+            status = pump.run(link, wakeups)
+        except BrokenPipeError:
+            return 128 + signal.SIGPIPE
+    return 128 + signal.SIGPIPE if pump.broken else status

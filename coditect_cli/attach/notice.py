@@ -1,0 +1,25 @@
+"""A line on the user's terminal that is the client's own, and how it goes away again (pure)."""
+
+from __future__ import annotations
+
+# One row below the cursor, which IND makes by scrolling when there is none; then back.
+_ROW_BELOW = b"\x1bD\x1b[A\x1b7\x1b[B\r\x1b[2K"
+_ERASE_BELOW = b"\x1b7\x1b[B\r\x1b[2K\x1b8"
+
+
+def show(text: str, *, alternate: bool, rows: int, cols: int) -> bytes:
+    """Show `text` below the cursor of a shell, or on the last row of a full-screen program."""
+    line = b"\x1b[7m" + text[: max(1, cols - 1)].encode() + b"\x1b[0m"
+    if alternate:
+        return b"\x1b7\x1b[%d;1H\x1b[2K" % rows + line + b"\x1b8"
+    return _ROW_BELOW + line + b"\x1b8"
+
+
+def erase(*, alternate: bool) -> bytes:
+    """Take the line away; on the alternate screen the redraw that follows does it."""
+    return b"" if alternate else _ERASE_BELOW
+
+
+def lines(texts: list[str]) -> bytes:
+    """Lines that stay, in between the program's output."""
+    return b"\r\n" + b"".join(text.encode() + b"\r\n" for text in texts)

@@ -10,6 +10,8 @@ CoditectError                 1   (as such: a bug)
 ├── Failed                    8   it was tried and came out bad
 ├── Unreachable               9   no answer from a backend
 ├── TimedOut                124
+├── CommandNotExecutable    126   exec, as a shell says it
+├── CommandNotFound         127   exec, as a shell says it
 ├── Interrupted             130
 └── SessionLost             255   attach or exec lost the session
 """
@@ -113,6 +115,20 @@ class TimedOut(CoditectError):
     default_code = "timeout"
 
 
+class CommandNotExecutable(CoditectError):
+    """Raised when exec's command is there and can't be run."""
+
+    exit_code = 126
+    default_code = "exec.not_executable"
+
+
+class CommandNotFound(CoditectError):
+    """Raised when exec's command is not there."""
+
+    exit_code = 127
+    default_code = "exec.not_found"
+
+
 class Interrupted(CoditectError):
     """Raised when the user interrupted."""
 
@@ -139,6 +155,8 @@ BY_EXIT_CODE: dict[int, type[CoditectError]] = {
         Failed,
         Unreachable,
         TimedOut,
+        CommandNotExecutable,
+        CommandNotFound,
         Interrupted,
         SessionLost,
     )

@@ -56,6 +56,7 @@ class Keeper:
         self.started_at = time.time()
         self.crashes: list[float] = []
         self.channel: Channel | None = None
+        self.hears_bridge = False
         self.bridge_pid = 0
         self.stopping = False
         self.exit_status = 0
@@ -94,6 +95,7 @@ class Keeper:
         self.bridge_pid = child.pid
         child.returncode = 0  # reaped by wait_for_children, like every other child
         self.channel = Channel(ours)
+        self.hears_bridge = True
         self.selector.register(ours, selectors.EVENT_READ, self.on_bridge)
         with suppress(OSError):
             self.hand_over()
@@ -147,7 +149,8 @@ class Keeper:
         """Start the bridge again, unless it is to end or crashes again and again."""
         self.bridge_pid = 0
         if self.channel is not None:
-            self.selector.unregister(self.channel.socket)
+            while self.hears_bridge:
+                self.on_bridge()
             self.channel.socket.close()
             self.channel = None
         now = time.monotonic()
@@ -169,7 +172,8 @@ class Keeper:
             messages = channel.receive()
         except (EOFError, OSError):
             self.selector.unregister(channel.socket)
-            with suppress(ProcessLookupError):
+            self.hears_bridge = False
+            if self.bridge_pid:
                 os.kill(self.bridge_pid, signal.SIGKILL)
             return
         for message, fds in messages:
@@ -234,6 +238,7 @@ class Keeper:
         """Let another bridge take over, if the one that is installed now can."""
         check = subprocess.run(
             [*self.bridge, "--check-handover", str(VERSION)],
+            check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -308,6 +313,14 @@ def listen(address: str) -> socket.socket:
     return listener
 
 
+def bound_address(asked: str, listener: socket.socket) -> str:
+    """What was asked for, with the port that was given for port 0."""
+    if asked.startswith("unix:"):
+        return asked
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def take_lock(path: str) -> int | None:
     """The lock's descriptor, held while we live; None when another keeper holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -350,10 +363,7 @@ def main(argv: list[str]) -> int:
         except (OSError, ValueError, OverflowError) as error:
             print(f"can't listen on {address}: {error}", file=sys.stderr)
             return 9
-        if not address.startswith("unix:"):
-            host, port = listener.getsockname()[:2]
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        listeners[address] = listener
+        listeners[bound_address(address, listener)] = listener
     log("listening", pid=os.getpid(), on=",".join(listeners))
     return Keeper(listeners, options.bridge).run()
 

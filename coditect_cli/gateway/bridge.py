@@ -1,0 +1,354 @@
+"""The bridge: every live session of this gateway, and the link to the keeper that holds them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from coditect_cli.config import Settings
+from coditect_cli.errors import (
+    CoditectError,
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    Failed,
+    LimitReached,
+    NotFound,
+)
+from coditect_cli.gateway import environment, processes, spawn
+from coditect_cli.gateway.handover import Channel
+from coditect_cli.gateway.pipes import Pipes
+from coditect_cli.gateway.session import Held, Session
+from coditect_cli.gateway.terminal import Terminal
+from coditect_cli.protocol.messages import Exec, Files
+from coditect_cli.workspaces.spec import WorkspaceRecord
+
+log = logging.getLogger("coditect.bridge")
+
+
+class Bridge:
+    """Starts, finds and ends sessions; survives nothing, but leaves all to its successor."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.environ = environ
+        self.sessions: dict[str, Session] = {}
+        self.listeners: dict[str, socket.socket] = {}
+        self.keeper_pid = 0
+        self.started_at = 0.0
+        self.on_drain: Callable[[str], None] = lambda reason: None
+        self.ready = asyncio.Event()
+        self.changed = asyncio.Event()
+        self._channel: Channel | None = None
+        self._spawning: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._restart: asyncio.Future[str | None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def connect(self, end: socket.socket) -> None:
+        """Take over what the keeper holds; `ready` is set when all of it has come."""
+        self._channel = Channel(end)
+        end.setblocking(False)
+        asyncio.get_running_loop().add_reader(end, self._on_keeper)
+
+    def _on_keeper(self) -> None:
+        assert self._channel is not None  # noqa: S101 - a reader only while connected
+        try:
+            for message, fds in self._channel.receive():
+                getattr(self, "_on_" + message["type"])(message, fds)
+        except BlockingIOError:
+            return
+        except EOFError:
+            asyncio.get_running_loop().remove_reader(self._channel.socket)
+            self.on_drain("keeper")
+
+    def tell_keeper(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Send one message; a keeper that is gone is noticed by its end of the socket."""
+        assert self._channel is not None  # noqa: S101 - connect() comes first
+        self._channel.socket.setblocking(True)
+        try:
+            self._channel.send(message, fds)
+        except OSError:
+            log.warning("keeper_gone")
+        finally:
+            self._channel.socket.setblocking(False)
+
+    def _on_listener(self, message: dict[str, Any], fds: list[int]) -> None:
+        self.listeners[message["address"]] = socket.socket(fileno=fds[0])
+
+    def _on_program(self, message: dict[str, Any], fds: list[int]) -> None:
+        held = Held(
+            message["id"],
+            message["pid"],
+            message["meta"],
+            dict(zip(message["names"], fds, strict=True)),
+            message["status"],
+        )
+        session = self._new_session(held)
+        session.recover(self._grace(session))
+        session.start()
+
+    def _on_ready(self, message: dict[str, Any], _fds: list[int]) -> None:
+        self.keeper_pid = message["keeperPid"]
+        self.started_at = message["startedAt"]
+        self.ready.set()
+
+    def _on_spawned(self, message: dict[str, Any], _fds: list[int]) -> None:
+        waiting = self._spawning.pop(message["id"], None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    def _on_exited(self, message: dict[str, Any], _fds: list[int]) -> None:
+        session = self.sessions.get(message["id"])
+        if session is not None:
+            session.exited(message["status"])
+
+    def _on_drain(self, _message: dict[str, Any], _fds: list[int]) -> None:
+        self.on_drain("stop")
+
+    def _on_restart(self, message: dict[str, Any], _fds: list[int]) -> None:
+        if self._restart is not None and not self._restart.done():
+            self._restart.set_result(message["refused"])
+
+    async def prepare_restart(self) -> None:
+        """Ask whether the installed release can take over. Raises Failed when it can't."""
+        self._restart = asyncio.get_running_loop().create_future()
+        self.tell_keeper({"type": "restart"})
+        refused = await self._restart
+        if refused is not None:
+            raise Failed(
+                f"the installed release can't take over from {self.keeper_pid}: {refused}",
+                code="gateway.upgrade_refused",
+                hint="end the sessions, then: coditect gateway stop",
+            )
+
+    def _new_session(self, held: Held) -> Session:
+        session: Session
+        if "terminal" in held.fds:
+            session = Terminal(held, self._session_changed)
+        else:
+            session = Pipes(held, self._session_changed, self._release)
+        self.sessions[held.id] = session
+        return session
+
+    def _release(self, id: str, name: str) -> None:
+        self.tell_keeper({"type": "release", "id": id, "name": name})
+
+    def _grace(self, session: Session) -> float:
+        if session.kind == "exec":
+            return self.settings.exec_linger
+        return self.settings.resume_grace
+
+    def lost(self, session: Session) -> float:
+        """How long a session waits for a client whose connection broke, in seconds."""
+        return self._grace(session)
+
+    def _session_changed(self, session: Session) -> None:
+        """Forget what is over, and end a program whose only client is gone."""
+        self.changed.set()
+        if session.attachments or session.awaited or session.id not in self.sessions:
+            return
+        if session.outcome is not None:
+            self._forget(session)
+        elif session.kind == "exec":
+            self.end_soon([session])
+
+    def _forget(self, session: Session) -> None:
+        del self.sessions[session.id]
+        session.close()
+        self.tell_keeper({"type": "forget", "id": session.id})
+        log.info("session_ended id=%s status=%s", session.id, session.status)
+
+    def live(self, workspace: str) -> list[Session]:
+        """A workspace's sessions whose programs run, the newest first."""
+        found = [
+            one
+            for one in self.sessions.values()
+            if one.workspace == workspace and one.status is None
+        ]
+        return sorted(found, key=lambda one: one.started_at, reverse=True)
+
+    def find(self, workspace: str, id: str) -> Session:
+        """A session of this workspace. Raises NotFound."""
+        session = self.sessions.get(id)
+        if session is None or session.workspace != workspace:
+            raise NotFound(
+                f"no session {id} in workspace {workspace}",
+                code="session.not_found",
+                hint=f"coditect attach {workspace} makes a new one",
+            )
+        return session
+
+    def made_by(self, workspace: str, client: str) -> Session | None:
+        """The session that this client started, if it is still known."""
+        for session in self.sessions.values():
+            if session.workspace == workspace and session.meta["client"] == client:
+                return session
+        return None
+
+    async def open_terminal(
+        self, record: WorkspaceRecord, user: str, client: str, size: tuple[int, int], term: str
+    ) -> Session:
+        """Start a login shell on a new PTY. Raises LimitReached, Failed."""
+        path = environment.shell(self.settings.shell)
+        command = self._command(
+            record, user, str(uuid.uuid4()), ["-" + Path(path).name], path, str(record.root)
+        )
+        command.env["TERM"] = environment.terminal_type(term)
+        command.env["SHELL"] = path
+        command.meta.update(kind="terminal", client=client)
+        return await self._start(
+            command, spawn.with_terminal(command, *size, self.settings.output_kept)
+        )
+
+    async def run(self, record: WorkspaceRecord, user: str, asked: Exec) -> Session:
+        """Start a program for one client. Raises CommandNotFound, NotFound and the like."""
+        cwd = str(record.root / asked.workdir) if asked.workdir else str(record.root)
+        if not os.path.isdir(cwd):
+            raise NotFound(f"no folder {cwd}", code="exec.workdir", hint="see --workdir")
+        env = {
+            **environment.clean(self.environ, record.id, user, asked.client),
+            **asked.env,
+        }
+        path = _find_program(asked.argv[0], env.get("PATH", ""), cwd)
+        command = self._command(record, user, asked.client, list(asked.argv), path, cwd)
+        command.env.update(asked.env)
+        command.meta.update(kind="exec", client=asked.client)
+        if asked.tty is None:
+            prepared = spawn.with_pipes(command, asked.stdin, self.settings.output_kept)
+        else:
+            command.env["TERM"] = environment.terminal_type(asked.tty["term"])
+            size = asked.tty["cols"], asked.tty["rows"]
+            prepared = spawn.with_terminal(command, *size, self.settings.output_kept)
+        return await self._start(command, prepared)
+
+    async def run_files(self, record: WorkspaceRecord, user: str, asked: Files) -> Session:
+        """Start the gateway's own program for files in the workspace."""
+        argv = [sys.executable, "-m", "coditect_cli.gateway.files", asked.op]
+        argv += [str(record.root), "--", asked.path]
+        command = self._command(record, user, asked.client, argv, sys.executable, "/")
+        command.meta.update(kind="exec", client=asked.client)
+        stdin = asked.op == "put"
+        prepared = spawn.with_pipes(command, stdin, self.settings.output_kept)
+        return await self._start(command, prepared)
+
+    def _command(
+        self,
+        record: WorkspaceRecord,
+        user: str,
+        id: str,
+        argv: list[str],
+        executable: str,
+        cwd: str,
+    ) -> spawn.Command:
+        meta = {
+            "workspace": record.id,
+            "user": user,
+            "shell": Path(executable).name,
+            "startedAt": time.time(),
+        }
+        env = environment.clean(self.environ, record.id, user, id)
+        return spawn.Command(id, argv, executable, env, cwd, meta)
+
+    async def _start(self, command: spawn.Command, prepared: spawn.Prepared) -> Session:
+        waiting = asyncio.get_running_loop().create_future()
+        try:
+            self._check_room(command)
+            self._spawning[command.id] = waiting
+            self.tell_keeper(prepared.message, prepared.fds)
+        except BaseException:
+            prepared.abandon()
+            raise
+        finally:
+            prepared.close_ends()
+        answer = await asyncio.shield(waiting)
+        if answer["pid"] is None:
+            prepared.abandon()
+            raise _not_started(command, answer)
+        session = self._new_session(
+            Held(command.id, answer["pid"], command.meta, prepared.kept, None)
+        )
+        session.start()
+        log.info("session_started id=%s workspace=%s", session.id, session.workspace)
+        return session
+
+    def _check_room(self, command: spawn.Command) -> None:
+        workspace = command.meta["workspace"]
+        starting = len(self._spawning)
+        if len(self.live(workspace)) + starting >= self.settings.max_sessions:
+            raise LimitReached(
+                f"workspace {workspace} has {self.settings.max_sessions} sessions already",
+                code="limit.sessions",
+                hint="end some, or raise the setting max_sessions",
+            )
+        if command.id in self.sessions or command.id in self._spawning:
+            raise Conflict(f"{command.id} was started already", code="session.exists")
+
+    def signal(self, session: Session, number: int) -> None:
+        """Signal a running program's process group."""
+        if session.status is None:
+            with suppress(ProcessLookupError):
+                os.killpg(session.pid, number)
+
+    def end_soon(self, sessions: list[Session]) -> None:
+        """Hang up these sessions in the background."""
+        task = asyncio.create_task(self.end(sessions))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def end(self, sessions: list[Session], workspace: str | None = None) -> None:
+        """Hang up, terminate, kill these sessions' processes, and a workspace's stray ones."""
+        roots = {one.pid for one in sessions if one.status is None}
+
+        def find() -> set[int]:
+            found = processes.members(roots)
+            if workspace is not None:
+                strays = processes.members({self.keeper_pid}) - {self.keeper_pid, os.getpid()}
+                found |= processes.marked(strays, "WORKSPACE_ID", {workspace})
+            return found
+
+        await asyncio.to_thread(processes.end, find)
+
+    def end_for_good(self) -> None:
+        """The keeper is gone: hang up everything that was its, then there is nothing left."""
+        roots = {one.pid for one in self.sessions.values()}
+        ids = set(self.sessions)
+        for session in list(self.sessions.values()):
+            session.close()
+
+        def find() -> set[int]:
+            everyone = {process.pid for process in processes.table()} - {os.getpid()}
+            return processes.members(roots) | processes.marked(everyone, "CODITECT_SESSION", ids)
+
+        processes.end(find)
+
+
+def _find_program(name: str, path: str, cwd: str) -> str:
+    """The file that `name` means. Raises CommandNotFound, CommandNotExecutable."""
+    folders = [""] if "/" in name else path.split(":")
+    found = [os.path.join(cwd, folder, name) for folder in folders]
+    present = [file for file in found if os.path.isfile(file)]
+    for file in present:
+        if os.access(file, os.X_OK):
+            return file
+    if present:
+        raise CommandNotExecutable(f"{present[0]} is not executable", hint="chmod +x, or sh FILE")
+    raise CommandNotFound(f"no command {name[:200]!r} in the workspace", hint="check PATH there")
+
+
+def _not_started(command: spawn.Command, answer: dict[str, Any]) -> CoditectError:
+    what = f"can't start {command.argv[0][:200]!r}: {answer['error']}"
+    if answer["errno"] in (errno.ENOEXEC, errno.EACCES):
+        return CommandNotExecutable(what)
+    if answer["errno"] == errno.ENOENT:
+        return CommandNotFound(what)
+    return Failed(what, code="session.not_started", hint="see the gateway's log")

@@ -1,0 +1,50 @@
+"""What a program starts with: its user's own clean environment, shell and terminal type."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+_ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT = ("LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
+_TERMINFO = ("/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo")
+
+
+def clean(environ: Mapping[str, str], workspace: str, user: str, session: str) -> dict[str, str]:
+    """The environment of a program in a workspace; nothing of the gateway's but its locale."""
+    account = pwd.getpwuid(os.getuid())
+    kept = {name: value for name, value in environ.items() if name in _KEPT or name[:3] == "LC_"}
+    return {
+        "LANG": "C.UTF-8",
+        **kept,
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": shell(None),
+        "PATH": _PATH if os.getuid() else _ROOT_PATH,
+        "WORKSPACE_ID": workspace,
+        "USER_ID": user,
+        "CODITECT_SESSION": session,
+    }
+
+
+def shell(setting: str | None) -> str:
+    """The absolute path of the shell to start: the setting, the user's own, bash or sh."""
+    own = pwd.getpwuid(os.getuid()).pw_shell
+    for path in (setting, own, "/bin/bash"):
+        if path and os.access(path, os.X_OK) and Path(path).name not in ("nologin", "false"):
+            return path
+    return "/bin/sh"
+
+
+def terminal_type(asked: str) -> str:
+    """The client's terminal type where this machine's terminfo knows it, else xterm-256color."""
+    own = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".terminfo")
+    for base in (own, *_TERMINFO):
+        for folder in (asked[0], f"{ord(asked[0]):x}"):
+            if os.path.exists(os.path.join(base, folder, asked)):
+                return asked
+    return "xterm-256color"

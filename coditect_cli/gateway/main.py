@@ -1,0 +1,120 @@
+"""The bridge's process: started by the keeper, over a socket that it inherits.
+
+python -m coditect_cli.gateway.main --role ROLE [--workspace-id ID] --keeper-fd N
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+
+from coditect_cli import config, tokens
+from coditect_cli.errors import CoditectError
+from coditect_cli.gateway.access import Access
+from coditect_cli.gateway.bridge import Bridge
+from coditect_cli.gateway.handover import VERSION
+from coditect_cli.gateway.keeper import REFUSED
+from coditect_cli.gateway.ring import UnknownLayout
+from coditect_cli.gateway.server import Server
+from coditect_cli.paths import Paths
+from coditect_cli.workspaces.local import LocalWorkspaces
+
+log = logging.getLogger("coditect.bridge")
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to end; the exit status tells the keeper why."""
+    parser = argparse.ArgumentParser(prog="coditect-bridge")
+    parser.add_argument("--role", choices=("local", "workspace"), default="local")
+    parser.add_argument("--workspace-id")
+    parser.add_argument("--context")
+    parser.add_argument("--keeper-fd", type=int)
+    parser.add_argument("--check-handover", type=int)
+    options = parser.parse_args(argv)
+    if options.check_handover is not None and options.check_handover != VERSION:
+        print(
+            f"the keeper speaks version {options.check_handover}, this release {VERSION}",
+            file=sys.stderr,
+        )
+        return REFUSED
+    if options.check_handover is not None:
+        return 0
+    set_up_logging(os.environ.get("CODITECT_LOG", "info"))
+    try:
+        return uvloop.run(serve(options))
+    except UnknownLayout as error:
+        log.error("refused why=%s", error)
+        return REFUSED
+    except CoditectError as error:
+        log.error("can't_start code=%s why=%s", error.code, error)
+        return REFUSED
+
+
+async def serve(options: argparse.Namespace) -> int:
+    """Take over from the keeper, listen, and wait for a reason to end."""
+    paths = Paths.from_environ(os.environ)
+    context = config.load(paths, os.environ, context=options.context)
+    bridge = Bridge(context.settings, os.environ)
+    ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def end(reason: str) -> None:
+        if not ending.done():
+            ending.set_result(reason)
+
+    bridge.on_drain = end
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end, "restart")
+    bridge.connect(socket.socket(fileno=options.keeper_fd))
+    await bridge.ready.wait()
+    access = Access(
+        context.settings, tokens.local_key(paths), LocalWorkspaces(paths), options.workspace_id
+    )
+    server = Server(bridge, access, options.role, log_path())
+    await server.listen(bridge.listeners)
+    log.info("serving pid=%d sessions=%d", os.getpid(), len(bridge.sessions))
+    if options.role == "local" and context.settings.gateway_idle:
+        idle = asyncio.create_task(server.stop_when_idle(context.settings.gateway_idle))
+        idle.add_done_callback(lambda task: None if task.cancelled() else end("idle"))
+    reason = await ending
+    log.info("ending reason=%s", reason)
+    await server.drain("restart" if reason == "restart" else "stop")
+    if reason == "keeper":
+        bridge.end_for_good()
+    elif reason != "restart":
+        bridge.tell_keeper({"type": "stop"})
+    return 0
+
+
+def log_path() -> str | None:
+    """The file that stderr goes to, if it is one."""
+    try:
+        path = os.readlink("/proc/self/fd/2")
+    except OSError:
+        return None
+    return path if Path(path).is_file() else None
+
+
+def set_up_logging(level: str) -> None:
+    """Lines on stderr: time, logger, event, fields. Never a token, never a terminal's byte."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if level.lower() == "debug" else logging.INFO,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%SZ",
+    )
+    logging.getLogger("coditect.websockets").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The listening side: upgrades requests that are let in, and takes leave of clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve, unix_serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from coditect_cli import __version__
+from coditect_cli.errors import CoditectError, Unreachable
+from coditect_cli.gateway import v1, v2
+from coditect_cli.gateway.access import Access, Admitted, http_status
+from coditect_cli.gateway.bridge import Bridge
+from coditect_cli.gateway.limits import Limits
+from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2
+
+log = logging.getLogger("coditect.server")
+
+PING_SECONDS = 30
+CLOSE_SECONDS = 5
+
+
+class Connection(ServerConnection):
+    """One connection; `admitted` is set before the upgrade is answered."""
+
+    admitted: Admitted
+
+
+def select_subprotocol(connection: Any, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The protocol that was admitted, where the client offers it; a client may offer none."""
+    chosen = connection.admitted.protocol
+    return chosen if chosen in offered else None
+
+
+class Server:
+    """WebSocket endpoints over the sockets that the keeper holds."""
+
+    def __init__(self, bridge: Bridge, access: Access, role: str, log_path: str | None) -> None:
+        self.bridge = bridge
+        self.access = access
+        self.role = role
+        self.log_path = log_path
+        settings = bridge.settings
+        self.limits = Limits(settings.max_connections, settings.attach_rate)
+        self.draining: str | None = None
+        self.connections: set[Connection] = set()
+        self._servers: list[WebSocketServer] = []
+
+    async def listen(self, listeners: dict[str, socket.socket]) -> None:
+        """Accept on each socket."""
+        common: dict[str, Any] = {
+            "process_request": self.process_request,
+            "select_subprotocol": select_subprotocol,
+            "create_connection": Connection,
+            "compression": None,
+            "max_size": self.bridge.settings.max_message,
+            "max_queue": 4,
+            "ping_interval": PING_SECONDS,
+            "ping_timeout": PING_SECONDS,
+            "close_timeout": CLOSE_SECONDS,
+            "server_header": f"coditect/{__version__}",
+            "logger": logging.getLogger("coditect.websockets"),
+        }
+        for address, listener in listeners.items():
+            start = unix_serve if address.startswith("unix:") else serve
+            handler: Any = self.handle
+            self._servers.append(await start(handler, sock=listener, **common))
+
+    def process_request(self, connection: Connection, request: Request) -> Response | None:
+        """Let a request in, or answer it with the reason why not."""
+        headers = request.headers
+        try:
+            if self.draining:
+                raise Unreachable("this gateway is ending", code="gateway.draining", retryable=True)
+            admitted = self.access.admit(
+                request.path,
+                headers.get_all("Authorization"),
+                headers.get("Origin"),
+                offered_protocols(headers),
+                headers.get("User-Agent", ""),
+            )
+            self.limits.check(admitted.user)
+        except CoditectError as error:
+            log.info("refused code=%s", error.code)
+            return refusal(error)
+        connection.admitted = admitted
+        return None
+
+    async def handle(self, connection: Connection) -> None:
+        """Serve one connection to its end."""
+        admitted = connection.admitted
+        self.limits.enter(admitted.user)
+        self.connections.add(connection)
+        if sock := connection.transport.get_extra_info("socket"):
+            with suppress(OSError):
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        protocol = v2 if admitted.protocol == V2 else v1
+        try:
+            await protocol.serve(self, connection, admitted)
+        except ConnectionClosed:
+            pass
+        finally:
+            self.connections.discard(connection)
+            self.limits.leave(admitted.user)
+            self.bridge.changed.set()
+
+    async def drain(self, reason: str) -> None:
+        """Tell every client to come back (`restart`) or that this is the end, then hang up."""
+        self.draining = reason
+        code = CLOSE_RESTART if reason == "restart" else CLOSE_ENDED
+        goodbyes = [
+            asyncio.create_task(v2.say_goodbye(connection, reason, code))
+            for connection in list(self.connections)
+        ]
+        if goodbyes:
+            await asyncio.wait(goodbyes, timeout=2 * CLOSE_SECONDS)
+
+    async def stop_when_idle(self, seconds: float) -> None:
+        """Return when there was neither a session nor a connection for so long."""
+        idle_since = time.monotonic()
+        while True:
+            if self.bridge.sessions or self.connections:
+                idle_since = time.monotonic()
+            left = idle_since + seconds - time.monotonic()
+            if left <= 0:
+                return
+            self.bridge.changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.bridge.changed.wait(), left)
+
+
+def offered_protocols(headers: Headers) -> list[str]:
+    """The subprotocols that a client offers, in its order."""
+    lines = headers.get_all("Sec-WebSocket-Protocol")
+    return [name.strip() for line in lines for name in line.split(",") if name.strip()]
+
+
+def refusal(error: CoditectError) -> Response:
+    """The HTTP answer that carries an error."""
+    status = http_status(error)
+    body = json.dumps({"error": error.as_dict()}).encode()
+    headers = Headers(
+        [
+            ("Connection", "close"),
+            ("Content-Length", str(len(body))),
+            ("Content-Type", "application/json"),
+        ]
+    )
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        headers["Retry-After"] = "1"
+    return Response(status.value, status.phrase, headers, body)

@@ -1,0 +1,284 @@
+"""A live program in the bridge: its output rings, its input, and the clients attached to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from coditect_cli.gateway.attachment import Attachment
+from coditect_cli.gateway.inlet import Inlet
+from coditect_cli.gateway.ring import ACTIVE, HOLDER, Ring, TornRead
+from coditect_cli.protocol.messages import WINDOW, Error, Exit, Message, Uncertain
+
+BATCH = 32  # reads of one program before the others get their turn
+MARGIN = 65_536  # a ring's bytes that a waiting program leaves free
+
+
+@dataclass
+class Held:
+    """What the keeper holds for one program; our copies of the descriptors by name."""
+
+    id: str
+    pid: int
+    meta: dict[str, Any]
+    fds: dict[str, int] = field(default_factory=dict)
+    status: int | None = None
+
+
+class Session:
+    """What terminals and plain programs share. `changed` is called when it may be forgotten."""
+
+    def __init__(self, held: Held, changed: Callable[[Session], None]) -> None:
+        self.id = held.id
+        self.pid = held.pid
+        self.meta = held.meta
+        self.fds = held.fds
+        self.status = held.status
+        self.rings = {name: Ring(held.fds[f"{name}-ring"]) for name in self.stream_names(held.fds)}
+        first = next(iter(self.rings.values()))
+        self.words = first.words
+        self._first = first
+        self.attachments: list[Attachment] = []
+        self.outcome: Message | None = None
+        self.awaited: tuple[str, float] | None = None  # a lost client, and until when
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._reading: set[str] = set()
+        self._writing = False
+        self._closed = False
+        self.inlet = Inlet(first, held.fds["inlet-out"], held.fds["inlet-in"], self.input_target())
+
+    @staticmethod
+    def stream_names(fds: dict[str, int]) -> list[str]:
+        """The streams of a program that holds these descriptors."""
+        return [name for name in ("output", "stdout", "stderr") if f"{name}-ring" in fds]
+
+    def input_target(self) -> int:
+        """The descriptor that input goes to."""
+        raise NotImplementedError
+
+    def fill(self, name: str) -> int:
+        """Read once from the program; BlockingIOError and EOFError as the ring raises them."""
+        raise NotImplementedError
+
+    def may_read(self, name: str) -> bool:
+        """Whether the client that holds the credit has room for more output."""
+        raise NotImplementedError
+
+    def draw(self) -> tuple[bytes, bool]:
+        """Bytes that draw the screen, and whether they are exact."""
+        raise NotImplementedError
+
+    def ended_by_itself(self) -> None:
+        """The program has ended: read what is left, then set `outcome`."""
+        raise NotImplementedError
+
+    def slot_of(self, client: str) -> int:
+        """The word that counts this client's input."""
+        return self._first.slot_of(bytes.fromhex(client), time.time_ns())
+
+    @property
+    def workspace(self) -> str:
+        return str(self.meta["workspace"])
+
+    @property
+    def kind(self) -> str:
+        """`terminal`, which waits for its users, or `exec`, which ends with its client."""
+        return str(self.meta["kind"])
+
+    @property
+    def started_at(self) -> float:
+        return float(self.meta["startedAt"])
+
+    @property
+    def last_active(self) -> float:
+        return max(self.started_at, self.words[ACTIVE] / 1000)
+
+    def start(self) -> None:
+        """Begin to read."""
+        for name in self.rings:
+            self.resume_reading(name)
+        self.write()
+        if self.status is not None:
+            self.ended_by_itself()
+
+    def recover(self, grace: float) -> None:
+        """Take over from a killed bridge; the client that held the credit may come back."""
+        self.inlet.recover()
+        if self.words[HOLDER]:
+            self.awaited = ("", time.monotonic() + grace)
+            self._loop.call_later(grace, self.stop_waiting)
+
+    def resume_reading(self, name: str) -> None:
+        source = self.fds.get(self.source_of(name))
+        if source is None or name in self._reading or self._closed:
+            return
+        if self.may_read(name):
+            self._reading.add(name)
+            self._loop.add_reader(source, self.read, name)
+
+    def source_of(self, name: str) -> str:
+        return name
+
+    def pause_reading(self, name: str) -> None:
+        if name in self._reading:
+            self._reading.discard(name)
+            self._loop.remove_reader(self.fds[self.source_of(name)])
+
+    def read(self, name: str) -> None:
+        """Read a batch, and wake whoever it is for."""
+        try:
+            for _ in range(BATCH):
+                if not self.may_read(name):
+                    self.pause_reading(name)
+                    break
+                if not self.fill(name) and self.at_end_when_empty:
+                    raise EOFError
+        except BlockingIOError:
+            pass
+        except EOFError:
+            self.pause_reading(name)
+            self.source_ended(name)
+        self.words[ACTIVE] = int(time.time() * 1000)
+        self.produced(name)
+        for attachment in self.attachments:
+            attachment.wake()
+
+    at_end_when_empty: ClassVar[bool] = False
+
+    def source_ended(self, name: str) -> None:
+        """The program closed its end."""
+
+    def produced(self, name: str) -> None:
+        """New bytes are in a ring."""
+
+    def receive(self, attachment: Attachment, data: bytes) -> None:
+        """Take input from a client."""
+        self.inlet.put(attachment.slot, data)
+        self.write()
+
+    def write(self) -> None:
+        """Give the program what it takes; go on when it can take more."""
+        try:
+            complete = self.inlet.pump()
+        except OSError:
+            self.input_refused()
+            complete = True
+        if complete and self._writing:
+            self._loop.remove_writer(self.inlet.target)
+            self._writing = False
+        elif not complete and not self._writing:
+            self._loop.add_writer(self.inlet.target, self.write)
+            self._writing = True
+        for attachment in self.attachments:
+            attachment.input_taken(all_of_it=complete)
+        self.input_written()
+
+    def input_written(self) -> None:
+        """Input may have been taken."""
+
+    def input_refused(self) -> None:
+        """The program no longer reads: what is queued counts as taken, nobody will read it."""
+        self.inlet.discard()
+
+    def attach(self, attachment: Attachment) -> None:
+        """Join a client; a connection that it left behind is dropped for the new one."""
+        for old in [one for one in self.attachments if one.client == attachment.client]:
+            old.detached = True
+            old.wake()
+            self.detach(old)
+        if self.awaited and self.awaited[0] in ("", attachment.client):
+            self.awaited = None
+        self.attachments.append(attachment)
+        if uncertain := self.inlet.uncertain(attachment.slot):
+            attachment.notify(Uncertain(*uncertain))
+
+    def detach(self, attachment: Attachment, *, grace: float = 0) -> None:
+        """Part with a client; with `grace` it was lost, and its program waits that long for it."""
+        if attachment not in self.attachments:
+            return
+        self.attachments.remove(attachment)
+        self.inlet.drop(attachment.slot)
+        if grace:
+            self.awaited = (attachment.client, time.monotonic() + grace)
+            self._loop.call_later(grace, self.stop_waiting)
+        self.credit_changed()
+        self._changed(self)
+
+    def stop_waiting(self) -> None:
+        """A lost client's time is over."""
+        if self.awaited and self.awaited[1] <= time.monotonic() + 0.001:
+            self.awaited = None
+            self.words[HOLDER] = 0
+            self.credit_changed()
+            self._changed(self)
+
+    def acknowledged(self, attachment: Attachment, name: str) -> None:
+        """A client has more of the output."""
+        self.resume_reading(name)
+
+    def credit_changed(self) -> None:
+        for name in self.rings:
+            self.resume_reading(name)
+
+    def within_credit(self, name: str, acked: int | None) -> bool:
+        """Whether output may go on past what its client has acknowledged."""
+        ring = self.rings[name]
+        if acked is not None:
+            return ring.head - acked < WINDOW
+        return ring.head - max(0, self.words[HOLDER] - 1) < ring.size - MARGIN
+
+    def exited(self, status: int) -> None:
+        """The keeper says how the program ended; negative: by that signal."""
+        self.status = status
+        self.ended_by_itself()
+
+    def set_outcome(self) -> None:
+        """Everything was read: the clients may hear of the end."""
+        if self.outcome is None and self.status is not None:
+            status = self.status
+            signal = -status if status < 0 else None
+            self.outcome = Exit(128 + signal if signal else status, signal)
+            for attachment in self.attachments:
+                attachment.wake()
+            self._changed(self)
+
+    def fail(self, error: TornRead) -> None:
+        """The output is no longer whole: clients hear of it instead of an exit status."""
+        self.outcome = Error("session.torn", 255, f"output was lost: {error}")
+
+    def describe(self) -> dict[str, Any]:
+        """The session as the `sessions` request shows it."""
+        return {
+            "session": self.id,
+            "kind": self.kind,
+            "shell": self.meta["shell"],
+            "pid": self.pid,
+            "startedAt": timestamp(self.started_at),
+            "lastActive": timestamp(self.last_active),
+            "clients": len(self.attachments),
+        }
+
+    def close(self) -> None:
+        """Let go of everything in this process; the keeper's copies stay."""
+        for name in list(self._reading):
+            self.pause_reading(name)
+        if self._writing:
+            self._loop.remove_writer(self.inlet.target)
+            self._writing = False
+        self._closed = True
+        ring_fds = {ring.fd for ring in self.rings.values()}
+        for ring in self.rings.values():
+            ring.close()
+        for fd in set(self.fds.values()) - ring_fds:
+            os.close(fd)
+        self.fds.clear()
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, of seconds since the epoch."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,99 @@
+"""The descriptors of a program to be: its own ends, and those that the keeper holds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from coditect_cli.gateway.pty import open_pty
+from coditect_cli.gateway.ring import PAGE, Ring
+from coditect_cli.gateway.session import MARGIN
+from coditect_cli.protocol.messages import WINDOW
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run; `meta` is kept by the keeper for successors of this bridge."""
+
+    id: str
+    argv: list[str]
+    executable: str
+    env: dict[str, str]
+    cwd: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A message for the keeper with its descriptors; `kept` are ours too, by name."""
+
+    message: dict[str, Any]
+    names: list[str]
+    fds: list[int]
+    kept: dict[str, int]
+
+    def close_ends(self) -> None:
+        """Close the program's own ends, which only it may hold."""
+        for fd in set(self.fds) - set(self.kept.values()):
+            os.close(fd)
+
+    def abandon(self) -> None:
+        """Close what was to be kept, since nothing was started."""
+        for fd in self.kept.values():
+            os.close(fd)
+
+
+def with_terminal(command: Command, cols: int, rows: int, kept_output: int) -> Prepared:
+    """A program on a new PTY."""
+    master, slave = open_pty(cols, rows)
+    kept = {"terminal": master, "output-ring": _ring(kept_output), **_inlet()}
+    return _prepared(command, True, [slave, slave, slave], kept)
+
+
+def with_pipes(command: Command, stdin: bool, kept_output: int) -> Prepared:
+    """A program with two pipes and, with `stdin`, a third."""
+    ends: list[int] = []
+    kept: dict[str, int] = {}
+    if stdin:
+        end, kept["stdin"] = os.pipe()
+        os.set_blocking(kept["stdin"], False)
+    else:
+        end = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    ends.append(end)
+    for name in ("stdout", "stderr"):
+        kept[name], end = os.pipe()
+        os.set_blocking(kept[name], False)
+        kept[f"{name}-ring"] = _ring(kept_output)
+        ends.append(end)
+    return _prepared(command, False, ends, {**kept, **_inlet()})
+
+
+def _prepared(command: Command, tty: bool, ends: list[int], kept: dict[str, int]) -> Prepared:
+    message = {
+        "type": "spawn",
+        "id": command.id,
+        "argv": command.argv,
+        "executable": command.executable,
+        "env": command.env,
+        "cwd": command.cwd,
+        "tty": tty,
+        "meta": command.meta,
+        "names": ["0", "1", "2", *kept],
+    }
+    return Prepared(message, list(kept), [*ends, *kept.values()], kept)
+
+
+def _ring(size: int) -> int:
+    least = 2 * WINDOW + MARGIN
+    ring = Ring.create(-(-max(size, least) // PAGE) * PAGE)
+    fd = os.dup(ring.fd)
+    ring.close()
+    return fd
+
+
+def _inlet() -> dict[str, int]:
+    out, into = os.pipe()
+    os.set_blocking(out, False)
+    os.set_blocking(into, False)
+    return {"inlet-out": out, "inlet-in": into}

@@ -1,0 +1,223 @@
+"""A program with a PTY: its screen, its size, and which of its clients has the lead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from coditect_cli.gateway import pty
+from coditect_cli.gateway.attachment import Attachment
+from coditect_cli.gateway.ring import ACTIVE, HOLDER
+from coditect_cli.gateway.screen import Screen
+from coditect_cli.gateway.session import BATCH, MARGIN, Held, Session
+from coditect_cli.protocol.messages import Lead
+from coditect_cli.protocol.terminal import is_reply
+
+SLICE = 16_384  # bytes fed to the model between two turns of the event loop
+MOST_BEHIND = 524_288  # what the model may be behind before it skips
+KEPT_WHEN_SKIPPING = 65_536
+TICK = 0.02
+FLOOD = 262_144  # bytes in one tick past which the model waits for a quieter time
+DRAW_BUDGET = 0.04  # seconds that an attach spends on catching up before it skips
+
+
+class Terminal(Session):
+    """The last client that typed has the lead: its size, its answers, its credit."""
+
+    def __init__(self, held: Held, changed: Callable[[Session], None]) -> None:
+        super().__init__(held, changed)
+        self.ring = self.rings["output"]
+        self.master = held.fds["terminal"]
+        self.lead: Attachment | None = None
+        self.typed: list[Attachment] = []  # the newest last
+        self.screen = Screen(*pty.size(self.master))
+        self.drawn = 0  # the offset up to which the screen has seen the output
+        self._ticking = False
+        self._at_last_tick = 0
+
+    def input_target(self) -> int:
+        return self.fds["terminal"]
+
+    def source_of(self, name: str) -> str:
+        return "terminal"
+
+    def fill(self, name: str) -> int:
+        return pty.fill_from_pty(self.ring, self.master)
+
+    def recover(self, grace: float) -> None:
+        super().recover(grace)
+        pty.recover_pty(self.ring)
+        if blob := self.ring.last_checkpoint():
+            with suppress(ValueError):
+                self.drawn = int.from_bytes(blob[:8], "little")
+                self.screen = Screen.restore(blob[8:])
+        if self.drawn < self.ring.tail:
+            self.drawn = self.ring.tail
+            self.screen.skip(b"")
+        cols, rows = pty.size(self.master)
+        if (cols, rows) != (self.screen.cols, self.screen.rows):
+            self.catch_up()
+            self.screen.resize(cols, rows)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.screen.cols, self.screen.rows
+
+    def may_read(self, name: str) -> bool:
+        if self.lead is not None:
+            return self.within_credit("output", self.lead.acked["output"])
+        return self.awaited is None or self.within_credit("output", None)
+
+    def produced(self, name: str) -> None:
+        ring = self.ring
+        if ring.head - self.drawn > MOST_BEHIND:
+            self.skip_ahead()
+        for attachment in self.attachments:
+            if attachment is not self.lead and ring.head - attachment.sent["output"] > (
+                ring.size - MARGIN
+            ):
+                attachment.redraw = True
+        if not self._ticking and self.drawn < ring.head:
+            self._ticking = True
+            self._at_last_tick = ring.head
+            self._loop.call_later(TICK, self.tick)
+
+    def tick(self) -> None:
+        """Feed the model a little, unless a flood leaves no time for it."""
+        if self._closed:
+            return
+        ring = self.ring
+        flood = ring.head - self._at_last_tick > FLOOD
+        self._at_last_tick = ring.head
+        if not flood:
+            self.feed(SLICE)
+        if self.drawn < ring.head:
+            self._loop.call_later(TICK if flood else 0.001, self.tick)
+        else:
+            self._ticking = False
+            self.checkpoint()
+
+    def feed(self, limit: int) -> None:
+        chunk = self.ring.read(self.drawn, limit)
+        self.screen.feed(chunk)
+        self.drawn += len(chunk)
+
+    def skip_ahead(self) -> None:
+        """Let the model miss the text of what it can't keep up with."""
+        missed = self.ring.head - KEPT_WHEN_SKIPPING - self.drawn
+        if missed > 0:
+            self.screen.skip(self.ring.read(self.drawn, missed))
+            self.drawn += missed
+            self.checkpoint()
+
+    def catch_up(self) -> None:
+        """Bring the screen up to the last byte, skipping what would take too long."""
+        deadline = time.monotonic() + DRAW_BUDGET
+        while self.drawn < self.ring.head:
+            if time.monotonic() > deadline:
+                self.skip_ahead()
+                deadline = float("inf")
+            self.feed(SLICE)
+
+    def checkpoint(self) -> None:
+        """Leave the screen in shared memory for a successor."""
+        self.ring.checkpoint(self.drawn.to_bytes(8, "little") + self.screen.checkpoint())
+
+    def draw(self) -> tuple[bytes, bool]:
+        self.catch_up()
+        exact = self.screen.exact
+        if not exact:
+            self.nudge()
+        return self.screen.redraw(), exact
+
+    def nudge(self) -> None:
+        """Make a full-screen program repaint itself: SIGWINCH, by a size that comes and goes."""
+        cols, rows = self.size
+        pty.set_size(self.master, cols, rows + 1 if rows == 1 else rows - 1)
+        pty.set_size(self.master, cols, rows)
+
+    def attach(self, attachment: Attachment) -> None:
+        super().attach(attachment)
+        if self.lead is None and not attachment.read_only:
+            self.take_lead(attachment)
+
+    def detach(self, attachment: Attachment, *, grace: float = 0) -> None:
+        with suppress(ValueError):
+            self.typed.remove(attachment)
+        if attachment is self.lead:
+            self.lead = None
+            others = [one for one in self.attachments if one is not attachment]
+            writers = [one for one in others if not one.read_only]
+            if writers:
+                grace = 0
+                self.take_lead(self.typed[-1] if self.typed else writers[-1])
+            elif not grace:
+                self.words[HOLDER] = 0
+        else:
+            grace = 0
+        super().detach(attachment, grace=grace)
+
+    def take_lead(self, attachment: Attachment) -> None:
+        """From now on this client sets the size and holds the credit."""
+        self.lead = attachment
+        self.apply_size(attachment)
+        self.words[HOLDER] = attachment.acked["output"] + 1
+        self.resume_reading("output")
+
+    def apply_size(self, attachment: Attachment) -> None:
+        """Give the program the size of its lead, and tell everybody."""
+        if attachment is self.lead and attachment.size != self.size:
+            self.catch_up()
+            self.screen.resize(*attachment.size)
+            pty.set_size(self.master, *attachment.size)
+            self.checkpoint()
+        for one in self.attachments:
+            one.notify(Lead(one is self.lead, *self.size))
+
+    def resize(self, attachment: Attachment, cols: int, rows: int) -> None:
+        """A client's terminal has another size; only the lead's is the program's."""
+        if not attachment.read_only:
+            attachment.size = (cols, rows)
+            if attachment is self.lead:
+                self.apply_size(attachment)
+
+    def receive(self, attachment: Attachment, data: bytes) -> None:
+        if attachment is not self.lead:
+            if self.lead is not None and is_reply(data):
+                self.inlet.pass_over(attachment.slot, len(data))
+                self.write()
+                return
+            self.take_lead(attachment)
+        if not self.typed or self.typed[-1] is not attachment:
+            with suppress(ValueError):
+                self.typed.remove(attachment)
+            self.typed.append(attachment)
+        self.words[ACTIVE] = int(time.time() * 1000)
+        super().receive(attachment, data)
+
+    def acknowledged(self, attachment: Attachment, name: str) -> None:
+        if attachment is self.lead:
+            self.words[HOLDER] = attachment.acked["output"] + 1
+            self.resume_reading("output")
+
+    def source_ended(self, name: str) -> None:
+        self.fds.pop("terminal", None)
+        self.set_outcome()
+
+    def ended_by_itself(self) -> None:
+        """Read what the program left in the PTY; who still holds it open is hung up."""
+        with suppress(BlockingIOError, EOFError):
+            for _ in range(BATCH):
+                pty.fill_from_pty(self.ring, self.master)
+        self.produced("output")
+        self.pause_reading("output")
+        self.set_outcome()
+
+    def describe(self) -> dict[str, object]:
+        cols, rows = self.size
+        return {**super().describe(), "cols": cols, "rows": rows}
+
+    def close(self) -> None:
+        self.fds.setdefault("terminal", self.master)
+        super().close()

@@ -1,0 +1,398 @@
+"""A session's screen: what a terminal that read every byte would show. The one door to avt."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import unicodedata
+
+from avt import Line, Vt  # type: ignore[attr-defined]  # its stubs re-export nothing
+
+from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes, keyboard_sequences
+from coditect_cli.protocol.terminal import RESET_MODES
+
+_VERSION = 1
+_SLICE = 4096  # avt keeps every line of one call until it returns: 80 columns of 30 bytes each
+_CARRY = 4096
+_PARTIAL = re.compile(rb"\x1b(?:\[[\x00-\x17\x19\x1c-\x3f]*+|[\x00-\x17\x19\x1c-\x2f]*+)")
+_SGR = re.compile(rb"\x1b\[[0-9;]*+m")
+_SAVES = re.compile(rb"\x1b(?:7|\[[0-9;]*s|\[\?[0-9;]*104[89][0-9;]*h)")
+_STRING = b"]PX^_"
+
+_REP = re.compile(r"(.)\x1b\[(\d+)b")
+_LINES_END = re.compile("\x9b|\x1b\\[m")
+_DRAWN = re.compile(r"\x1b\[[0-9;:]*m|[^\x1b\r\n]+")
+_SAVE_NOTHING = b"\x1b[?7h\x1b[H\x1b7"
+_ENTER, _LEAVE, _HOME = "\x9b?1047h", "\x9b?1047l", "\x9b1;1H"
+_MARGINS = re.compile("\x9b\\d+;\\d+r")
+
+
+class Screen:
+    """The model of one terminal, `cols` by `rows` cells.
+
+    It takes any bytes in any pieces and never raises on them.
+    """
+
+    def __init__(self, cols: int, rows: int) -> None:
+        self.cols = cols
+        self.rows = rows
+        self._vt = Vt(cols, rows, 0)
+        self._modes = Modes()
+        self._carry = b""
+        self._tail = b""
+        self._repaint: _Repaint | None = None
+
+    @property
+    def exact(self) -> bool:
+        """False from a skip on, until a clear or a screenful of lines makes the screen right."""
+        self._settle()
+        return self._repaint is None
+
+    @property
+    def alternate(self) -> bool:
+        """Whether the program is on the alternate screen."""
+        self._settle()
+        return self._modes.alternate
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Takes every byte, in order."""
+        self._settle()
+        self._feed(bytes(data))
+
+    def skip(self, data: bytes | memoryview) -> None:
+        """Takes bytes for which there is no time: lasting state, and the last screenful of text."""
+        data = self._tail + bytes(data)
+        keep = min(max(_SLICE, 2 * self.cols * self.rows), 1 << 16)
+        cut = max(len(data) - keep, 0)
+        lost = self._repaint is not None and self._repaint.saved_lost
+        self._repaint = _Repaint(lost)
+        self._tail = data[cut:]
+        if cut:
+            self._draw(self._take(data[:cut], skipping=True))
+
+    def resize(self, cols: int, rows: int) -> None:
+        """Makes the screen `cols` by `rows`; lines of the primary screen are wrapped anew."""
+        self._settle()
+        self.cols, self.rows = cols, rows
+        if self._repaint:
+            self._repaint = _Repaint(self._repaint.saved_lost)
+        try:
+            self._vt.resize(cols, rows)
+        except BaseException as error:
+            self._recover(error)
+
+    def text(self) -> list[str]:
+        """The visible lines, each without trailing blanks."""
+        self._settle()
+        return [line.text.rstrip() for line in self._vt.view()]
+
+    def redraw(self) -> bytes:
+        """The bytes that turn a terminal in any state into this screen.
+
+        They ask nothing, hold no 8-bit controls, and scroll no terminal of whatever size.
+        """
+        self._settle()
+        dump = _plain(self._vt.dump())
+        enter, leave = dump.find(_ENTER), dump.find(_LEAVE)
+        if leave >= 0:  # only a saved cursor of the alternate screen, which is not in use
+            dump = dump[:enter] + dump[leave + len(_LEAVE) :]
+            enter = -1
+        out = [RESET_MODES, b"\x1b[?25l\x1b[?6l\x1b[?7l\x1b[H\x1b[J"]
+        if enter >= 0:
+            primary, dump = dump[:enter], dump[enter + len(_ENTER + _HOME) :]
+            hidden = Vt(self.cols, self.rows, 0)
+            hidden.feed_str(primary)
+            lines, state = _split_lines(primary)
+            out += [_paint(lines, hidden.view()), _SAVE_NOTHING, _seven_bit(state)]
+            out.append(keyboard_sequences(self._modes.keyboards[0]))
+            # 1049 saves the cursor, which 1047 would not: the program may leave by 1049
+            saved = re.search("\x9b(\\d+;\\d+)H(\x1b\\[[0-9;:]*m)\x1b7", state)
+            out.append(f"\x1b[{saved[1]}H{saved[2]}".encode() if saved else b"\x1b[H")
+            out.append(b"\x1b[?1049h\x1b[m\x1b[?7l\x1b[H\x1b[J")
+        lines, state = _split_lines(dump)
+        # A cursor behind the last column: a wider terminal has a column there.
+        state = state.replace(f";{self.cols + 1}H", f";{self.cols}H")
+        out += [_paint(lines, self._vt.view()), _SAVE_NOTHING, b"\x1b[?25h", _seven_bit(state)]
+        out.append(self._modes.sequences())
+        return b"".join(out)
+
+    def checkpoint(self) -> bytes:
+        """All that `restore` needs to go on, also in another process."""
+        self._settle()
+        state = {
+            "version": _VERSION,
+            "cols": self.cols,
+            "rows": self.rows,
+            "dump": self._vt.dump(),
+            "modes": self._modes.state(),
+            "carry": self._carry.decode("latin-1"),
+            "exact": self._repaint is None,
+            "savedLost": self._repaint is not None and self._repaint.saved_lost,
+        }
+        return json.dumps(state).encode()
+
+    @classmethod
+    def restore(cls, blob: bytes) -> Screen:
+        """The screen whose `checkpoint()` this is.
+
+        Raises ValueError when it is none, or one of another version.
+        """
+        state = json.loads(bytes(blob))
+        if not isinstance(state, dict) or state.get("version") != _VERSION:
+            raise ValueError("a checkpoint of an unknown version")
+        screen = cls(state["cols"], state["rows"])
+        screen._print(state["dump"])
+        screen._modes = Modes.from_state(state["modes"])
+        screen._carry = state["carry"].encode("latin-1")
+        if not state["exact"]:
+            screen._repaint = _Repaint(state["savedLost"])
+        return screen
+
+    def _settle(self) -> None:
+        """Feeds what the last skip kept for later."""
+        if self._tail:
+            tail, self._tail = self._tail, b""
+            while tail[0] & 0xC0 == 0x80 and not self._carry and len(tail) > 1:
+                tail = tail[1:]  # the rest of a character that was cut
+            self._feed(tail)
+
+    def _feed(self, data: bytes) -> None:
+        for start in range(0, len(data), _SLICE):
+            plain = self._take(data[start : start + _SLICE], skipping=False)
+            self._draw(plain)
+            if self._repaint and self._repaint.finished_by(plain, self.rows):
+                full = not _MARGINS.search(self._vt.dump()) and not self._modes.alternate
+                if self._repaint.cleared or full:
+                    self._repaint = None
+
+    def _take(self, data: bytes, *, skipping: bool) -> bytes:
+        """What the model shall see of `data`; carries an unfinished sequence to the next call."""
+        if self._carry:
+            data = self._carry + data
+        if b"\x7f" in data:
+            data = data.translate(None, b"\x7f")  # the model would print it
+        self._carry = b""
+        out = []
+        done = 0
+        for match in (LASTING_58 if b"58" in data else LASTING).finditer(data):
+            start, end = match.span()
+            sequence = match[0]
+            out.append(_last_pens(data[done:start]) if skipping else data[done:start])
+            done = end
+            if end == len(data) and _unfinished(sequence):
+                self._carry = _shortened(sequence)
+                break
+            out.append(self._modes.take(sequence))
+            if skipping and self._repaint and _SAVES.match(sequence):
+                self._repaint.saved_lost = True
+        rest = data[done:]
+        cut = _partial_start(rest)
+        if cut < len(rest):
+            self._carry = rest[cut:][:_CARRY]
+            rest = rest[:cut]
+        out.append(_last_pens(rest) if skipping else rest)
+        return b"".join(out)
+
+    def _draw(self, plain: bytes) -> None:
+        text = plain.decode("utf-8", "replace")
+        self._print(text if plain.isascii() else _unprintable().sub("", text))
+
+    def _print(self, text: str) -> None:
+        try:
+            self._vt.feed_str(text)
+        except BaseException as error:
+            self._recover(error)
+
+    def _recover(self, error: BaseException) -> None:
+        """Starts over where avt panicked; its exception derives from BaseException alone."""
+        if type(error).__name__ != "PanicException":
+            raise error
+        self._vt = Vt(self.cols, self.rows, 0)
+        self._vt.feed_str("\x1b[?1047h" if self._modes.alternate else "")
+        self._repaint = _Repaint(saved_lost=True)
+
+
+class _Repaint:
+    """Watches what follows a skip for what makes the screen right again.
+
+    Either the whole screen is cleared and the cursor put somewhere, or so many lines are printed,
+    with nothing but colours in them, that nothing from before is left.
+    """
+
+    _TOKEN = re.compile(rb"\x1b\[([\x20-\x3f]*)([@-~])|\x1b([\x20-\x2f]*[0-~])|([\n\r])")
+    _NEUTRAL = b"mhlK"
+
+    def __init__(self, saved_lost: bool) -> None:
+        self.saved_lost = saved_lost  # the saved cursor is one that was skipped
+        self.cleared = False
+        self._placed = False
+        self._home = False
+        self._column = False
+        self._lines = 0
+
+    def finished_by(self, plain: bytes, rows: int) -> bool:
+        """Whether these bytes, strings taken out, make the screen right."""
+        done = 0
+        for match in self._TOKEN.finditer(plain):
+            if match.start() > done and plain[done : match.start()].strip(b"\0"):
+                self._printed()
+            done = match.end()
+            params, final, escape, control = match.groups()
+            if control:
+                self._control(control)
+            elif escape:
+                self._escape(escape)
+            else:
+                self._csi(params, final)
+        if plain[done:].strip(b"\0"):
+            self._printed()
+        right = (self.cleared and self._placed) or self._lines >= 2 * rows
+        return right and not self.saved_lost
+
+    def _printed(self) -> None:
+        self._home = False
+        if not self._placed:
+            self.cleared = False
+
+    def _control(self, control: bytes) -> None:
+        self._home = False
+        if control == b"\r":
+            self._column = True
+        elif self._column:
+            self._lines += 1
+
+    def _escape(self, escape: bytes) -> None:
+        if escape == b"c":
+            self.cleared = self._placed = True
+            self.saved_lost = False
+        elif escape == b"7":
+            self.saved_lost = self.saved_lost and not self._placed
+        elif escape[:1] not in b"()*+-./=>H\\":
+            self._moved(placed=self._placed and (escape != b"8" or not self.saved_lost))
+
+    def _csi(self, params: bytes, final: bytes) -> None:
+        if params[:1] == b"?" and final in b"hl" and b"104" in params:
+            self._moved(placed=False)
+            self.cleared = final == b"h" and b"1048" not in params
+        elif final in b"Hfr":
+            self._moved(placed=True)
+            self._home = final == b"r" or params in (b"", b"1", b"1;1", b";")
+        elif final == b"J":
+            if params == b"2" or (params in (b"", b"0") and self._home):
+                self.cleared = True
+            self._lines = 0
+        elif final == b"s":
+            self.saved_lost = self.saved_lost and not self._placed
+        elif final not in self._NEUTRAL:
+            self._moved(placed=self._placed and (final != b"u" or not self.saved_lost))
+
+    def _moved(self, *, placed: bool) -> None:
+        self._placed = placed
+        self._home = self._column = False
+        self._lines = 0
+
+
+def _unfinished(sequence: bytes) -> bool:
+    """Whether a sequence at the end of the data is a string that goes on."""
+    if sequence[1] not in _STRING:
+        return False
+    return not sequence.endswith(b"\x1b\\") and not (
+        sequence[1:2] == b"]" and sequence.endswith(b"\x07")
+    )
+
+
+def _shortened(string: bytes) -> bytes:
+    """The start of an unfinished string, as much of it as can matter, and an ESC that ends it."""
+    keep = _CARRY if string[1:2] == b"]" else 2
+    if len(string) <= keep:
+        return string
+    return string[:keep] + (b"\x1b" if string.endswith(b"\x1b") else b"")
+
+
+def _partial_start(data: bytes) -> int:
+    """Where an unfinished escape sequence or character at the end of `data` begins."""
+    escape = data.rfind(b"\x1b")
+    if escape >= 0 and _PARTIAL.fullmatch(data, escape):
+        return escape
+    for back in range(1, min(len(data), 3) + 1):
+        byte = data[-back]
+        if byte >= 0xC2:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(data) - back if byte < 0xF5 and length > back else len(data)
+        if byte < 0x80:
+            break
+    return len(data)
+
+
+def _last_pens(data: bytes) -> bytes:
+    """The pens and charset shifts in `data` that still matter behind it.
+
+    Each pen sequence sets some attributes to fixed values, so only its last occurrence counts.
+    """
+    pens: list[bytes] = []
+    if b"\x1b" in data:
+        reset = max(data.rfind(b"\x1b[m"), data.rfind(b"\x1b[0m"))
+        pens = _SGR.findall(data, max(reset, 0))
+        pens = list(dict.fromkeys(reversed(pens)))[::-1]
+    out, into = data.rfind(b"\x0e"), data.rfind(b"\x0f")
+    if out != into:
+        pens.append(b"\x0e" if out > into else b"\x0f")
+    return b"".join(pens)
+
+
+@functools.cache
+def _unprintable() -> re.Pattern[str]:
+    """C1 controls, and characters without a width: the model would give them a cell each."""
+    planes = (range(0x300, 0x1F000), range(0xE0100, 0xE01F0))
+    marks = "".join(
+        chr(code) for plane in planes for code in plane if unicodedata.category(chr(code)) in "MnMe"
+    )
+    return re.compile(
+        f"[\x80-\x9f{marks}\u1160-\u11ff\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
+    )
+
+
+def _plain(dump: str) -> str:
+    """A dump with runs of one character written out."""
+    return _REP.sub(lambda run: run[1] * (int(run[2]) + 1), dump)
+
+
+def _split_lines(dump: str) -> tuple[str, str]:
+    """The lines that a dump begins with, and the state behind them."""
+    end = _LINES_END.search(dump)
+    cut = end.start() if end else len(dump)
+    return dump[:cut], dump[cut:]
+
+
+def _seven_bit(state: str) -> bytes:
+    """A dump's state for real terminals, which know HTS but not CTC."""
+    state = state.replace("\x9b5W", "\x1b[3g").replace("\x1b[W", "\x1bH")
+    return state.replace("\x9b", "\x1b[").encode()
+
+
+def _paint(lines: str, view: list[Line]) -> bytes:
+    """Draws each row at its own address on a cleared screen.
+
+    A dump's wrapped rows run on, so `view` says how many characters each row has.
+    """
+    out = ["\x1b[m"]
+    plain = True
+    row, left = 0, 0
+    widths = [len(line.text) for line in view]
+    for run in _DRAWN.findall(lines):
+        if run[0] == "\x1b":
+            plain = run == "\x1b[0m"
+            out.append(run)
+            continue
+        done = 0
+        while done < len(run):
+            if left == 0:
+                left = widths[row]
+                row += 1
+                out.append(f"\x1b[{row}H")
+            part = run[done : done + left]
+            done += len(part)
+            left -= len(part)
+            out.append(part.rstrip(" ") if plain and left == 0 else part)
+    return "".join(out).encode() + b"\x1b[m"

@@ -5,16 +5,31 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from coditect_cli import config
-from coditect_cli.errors import Failed, UsageError
+from coditect_cli.errors import CoditectError, Failed, UsageError
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
 
 if TYPE_CHECKING:
     from coditect_cli.workspaces.local import LocalWorkspaces
+
+
+def _workspace_ids() -> list[str]:
+    try:
+        return [w.id for w in Runtime(Streams.system()).workspaces.list()]
+    except (CoditectError, OSError):
+        return []  # a shell that completes has no use for an error
+
+
+WorkspaceId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The workspace's id.", autocompletion=_workspace_ids),
+]
 
 
 @dataclass

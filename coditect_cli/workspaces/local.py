@@ -51,6 +51,13 @@ class LocalWorkspaces:
             raise unusable(home / "workspace.json", error) from error
         return self._record(home, content)
 
+    def root(self, id: str) -> Path:
+        """A workspace's directory, also one that `delete` kept. Raises NotFound."""
+        root = self._home(id) / "root"
+        if not root.is_dir():
+            raise _not_found(id)
+        return root
+
     def list(self) -> list[WorkspaceRecord]:
         """Every workspace's record, by id."""
         records = []

@@ -11,6 +11,7 @@ from coditect_cli.errors import UsageError
 
 Desired = Literal["running", "stopped"]
 
+GATEWAY = "_gateway"  # stands where a workspace id does in what is asked of the gateway itself
 MAX_WORKSPACE_ID = 52  # past that a StatefulSet's controller cannot label its pods
 _WORKSPACE_ID = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,128}")

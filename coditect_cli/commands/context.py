@@ -1,0 +1,118 @@
+"""`coditect context`: list, show, use, set."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from coditect_cli import config
+from coditect_cli.errors import UsageError
+from coditect_cli.output import Result
+from coditect_cli.runtime import Runtime
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The context's name.")]
+
+
+def list_(ctx: typer.Context) -> Result:
+    """List the contexts.
+
+    Examples:
+      coditect context list
+      coditect context list -o json
+
+    Exit codes: 0 done, 2 config.toml is not as it should be
+    """
+    runtime: Runtime = ctx.obj
+    current = config.load(runtime.paths, os.environ, context=runtime.context_name).name
+    items = []
+    for name in config.read_contexts(runtime.paths)[0]:
+        context = config.load(runtime.paths, {}, context=name)
+        items.append(
+            {
+                "name": name,
+                "current": name == current,
+                "provider": context.settings.provider,
+                "gatewayUrl": context.gateway_url(runtime.paths),
+            }
+        )
+    columns = {"NAME": "name", "CURRENT": "current", "PROVIDER": "provider"}
+    return Result(
+        "ContextList", {"items": items}, columns, {"GATEWAY URL": "gatewayUrl"}, name="name"
+    )
+
+
+def show(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The context; else the one in effect.")
+    ] = None,
+) -> Result:
+    """Show every setting, its value, and where the value comes from.
+
+    A value comes from a flag, else a CODITECT_* variable, else config.toml, else the default.
+
+    Examples:
+      coditect context show
+      coditect context show -o json
+
+    Exit codes: 0 done, 2 a value breaks its rule, 3 no such context
+    """
+    runtime: Runtime = ctx.obj
+    if name is not None:
+        runtime.context_name = name
+    context = runtime.context
+    url = context.gateway_url(runtime.paths)
+    settings: dict[str, Any] = {}
+    for setting, source in context.sources.items():
+        value = getattr(context.settings, setting)
+        settings[setting] = {
+            "value": list(value) if isinstance(value, tuple) else value,
+            "source": source,
+        }
+    fields = {"name": context.name, "gatewayUrl": url, "settings": settings}
+    rows = [{"setting": "gateway URL in effect", "value": url}]
+    rows += [{"setting": setting, **entry} for setting, entry in settings.items()]
+    columns = {"SETTING": "setting", "VALUE": "value", "SOURCE": "source"}
+    return Result("Context", fields, columns, rows=rows, name="name")
+
+
+def use(ctx: typer.Context, name: Name) -> Result:
+    """Make a context the one in effect.
+
+    Examples:
+      coditect context use local
+
+    Exit codes: 0 done, 3 no such context
+    """
+    config.use_context(ctx.obj.paths, name)
+    return Result("Context", {"name": name}, text=f"{name} is the context now", name="name")
+
+
+def set_(
+    ctx: typer.Context,
+    name: Name,
+    settings: Annotated[
+        list[str], typer.Argument(metavar="SETTING=VALUE...", help="An empty VALUE unsets.")
+    ],
+) -> Result:
+    """Set settings of a context in config.toml; a context that is not there is made.
+
+    "coditect context show" lists the settings. Comments in the file are kept.
+
+    Examples:
+      coditect context set local output_kept=4MiB gateway_idle=1h
+      coditect context set far gateway_url=wss://gateway.example.com/ws
+      coditect context set far token_command="gcloud auth print-identity-token"
+
+    Exit codes: 0 done, 2 no such setting, or the value breaks its rule
+    """
+    changes: dict[str, str | None] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"{setting!r} is not SETTING=VALUE")
+        changes[key] = value or None
+    config.set_settings(ctx.obj.paths, name, changes)
+    return Result("Context", {"name": name}, text=f"context {name} changed", name="name")

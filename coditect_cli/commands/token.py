@@ -1,0 +1,112 @@
+"""`coditect token`: issue, inspect."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Annotated
+
+import typer
+
+from coditect_cli import tokens
+from coditect_cli.attach.credentials import local_user
+from coditect_cli.config import parse_duration
+from coditect_cli.errors import UsageError
+from coditect_cli.output import Result
+from coditect_cli.runtime import Runtime
+from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
+
+
+def issue(
+    ctx: typer.Context,
+    workspace: Annotated[
+        str,
+        typer.Option(
+            "--workspace", metavar="ID", help=f"The workspace, or {GATEWAY} to manage the gateway."
+        ),
+    ],
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="USER", help="The user; else this one.")
+    ] = None,
+    ttl: Annotated[
+        str, typer.Option("--ttl", metavar="DURATION", help="How long it holds, such as 10m.")
+    ] = "1h",
+) -> Result:
+    """Issue a token with the local key, and print nothing else.
+
+    Examples:
+      CODITECT_TOKEN=$(coditect token issue --workspace demo) some-client
+      coditect token issue --workspace demo --user ada --ttl 10m -o json
+
+    Exit codes: 0 done, 2 a bad id, user or duration, 4 the key file is damaged or exposed
+    """
+    runtime: Runtime = ctx.obj
+    if workspace != GATEWAY:
+        check_workspace_id(workspace)
+    user = local_user() if user is None else user
+    if not user or not user.isprintable() or len(user) > 256:
+        raise UsageError("--user is 1 to 256 printable characters")
+    try:
+        seconds = parse_duration(ttl)
+    except ValueError as rule:
+        raise UsageError(f"--ttl {ttl!r} is not {rule}") from None
+    now = time.time()
+    token = tokens.issue(
+        tokens.local_key(runtime.paths),
+        workspace_id=workspace,
+        user_id=user,
+        ttl=seconds,
+        now=now,
+        issuer=runtime.context.settings.token_issuer,
+        audience=runtime.context.settings.token_audience,
+    )
+    fields = {
+        "token": token,
+        "workspace": workspace,
+        "user": user,
+        "expiresAt": _rfc3339(now + seconds),
+    }
+    return Result("Token", fields, text=token, name="token")
+
+
+def inspect(ctx: typer.Context) -> Result:
+    """Show what a token says: header and claims, not verified, and never its signature.
+
+    The token comes from CODITECT_TOKEN, else from stdin; never from the command line, which
+    other users can read.
+
+    Examples:
+      coditect token issue --workspace demo | coditect token inspect
+      coditect token inspect -o json < token-file
+
+    Exit codes: 0 done, 2 no token was given, 4 it is not a token
+    """
+    streams = ctx.obj.streams
+    token = os.environ.get("CODITECT_TOKEN", "").strip()
+    if not token and not streams.stdin.isatty():
+        token = streams.stdin.read(tokens.MAX_TOKEN + 2).strip()
+    if not token:
+        raise UsageError(
+            "there is no token to inspect", hint="set CODITECT_TOKEN, or pass it on stdin"
+        )
+    parts = tokens.inspect(token)
+    rows = [
+        {"part": part, "name": name, "value": _readable(name, value)}
+        for part, values in parts.items()
+        for name, value in values.items()
+    ]
+    return Result(
+        "TokenContents", parts, {"PART": "part", "NAME": "name", "VALUE": "value"}, rows=rows
+    )
+
+
+def _readable(name: str, value: object) -> object:
+    is_time = name in ("exp", "iat", "nbf") and isinstance(value, int | float)
+    return f"{value} ({_rfc3339(value)})" if is_time else value  # type: ignore[arg-type]
+
+
+def _rfc3339(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return "not a time"

@@ -1,0 +1,176 @@
+"""What can be wrong on this machine, and how to fix it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from coditect_cli import __version__, config, tokens
+from coditect_cli.attach.request import request
+from coditect_cli.errors import CoditectError
+from coditect_cli.paths import Paths
+from coditect_cli.workspaces.spec import GATEWAY
+
+MAX_SOCKET_PATH = 100  # bytes; the kernel takes 108 on Linux, 104 on macOS
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, and how to fix it when it is not a pass."""
+
+    check: str
+    status: Literal["pass", "warn", "fail"]
+    message: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the checks look at."""
+
+    paths: Paths
+    environ: Mapping[str, str]
+    context_name: str | None
+    on_terminal: bool
+
+
+def examine(machine: Machine) -> list[Finding]:
+    """Every check's finding. Changes nothing, and starts nothing."""
+    return [check(machine) for check in CHECKS]
+
+
+def _python(_: Machine) -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "pass", f"Python {found} at {sys.executable}")
+
+
+def _platform(_: Machine) -> Finding:
+    if sys.platform.startswith(("linux", "darwin")):
+        return Finding("platform", "pass", sys.platform)
+    return Finding("platform", "fail", sys.platform, "use Linux, macOS, or Linux within Windows")
+
+
+def _folders(machine: Machine) -> Finding:
+    paths = machine.paths
+    for folder in (paths.config, paths.data, paths.state):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if not os.access(existing, os.W_OK | os.X_OK):
+            return Finding(
+                "folders", "fail", f"{existing} is not writable", "set CODITECT_HOME elsewhere"
+            )
+        if existing == folder and folder.stat().st_mode & 0o077:
+            message = f"other users may enter {folder}"
+            return Finding("folders", "warn", message, f"chmod 700 {folder}")
+    return Finding("folders", "pass", f"{paths.config}, {paths.data}, {paths.state}")
+
+
+def _key_file(machine: Machine) -> Finding:
+    if not machine.paths.key_file.exists():
+        return Finding("key file", "pass", "not made yet; the first use makes it")
+    try:
+        tokens.local_key(machine.paths)
+    except CoditectError as error:
+        return Finding("key file", "fail", error.message, error.hint)
+    return Finding("key file", "pass", str(machine.paths.key_file))
+
+
+def _config(machine: Machine) -> Finding:
+    file = machine.paths.config_file
+    try:
+        context = config.load(machine.paths, machine.environ, context=machine.context_name)
+    except CoditectError as error:
+        return Finding("config", "fail", error.message, error.hint or f"edit {file}")
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o022:
+        return Finding("config", "warn", f"other users may change {file}", f"chmod 600 {file}")
+    return Finding("config", "pass", f"context {context.name}")
+
+
+def _socket_path(machine: Machine) -> Finding:
+    path = machine.paths.gateway_socket
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return Finding("socket path", "pass", str(path))
+    fix = "set CODITECT_HOME to a folder with a shorter path"
+    if Path("/proc/self/fd").is_dir():
+        return Finding("socket path", "warn", f"{path} is long for a socket; we go around it", fix)
+    return Finding("socket path", "fail", f"{path} is too long for a socket", fix)
+
+
+def _gateway(machine: Machine) -> Finding:
+    log = machine.paths.gateway_log
+    try:
+        context = config.load(machine.paths, machine.environ, context=machine.context_name)
+        if context.settings.gateway_url is None and not machine.paths.gateway_socket.exists():
+            message = f"none runs; commands start one when they need it. Log: {log}"
+            return Finding("gateway", "pass", message)
+        answer: dict[str, Any] = request(context, machine.paths, GATEWAY, {"type": "status"})
+    except CoditectError as error:
+        if error.code == "gateway.not_running":
+            message = f"a stale socket is there, and no gateway; the next use cleans up. Log: {log}"
+            return Finding("gateway", "warn", message, "coditect up ID starts one")
+        return Finding("gateway", "fail", f"{error.message}. Log: {log}", error.hint)
+    version, log = answer.get("version"), answer.get("log") or log
+    if version != __version__:
+        message = f"it is {version}, this is {__version__}. Log: {log}"
+        return Finding("gateway", "warn", message, "coditect gateway restart (no session ends)")
+    return Finding("gateway", "pass", f"it runs, version {version}. Log: {log}")
+
+
+def _terminal(machine: Machine) -> Finding:
+    if not machine.on_terminal:
+        return Finding("terminal", "pass", "there is none here; attach needs one")
+    import curses
+
+    term = machine.environ.get("TERM", "")
+    try:
+        curses.setupterm(term or "unknown-terminal", 1)
+    except curses.error:
+        message = f"terminfo does not know TERM={term!r}"
+        fix = "set TERM to what the terminal is, such as xterm-256color, or install its terminfo"
+        return Finding("terminal", "warn", message, fix)
+    return Finding("terminal", "pass", f"TERM={term}")
+
+
+def _pty(_: Machine) -> Finding:
+    try:
+        for descriptor in os.openpty():
+            os.close(descriptor)
+    except OSError as error:
+        fix = "mount devpts at /dev/pts, and look at /proc/sys/kernel/pty/max"
+        return Finding("pty", "fail", f"no terminal can be opened: {error.strerror}", fix)
+    return Finding("pty", "pass", "terminals can be opened")
+
+
+def _shell(machine: Machine) -> Finding:
+    import pwd
+
+    try:
+        settings = config.load(
+            machine.paths, machine.environ, context=machine.context_name
+        ).settings
+        shell = settings.shell or pwd.getpwuid(os.geteuid()).pw_shell or "/bin/sh"
+    except (CoditectError, KeyError):
+        shell = "/bin/sh"
+    if shutil.which(shell) is None:
+        fix = "coditect context set NAME shell=/bin/bash, or install it"
+        return Finding("shell", "fail", f"{shell} is not a program", fix)
+    return Finding("shell", "pass", shell)
+
+
+CHECKS = (
+    _python,
+    _platform,
+    _folders,
+    _key_file,
+    _config,
+    _socket_path,
+    _gateway,
+    _terminal,
+    _pty,
+    _shell,
+)

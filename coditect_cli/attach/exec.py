@@ -84,12 +84,12 @@ class PipesPump(Pump):
         return not self._input_ended and self.outbox.kept < self.window
 
     def on_readable(self, ready: set[int]) -> None:
-        self._read()
+        if self._source is not None:
+            self._read(self._source)
 
-    def _read(self) -> None:
-        assert self._source is not None
+    def _read(self, source: Source) -> None:
         try:
-            data = self._source.read()
+            data = source.read()
         except BlockingIOError:
             return
         if data:
@@ -100,7 +100,7 @@ class PipesPump(Pump):
     def on_tick(self) -> float | None:
         source = self._source
         if source is not None and source.fileno() is None and self._wants_input():
-            self._read()
+            self._read(source)
             return 0.0
         if self._input_ended and not self._eof_told and self.outbox.sent == self.outbox.end:
             if not self.connected:

@@ -22,6 +22,8 @@ class Wakeups:
     def __enter__(self) -> Self:
         self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in self._signals:
+            if signal.getsignal(number) is signal.SIG_IGN:  # as nohup asks for
+                continue
             self._old[number] = signal.signal(number, _ignore)
         return self
 

@@ -15,17 +15,18 @@ from coditect_cli.paths import Paths, make_private, unusable
 TIMEOUT = 15.0  # seconds
 
 
-def ensure_running(paths: Paths) -> None:
+def ensure_running(paths: Paths, context: str) -> None:
     """Return once the local gateway's socket accepts connections, starting a gateway if need be.
 
-    Any number of processes may do so at once: one keeper gets the lock, the others end.
+    A new one takes its settings from `context`. Any number of processes may do so at once: one
+    keeper gets the lock, the others end.
     Raises Unreachable with the log's last lines when it cannot be started.
     """
     if _accepts(paths):
         return
     make_private(paths.state)
     log_start = _log_size(paths)
-    keeper = _spawn(paths)
+    keeper = _spawn(paths, context)
     deadline = time.monotonic() + TIMEOUT
     pause = 0.002
     while not _accepts(paths):
@@ -50,7 +51,7 @@ def _accepts(paths: Paths) -> bool:
     return True
 
 
-def _spawn(paths: Paths) -> subprocess.Popen[bytes]:
+def _spawn(paths: Paths, context: str) -> subprocess.Popen[bytes]:
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         log = os.open(paths.gateway_log, flags, 0o600)
@@ -59,7 +60,8 @@ def _spawn(paths: Paths) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "coditect_cli.gateway.keeper", "--lock", str(paths.gateway_lock)]
     argv += ["--listen", f"unix:{paths.gateway_socket}", "--"]
     argv += [sys.executable, "-m", "coditect_cli.gateway.main", "--role", "local"]
-    environ = {name: value for name, value in os.environ.items() if name != "CODITECT_TOKEN"}
+    environ = {**os.environ, "CODITECT_CONTEXT": context}
+    environ.pop("CODITECT_TOKEN", None)
     try:
         return subprocess.Popen(
             argv,

@@ -1,0 +1,275 @@
+"""`coditect up`, `coditect attach`, `coditect exec`: they hand over the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coditect_cli.errors import Conflict, UsageError
+from coditect_cli.output import Result
+from coditect_cli.runtime import Runtime, WorkspaceId
+
+if TYPE_CHECKING:
+    from coditect_cli.attach.link import Link
+
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host.")
+]
+
+
+def up(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    exec_command: Annotated[
+        str | None,
+        typer.Option("--exec", metavar="CMD", help="Run CMD with bash instead of attaching."),
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Run what comes on stdin with bash.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not attach.")] = False,
+) -> Result | int:
+    """Create a workspace where there is none, start it, and attach to it.
+
+    Without a terminal, with --detach or with -o json it does not attach.
+
+    Examples:
+      coditect up demo
+      coditect up demo --exec 'make test'
+      coditect up demo --stdin < setup.sh
+      coditect up demo --detach -o json
+
+    Exit codes: 0 done or detached, 2 not a legal id, 9 the gateway does not start,
+    255 the session was lost; else the status of the shell or of CMD
+    """
+    runtime: Runtime = ctx.obj
+    if (exec_command is not None) + stdin + detach > 1:
+        raise UsageError("--exec, --stdin and --detach exclude each other")
+    for_people = runtime.output in ("table", "wide")
+    if (exec_command is not None or stdin) and not for_people:
+        raise UsageError(f"-o {runtime.output} prints the workspace, so it runs no command")
+    fields = _running_workspace(runtime, id)
+    _start_gateway(runtime)
+    if exec_command is not None:
+        return _exec(runtime, id, ("bash", "-c", exec_command), stdin=not sys.stdin.isatty())
+    if stdin:
+        return _exec(runtime, id, ("bash", "-s"), stdin=True)
+    if detach or not for_people or not (os.isatty(0) and os.isatty(1)):
+        return Result(
+            "Workspace", fields, text=f"workspace {id} runs; to attach: coditect attach {id}"
+        )
+    return _attach(runtime, id, None)
+
+
+def attach(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="S", help="The session; else the newest.")
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Make a new session.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Watch: send no keys and no size.")
+    ] = False,
+    reconnect: Annotated[
+        bool,
+        typer.Option("--reconnect/--no-reconnect", help="Come back after a lost connection."),
+    ] = True,
+    escape_char: Annotated[
+        str, typer.Option("--escape-char", metavar="C|none", help="What escape keys begin with.")
+    ] = "~",
+    insecure: Insecure = False,
+) -> int:
+    """Attach this terminal to a session of a workspace: the newest one, or a new one.
+
+    At the start of a line ~. leaves at once, ~d detaches, ~s shows the status, ~? all keys.
+    Without a terminal on stdin its bytes are typed into the shell, then end of file.
+
+    Examples:
+      coditect attach demo
+      coditect attach demo --new
+      coditect attach demo --session 5e0c2a --read-only
+
+    Exit codes: 0 detached, 3 no such workspace or session, 6 the workspace is stopped,
+    9 the gateway does not answer, 255 the session was lost or left by ~.; else the shell's status
+    """
+    from coditect_cli.attach.escape import parse_char
+    from coditect_cli.workspaces.spec import check_session_id
+
+    runtime: Runtime = ctx.obj
+    if session is not None and new:
+        raise UsageError("--session and --new exclude each other")
+    wanted = "new" if new else check_session_id(session) if session is not None else None
+    char = parse_char(escape_char)
+    _start_gateway(runtime)
+    return _attach(
+        runtime,
+        id,
+        wanted,
+        read_only=read_only,
+        reconnect=reconnect,
+        escape_char=char,
+        insecure=insecure,
+    )
+
+
+def exec_(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="What to run.")],
+    interactive: Annotated[
+        bool, typer.Option("-i", "--stdin", help="Pass stdin on, also from a terminal.")
+    ] = False,
+    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the command a terminal.")] = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="K=V", help="A variable for the command; may be repeated."),
+    ] = None,
+    workdir: Annotated[
+        str | None,
+        typer.Option("--workdir", metavar="DIR", help="Where to run it; else the workspace's own."),
+    ] = None,
+    insecure: Insecure = False,
+) -> int:
+    """Run one command in a workspace, as a local one: its pipes, its signals, its exit status.
+
+    stdin is passed on when it is not a terminal, or with -i. -t gives the command a terminal,
+    which needs one here. A lost connection is taken up again for 60 s.
+
+    Examples:
+      coditect exec demo -- make test
+      tar c src | coditect exec demo -- tar x
+      coditect exec -it --env LANG=C.UTF-8 demo -- vim notes.txt
+
+    Exit codes: the command's own, 128+N for signal N, 3 no such workspace,
+    126 not executable, 127 no such command, 130 interrupted, 141 nobody reads the output,
+    255 the connection was lost
+    """
+    runtime: Runtime = ctx.obj
+    variables = _variables(env or [])
+    argv = tuple(command[1:] if command[0] == "--" else command)
+    if not argv:
+        raise UsageError("a command is missing after --", hint="coditect exec --help")
+    _start_gateway(runtime)
+    if tty:
+        from coditect_cli.attach.client import Exec
+        from coditect_cli.attach.escape import DEFAULT
+
+        return _hand_over(
+            runtime, id, Exec(argv, variables, workdir), escape_char=DEFAULT, insecure=insecure
+        )
+    stdin = interactive or not os.isatty(0)
+    return _exec(runtime, id, argv, stdin=stdin, env=variables, workdir=workdir, insecure=insecure)
+
+
+def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
+    from coditect_cli.attach.credentials import local_user
+
+    try:
+        record = runtime.workspaces.create(id, local_user())
+    except Conflict:
+        record = runtime.workspaces.get(id)
+    if record.desired != "running":
+        record = runtime.workspaces.set_desired(id, "running")
+    return {
+        "id": record.id,
+        "status": record.desired,
+        "owner": record.owner,
+        "createdAt": record.created_at,
+        "root": str(record.root),
+    }
+
+
+def _start_gateway(runtime: Runtime) -> None:
+    settings = runtime.context.settings
+    if settings.provider == "local" and settings.gateway_url is None:
+        from coditect_cli.gateway.launch import ensure_running
+
+        ensure_running(runtime.paths, runtime.context.name)
+
+
+@contextmanager
+def _dialing(runtime: Runtime, id: str, insecure: bool) -> Iterator[Callable[[], Link]]:
+    """How to connect, each time with a fresh token."""
+    from coditect_cli.attach.credentials import Credentials
+    from coditect_cli.attach.link import Link
+
+    url = runtime.context.gateway_url(runtime.paths)
+    credentials = Credentials(runtime.context, runtime.paths, id, os.environ)
+    try:
+        yield lambda: Link.open(url, credentials.token(), insecure=insecure)
+    finally:
+        credentials.stop()
+
+
+def _attach(
+    runtime: Runtime,
+    id: str,
+    session: str | None,
+    *,
+    read_only: bool = False,
+    reconnect: bool = True,
+    escape_char: str | None = "~",
+    insecure: bool = False,
+) -> int:
+    from coditect_cli.attach.client import Attach
+
+    ask = Attach(session, read_only)
+    return _hand_over(
+        runtime, id, ask, reconnect=reconnect, escape_char=escape_char, insecure=insecure
+    )
+
+
+def _hand_over(
+    runtime: Runtime,
+    id: str,
+    ask: Any,
+    *,
+    reconnect: bool = True,
+    escape_char: str | None,
+    insecure: bool,
+) -> int:
+    from coditect_cli.attach import client
+
+    with _dialing(runtime, id, insecure) as dial:
+        try:
+            return client.attach(dial, ask, escape_char=escape_char, reconnect=reconnect)
+        except client.Detached:
+            runtime.streams.say(f"detached; to return: coditect attach {id}")
+            return 0
+
+
+def _exec(
+    runtime: Runtime,
+    id: str,
+    argv: tuple[str, ...],
+    *,
+    stdin: bool,
+    env: dict[str, str] | None = None,
+    workdir: str | None = None,
+    insecure: bool = False,
+) -> int:
+    from coditect_cli.attach.exec import Descriptor, run
+    from coditect_cli.attach.sink import Sink
+    from coditect_cli.protocol.messages import Exec
+
+    def ask(client: str, resume: dict[str, int] | None) -> Exec:
+        return Exec(client, argv, env or {}, workdir, stdin, None, resume)
+
+    with _dialing(runtime, id, insecure) as dial:
+        return run(dial, ask, Descriptor(0) if stdin else None, Sink(1), Sink(2))
+
+
+def _variables(pairs: list[str]) -> dict[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, found, value = pair.partition("=")
+        if not found or not name.isidentifier() or not name.isascii():
+            raise UsageError(f"--env {pair!r} is not NAME=VALUE")
+        variables[name] = value
+    return variables

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from coditect_cli.errors import Failed, UsageError, from_dict
+from coditect_cli.attach.exec import Source
+from coditect_cli.attach.pump import Output
+from coditect_cli.errors import CoditectError, Failed, Interrupted, UsageError, from_dict
 from coditect_cli.files.pack import archive_name, measure, pack
-from coditect_cli.files.tree import CHUNK, Tree, errors_about, shown
+from coditect_cli.files.tree import Tree, errors_about, shown
 from coditect_cli.files.unpack import Unpacker
+from coditect_cli.protocol.stream import Inbox
 
+BATCH = 64 * 1024  # bytes of input at once
 MAX_ANSWER = 64 * 1024
 
-# Runs one `files` operation of docs/protocol.md in the workspace: the operation, the path, and the
-# descriptors that are its stdin (None: nothing), stdout and stderr here. Returns the exit status,
-# raises SessionLost when the link is gone for good. The descriptors stay open.
-Run = Callable[[str, str, int | None, int, int], int]
+# Runs one `files` operation of docs/protocol.md in the workspace: the operation, the path, what
+# feeds its input (None: nothing), and what takes its stdout and stderr. Returns the exit status,
+# raises SessionLost when the link is gone for good.
+Run = Callable[[str, str, Source | None, Output, Output], int]
 
 # Called with the number of bytes that went by, and at the start with 0 and the number to expect.
 Progress = Callable[[int, int | None], None]
@@ -34,23 +38,12 @@ def upload(run: Run, source: str, path: str, progress: Progress | None = None) -
     with _opened(source) as (parent, name):
         if progress is not None:
             progress(0, measure(parent, name))
-        archive = pack(parent, name, archive_name(source))
-
-        def send(fd: int) -> None:
-            for data in archive:
-                _write(fd, data)
-                if progress is not None:
-                    progress(len(data), None)
-
+        packed = _Packed(pack(parent, name, archive_name(source)), progress)
         said = _Heard()
-        with (
-            open(os.devnull, "wb") as stdout,
-            _Worker(said.listen) as stderr,
-            _Worker(send, writes=True) as stdin,
-        ):
-            status = run("put", path, stdin.fd, stdout.fileno(), stderr.fd)
+        status = run("put", path, packed, _Heard(), said)
         # A source that failed cut the stream short: what the other side says of that is no news.
-        stdin.check()
+        if packed.failure is not None:
+            raise packed.failure
         said.check(status)
 
 
@@ -62,17 +55,10 @@ def download(run: Run, path: str, destination: str, progress: Progress | None = 
     with _landing(destination) as unpacker:
         if progress is not None:
             progress(0, _remote_size(run, path))
-
-        def receive(fd: int) -> None:
-            while data := os.read(fd, CHUNK):
-                unpacker.feed(data)
-                if progress is not None:
-                    progress(len(data), None)
-
-        said = _Heard()
-        with _Worker(said.listen) as stderr, _Worker(receive) as stdout:
-            status = run("get", path, None, stdout.fd, stderr.fd)
-        stdout.check()
+        unpacked, said = _Unpacked(unpacker, progress), _Heard()
+        status = run("get", path, None, unpacked, said)
+        if unpacked.failure is not None:
+            raise unpacked.failure
         said.check(status)
         unpacker.finish()
 
@@ -109,63 +95,98 @@ def _landing(destination: str) -> Iterator[Unpacker]:
 
 def _remote_size(run: Run, path: str) -> int | None:
     answer, said = _Heard(), _Heard()
-    with _Worker(said.listen) as stderr, _Worker(answer.listen) as stdout:
-        status = run("stat", path, None, stdout.fd, stderr.fd)
-    said.check(status)
-    size = _json_object(bytes(answer.data)).get("size")
+    said.check(run("stat", path, None, answer, said))
+    size = _json_object(answer.data).get("size")
     return size if isinstance(size, int) else None
 
 
-class _Worker:
-    """Works at one end of a pipe, in a thread, while a transfer has the other end, `fd`."""
+class _Packed:
+    """An archive as a source of input. One that fails ends early, without the archive's end."""
 
-    def __init__(self, work: Callable[[int], None], *, writes: bool = False) -> None:
-        reader, writer = os.pipe()
-        self.fd, self._own = (reader, writer) if writes else (writer, reader)
-        self._work = work
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, archive: Iterator[bytes], progress: Progress | None) -> None:
+        self.failure: CoditectError | None = None
+        self._archive = archive
+        self._progress = progress
 
-    def __enter__(self) -> _Worker:
-        self._thread.start()
-        return self
+    def fileno(self) -> None:
+        return None
 
-    def __exit__(self, *_exc: object) -> None:
-        os.close(self.fd)
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raises what the work raised."""
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
+    def read(self) -> bytes:
+        batch = bytearray()
         try:
-            self._work(self._own)
-        except BrokenPipeError:
-            pass  # the transfer ended first; its status says why
-        except BaseException as error:
-            self._failure = error
-        finally:
-            os.close(self._own)
+            for data in self._archive:
+                batch += data
+                if len(batch) >= BATCH:
+                    break
+        except CoditectError as error:
+            self.failure = error
+        if self._progress is not None:
+            self._progress(len(batch), None)
+        return bytes(batch)
 
 
-class _Heard:
+class _Taker:
+    """An output that takes all it gets at once; there is no descriptor to wait for."""
+
+    waiting = False
+
+    def fileno(self) -> int:
+        return -1
+
+    def write(self, data: bytes, inbox: Inbox | None = None) -> None:
+        self.take(data)
+        if inbox is not None:
+            inbox.wrote(len(data))
+
+    def flush(self) -> None:
+        """All is taken."""
+
+    def drop(self) -> None:
+        """Nothing is queued."""
+
+    def take(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class _Unpacked(_Taker):
+    """Unpacks what it gets. Once that fails it is broken, as a pipe that nobody reads."""
+
+    def __init__(self, unpacker: Unpacker, progress: Progress | None) -> None:
+        self.failure: CoditectError | None = None
+        self._unpacker = unpacker
+        self._progress = progress
+
+    def take(self, data: bytes) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self._unpacker.feed(data)
+        except CoditectError as error:
+            self.failure = error
+        if self._progress is not None:
+            self._progress(len(data), None)
+
+    def flush(self) -> None:
+        if self.failure is not None:
+            raise BrokenPipeError
+
+
+class _Heard(_Taker):
     """What the other side said, as far as it can matter."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
-    def listen(self, fd: int) -> None:
-        """Reads all there is, and keeps the end of it."""
-        while data := os.read(fd, CHUNK):
-            self.data += data
-            del self.data[:-MAX_ANSWER]
+    def take(self, data: bytes) -> None:
+        self.data += data
+        del self.data[:-MAX_ANSWER]
 
     def check(self, status: int) -> None:
         """Raises the error of an operation that ended with `status`, unless that is 0."""
         if status == 0:
             return
+        if status == 128 + signal.SIGINT:
+            raise Interrupted("interrupted; what was not whole has been removed")
         lines = self.data.decode("utf-8", "replace").strip().splitlines()
         error = _json_object(lines[-1]) if lines else {}
         if "code" in error:
@@ -174,15 +195,9 @@ class _Heard:
         raise Failed(f"the workspace's side failed: {why}", code="transfer.failed")
 
 
-def _json_object(text: str | bytes) -> dict[str, Any]:
+def _json_object(text: str | bytearray) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

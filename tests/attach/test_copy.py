@@ -6,30 +6,46 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from coditect_cli.attach.copy import download, upload
+from coditect_cli.attach.exec import Source
+from coditect_cli.attach.pump import Output
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound, SessionLost
 from coditect_cli.protocol.archive import END, Entry, header
 
 
 class Exec:
-    """Runs the program as a gateway would, with the descriptors that it is given."""
+    """Runs the program as a gateway would, between the ends that it is given."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def __call__(self, op: str, path: str, stdin: int | None, stdout: int, stderr: int) -> int:
+    def __call__(
+        self, op: str, path: str, source: Source | None, stdout: Output, stderr: Output
+    ) -> int:
         program = [sys.executable, "-m", "coditect_cli.gateway.files"]
-        return subprocess.run(
+        with subprocess.Popen(
             [*program, op, str(self.root), "--", path],
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=stdout,
-            stderr=stderr,
-            check=False,
-        ).returncode
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdin and process.stdout and process.stderr
+            with suppress(BrokenPipeError):
+                while source is not None and (data := source.read()):
+                    process.stdin.write(data)
+                process.stdin.close()
+            with suppress(BrokenPipeError):
+                while data := os.read(process.stdout.fileno(), 10_000):
+                    stdout.write(data)
+                    stdout.flush()
+            process.stdout.close()
+            stderr.write(process.stderr.read())
+        return process.returncode
 
 
 @pytest.fixture
@@ -188,9 +204,11 @@ def answering(data: bytes, status: int = 0, said: bytes = b"") -> Exec:
     """A workspace whose side answers this, whatever it is asked."""
 
     class Answer(Exec):
-        def __call__(self, op: str, path: str, stdin: int | None, stdout: int, stderr: int) -> int:
-            os.write(stdout, data)
-            os.write(stderr, said)
+        def __call__(
+            self, op: str, path: str, source: Source | None, stdout: Output, stderr: Output
+        ) -> int:
+            stdout.write(data)
+            stderr.write(said)
             return status
 
     return Answer(Path())
@@ -234,9 +252,9 @@ def test_a_workspace_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
 def test_a_lost_link_ends_the_workers_and_leaves_nothing(
     local: Path, tmp_path: Path, copy: str
 ) -> None:
-    def lose(op: str, path: str, stdin: int | None, stdout: int, stderr: int) -> int:
-        if stdin is None:
-            os.write(stdout, FILE + END)
+    def lose(op: str, path: str, source: Source | None, stdout: Output, stderr: Output) -> int:
+        if source is None:
+            stdout.write(FILE + END)
         raise SessionLost("gone")
 
     before = len(os.listdir("/dev/fd"))

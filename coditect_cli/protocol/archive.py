@@ -147,13 +147,15 @@ class Reader:
                 missing = self._need - len(self._buffer)
                 self._buffer += view[:missing]
                 view = view[missing:]
-                if len(self._buffer) == self._need:
-                    block = bytes(self._buffer)
-                    self._buffer.clear()
-                    self._need = BLOCK
-                    entry = self._extension(block) if self._extended else self._header(block)
-                    if entry is not None:
-                        yield entry
+                if len(self._buffer) < self._need:
+                    return
+                block = bytes(self._buffer)
+                self._buffer.clear()
+                self._need = BLOCK
+                if self._extended:
+                    self._extend(block)
+                elif entry := self._header(block):
+                    yield entry
 
     def _header(self, block: bytes) -> Entry | None:
         if not any(block):
@@ -175,7 +177,7 @@ class Reader:
             return None
         return self._entry(block, flag)
 
-    def _extension(self, body: bytes) -> None:
+    def _extend(self, body: bytes) -> None:
         flag, self._extended = self._extended, b""
         self._skip = -len(body) % BLOCK
         if flag == b"L":

@@ -1,0 +1,159 @@
+"""`coditect cp`: files and folders in and out of a workspace."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coditect_cli.errors import UsageError
+from coditect_cli.output import Result
+from coditect_cli.runtime import Runtime
+from coditect_cli.streams import Streams, printable
+
+if TYPE_CHECKING:
+    from coditect_cli.attach.copy import Progress, Run
+    from coditect_cli.attach.exec import Source
+    from coditect_cli.attach.link import Link
+    from coditect_cli.attach.pump import Output
+    from coditect_cli.protocol.messages import Files
+
+REDRAW = 0.1  # seconds
+
+
+def cp(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SRC", help="What to copy.")],
+    destination: Annotated[str, typer.Argument(metavar="DST", help="Where to.")],
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host."),
+    ] = False,
+) -> Result | None:
+    """Copy files and folders in and out of a workspace.
+
+    One side is ID:PATH, a path in a workspace: relative to its folder, or absolute from
+    /workspace. A local name with a colon in it is written ./NAME.
+
+    As with cp -r, a folder that is there takes the copy in under the source's own name, and a
+    folder of that name is merged into. Else the copy is made as DST, whose parent must exist;
+    DST/ wants a folder. SRC/. means what is in SRC, without SRC itself.
+
+    A link that is SRC itself is followed; in a folder, links are copied as links, and one that
+    leads outside is refused. Modes and times are kept, owners and set-uid bits are not.
+    A transfer that breaks leaves no half file under a final name, nor half a new folder.
+
+    Examples:
+      coditect cp notes.txt demo:
+      coditect cp src demo:backup
+      coditect cp src/. demo:/workspace/src
+      coditect cp demo:results.csv .
+
+    Exit codes: 0 done, 2 not exactly one side is ID:PATH, 3 no such file or workspace,
+    5 a path leads outside or is not permitted, 6 something of another kind is there, or the
+    workspace is stopped, 8 the transfer failed, 9 the gateway does not answer, 130 interrupted,
+    255 the connection was lost
+    """
+    from coditect_cli.attach.copy import download, upload
+
+    runtime: Runtime = ctx.obj
+    remote_source, remote_destination = _remote(source), _remote(destination)
+    if (remote_source is None) == (remote_destination is None):
+        raise UsageError(
+            "exactly one of SRC and DST has to be ID:PATH",
+            hint="such as: coditect cp notes.txt demo:",
+        )
+    with _progress(runtime.streams, source) as progress:
+        if remote_source is not None:
+            id, path = remote_source
+            with _running(runtime, id, insecure) as run:
+                download(run, path, destination, progress)
+        elif remote_destination is not None:
+            id, path = remote_destination
+            with _running(runtime, id, insecure) as run:
+                upload(run, source, path, progress)
+    if runtime.output in ("table", "wide"):
+        return None
+    fields = {"source": source, "destination": destination}
+    return Result("Copy", fields, name="destination")
+
+
+def _remote(text: str) -> tuple[str, str] | None:
+    """Workspace and path of `ID:PATH`; None for a local path."""
+    from coditect_cli.workspaces.spec import check_workspace_id
+
+    id, colon, path = text.partition(":")
+    if not colon or "/" in id:
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "a path in a workspace has to be UTF-8", code="path.invalid", hint="copy its folder"
+        ) from error
+    return check_workspace_id(id), path
+
+
+@contextmanager
+def _running(runtime: Runtime, id: str, insecure: bool) -> Iterator[Run]:
+    """Runs file operations in the workspace, each over a connection of its own."""
+    from coditect_cli.attach import exec as pipes
+    from coditect_cli.attach.credentials import Credentials
+    from coditect_cli.attach.link import Link
+    from coditect_cli.gateway.launch import ensure_running
+    from coditect_cli.protocol.messages import Files
+
+    settings = runtime.context.settings
+    if settings.provider == "local" and settings.gateway_url is None:
+        ensure_running(runtime.paths, runtime.context.name)
+    url = runtime.context.gateway_url(runtime.paths)
+    credentials = Credentials(runtime.context, runtime.paths, id, os.environ)
+
+    def dial() -> Link:
+        return Link.open(url, credentials.token(), insecure=insecure)
+
+    def run(op: str, path: str, source: Source | None, stdout: Output, stderr: Output) -> int:
+        def ask(client: str, resume: dict[str, int] | None) -> Files:
+            return Files(client, op, path, resume)
+
+        return pipes.run(dial, ask, source, stdout, stderr)
+
+    try:
+        yield run
+    finally:
+        credentials.stop()
+
+
+@contextmanager
+def _progress(streams: Streams, what: str) -> Iterator[Progress | None]:
+    """One line on a terminal that says how far the copy is; gone when it is over."""
+    if not streams.may_animate():
+        yield None
+        return
+    started = drawn = time.monotonic()
+    done, expected = 0, 0
+
+    def draw(count: int, total: int | None) -> None:
+        nonlocal done, expected, drawn
+        done += count
+        expected = expected if total is None else total
+        now = time.monotonic()
+        if now - drawn < REDRAW:
+            return
+        drawn = now
+        share = min(100, 100 * done // expected) if expected else 100
+        rate = done / (now - started)
+        line = f"{share:3} %  {done / 1e6:.1f} MB  {rate / 1e6:.1f} MB/s  {printable(what)}"
+        width = os.get_terminal_size(streams.stderr.fileno()).columns or 80
+        streams.stderr.write(f"\r\x1b[K{line.splitlines()[0][: width - 1]}")
+        streams.stderr.flush()
+
+    try:
+        yield draw
+    finally:
+        streams.stderr.write("\r\x1b[K")
+        streams.stderr.flush()

@@ -134,7 +134,11 @@ class Reader:
         Raises Failed (`archive.invalid`) on what is not tar, or holds what we don't carry.
         """
         view = memoryview(data)
-        while view and not self.ended:
+        while view:
+            if self.ended:
+                if any(view):
+                    raise _invalid("data follows its end")
+                return
             if self._content:
                 piece, view = view[: self._content], view[self._content :]
                 self._content -= len(piece)

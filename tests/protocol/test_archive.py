@@ -119,6 +119,7 @@ PLAIN = header(Entry("a", "file", 0o644, 0))
         (b"x" * BLOCK, "a number"),
         (bytes([PLAIN[0] ^ 1]) + PLAIN[1:], "checksum"),
         (bytes(BLOCK) + PLAIN, "data follows"),
+        (END + bytes(BLOCK) + PLAIN, "data follows"),
         (header(Entry("a", "directory", 0o755, 0, size=5)), "size of 5"),
         (header(Entry("", "file", 0o644, 0)), "proper name"),
     ],

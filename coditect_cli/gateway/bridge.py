@@ -27,7 +27,9 @@ from coditect_cli.errors import (
 )
 from coditect_cli.gateway import environment, processes, spawn
 from coditect_cli.gateway.handover import Channel
+from coditect_cli.gateway.keeper import REFUSED
 from coditect_cli.gateway.pipes import Pipes
+from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
 from coditect_cli.gateway.session import Held, Session
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Exec, Files
@@ -70,6 +72,9 @@ class Bridge:
         except EOFError:
             asyncio.get_running_loop().remove_reader(self._channel.socket)
             self.on_drain("keeper")
+        except UnknownLayout as error:
+            log.error("refused why=%s", error)
+            os._exit(REFUSED)
 
     def tell_keeper(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         """Send one message; a keeper that is gone is noticed by its end of the socket."""
@@ -122,7 +127,7 @@ class Bridge:
     async def prepare_restart(self) -> None:
         """Ask whether the installed release can take over. Raises Failed when it can't."""
         self._restart = asyncio.get_running_loop().create_future()
-        self.tell_keeper({"type": "restart"})
+        self.tell_keeper({"type": "restart", "check": ["--check-layout", str(LAYOUT)]})
         refused = await self._restart
         if refused is not None:
             raise Failed(

@@ -34,6 +34,7 @@ PR_SET_CHILD_SUBREAPER = 36
 REFUSED = 78  # EX_CONFIG: the bridge does not know our handover or our memory's layout
 _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
+_RETRY_SECONDS = 5.0
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Keeper:
         self.crashes: list[float] = []
         self.channel: Channel | None = None
         self.hears_bridge = False
+        self.retry_in: float | None = None
         self.bridge_pid = 0
         self.stopping = False
         self.exit_status = 0
@@ -75,9 +77,13 @@ class Keeper:
         """Serve until asked to stop; the process's exit status."""
         _become_subreaper()
         self.start_bridge()
-        while self.channel is not None:
-            for key, _ in self.selector.select():
+        while self.channel is not None or self.retry_in:
+            ready = self.selector.select(self.retry_in)
+            for key, _ in ready:
                 key.data()
+            if self.retry_in and not ready:
+                self.retry_in = None
+                self.start_bridge()
         self.end_everything()
         return self.exit_status
 
@@ -158,12 +164,17 @@ class Keeper:
             self.crashes = [at for at in self.crashes if now - at < _CRASH_SECONDS] + [now]
             log("bridge_crashed", status=status, crashes=len(self.crashes))
         if self.stopping:
-            return
-        if status == REFUSED or len(self.crashes) >= _MOST_CRASHES:
+            self.retry_in = None
+        elif status == REFUSED and self.programs:
+            log(
+                "refused", retry_in=_RETRY_SECONDS
+            )  # the programs live on until a bridge knows them
+            self.retry_in = _RETRY_SECONDS
+        elif status == REFUSED or len(self.crashes) >= _MOST_CRASHES:
             log("giving_up", status=status)
             self.exit_status = status or 1
-            return
-        self.start_bridge()
+        else:
+            self.start_bridge()
 
     def on_bridge(self) -> None:
         assert self.channel is not None  # noqa: S101 - registered only while there is one
@@ -234,10 +245,10 @@ class Keeper:
             for fd in program.fds.values():
                 os.close(fd)
 
-    def on_restart(self, _message: dict[str, Any], _fds: list[int]) -> None:
+    def on_restart(self, message: dict[str, Any], _fds: list[int]) -> None:
         """Let another bridge take over, if the one that is installed now can."""
         check = subprocess.run(
-            [*self.bridge, "--check-handover", str(VERSION)],
+            [*self.bridge, "--check-handover", str(VERSION), *message["check"]],
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -257,6 +268,7 @@ class Keeper:
         """Let the bridge take leave of its clients; when it has ended, so does everything."""
         if not self.stopping:
             self.stopping = True
+            self.retry_in = None
             signal.setitimer(signal.ITIMER_REAL, _DRAIN_SECONDS)
             signal.signal(signal.SIGALRM, self.stop_waiting)
             with suppress(OSError):

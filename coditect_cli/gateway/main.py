@@ -14,16 +14,17 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
-from coditect_cli import config, tokens
+from coditect_cli import __version__, config, tokens
 from coditect_cli.errors import CoditectError
 from coditect_cli.gateway.access import Access
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.handover import VERSION
 from coditect_cli.gateway.keeper import REFUSED
-from coditect_cli.gateway.ring import UnknownLayout
+from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
 from coditect_cli.paths import Paths
 from coditect_cli.workspaces.local import LocalWorkspaces
@@ -39,28 +40,32 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--context")
     parser.add_argument("--keeper-fd", type=int)
     parser.add_argument("--check-handover", type=int)
+    parser.add_argument("--check-layout", type=int)
     options = parser.parse_args(argv)
-    if options.check_handover is not None and options.check_handover != VERSION:
-        print(
-            f"the keeper speaks version {options.check_handover}, this release {VERSION}",
-            file=sys.stderr,
-        )
-        return REFUSED
     if options.check_handover is not None:
-        return 0
+        return check(options.check_handover, options.check_layout)
     set_up_logging(os.environ.get("CODITECT_LOG", "info"))
     try:
-        return uvloop.run(serve(options))
-    except UnknownLayout as error:
-        log.error("refused why=%s", error)
-        return REFUSED
+        uvloop.run(serve(options))
     except CoditectError as error:
         log.error("can't_start code=%s why=%s", error.code, error)
         return REFUSED
 
 
-async def serve(options: argparse.Namespace) -> int:
-    """Take over from the keeper, listen, and wait for a reason to end."""
+def check(handover: int, layout: int) -> int:
+    """Whether this release can take over from a keeper and memory of these versions."""
+    if (handover, layout) == (VERSION, LAYOUT):
+        return 0
+    print(
+        f"the keeper has handover {handover} and layout {layout:#x}, "
+        f"release {__version__} has {VERSION} and {LAYOUT:#x}",
+        file=sys.stderr,
+    )
+    return REFUSED
+
+
+async def serve(options: argparse.Namespace) -> NoReturn:
+    """Take over from the keeper, listen, and end at once when there is a reason to."""
     paths = Paths.from_environ(os.environ)
     context = config.load(paths, os.environ, context=options.context)
     bridge = Bridge(context.settings, os.environ)
@@ -91,7 +96,8 @@ async def serve(options: argparse.Namespace) -> int:
         bridge.end_for_good()
     elif reason != "restart":
         bridge.tell_keeper({"type": "stop"})
-    return 0
+    # Nothing is to be tidied up: a successor, or nobody, goes on from what the keeper holds.
+    os._exit(0)
 
 
 def log_path() -> str | None:

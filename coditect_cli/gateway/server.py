@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from coditect_cli import __version__
-from coditect_cli.errors import CoditectError, Unreachable
+from coditect_cli.errors import CoditectError
 from coditect_cli.gateway import v1, v2
 from coditect_cli.gateway.access import Access, Admitted, http_status
 from coditect_cli.gateway.bridge import Bridge
@@ -30,6 +30,7 @@ log = logging.getLogger("coditect.server")
 
 PING_SECONDS = 30
 CLOSE_SECONDS = 5
+GOODBYE_SECONDS = 1  # a client that does not answer in this time finds a closed connection
 
 
 class Connection(ServerConnection):
@@ -54,7 +55,6 @@ class Server:
         self.log_path = log_path
         settings = bridge.settings
         self.limits = Limits(settings.max_connections, settings.attach_rate)
-        self.draining: str | None = None
         self.connections: set[Connection] = set()
         self._servers: list[WebSocketServer] = []
 
@@ -82,8 +82,6 @@ class Server:
         """Let a request in, or answer it with the reason why not."""
         headers = request.headers
         try:
-            if self.draining:
-                raise Unreachable("this gateway is ending", code="gateway.draining", retryable=True)
             admitted = self.access.admit(
                 request.path,
                 headers.get_all("Authorization"),
@@ -118,15 +116,19 @@ class Server:
             self.bridge.changed.set()
 
     async def drain(self, reason: str) -> None:
-        """Tell every client to come back (`restart`) or that this is the end, then hang up."""
-        self.draining = reason
+        """Tell every client to come back (`restart`) or that this is the end, then hang up.
+
+        Who connects from now on waits in the keeper's socket for the next bridge.
+        """
+        for server in self._servers:
+            server.close(close_connections=False)
         code = CLOSE_RESTART if reason == "restart" else CLOSE_ENDED
         goodbyes = [
             asyncio.create_task(v2.say_goodbye(connection, reason, code))
             for connection in list(self.connections)
         ]
         if goodbyes:
-            await asyncio.wait(goodbyes, timeout=2 * CLOSE_SECONDS)
+            await asyncio.wait(goodbyes, timeout=GOODBYE_SECONDS)
 
     async def stop_when_idle(self, seconds: float) -> None:
         """Return when there was neither a session nor a connection for so long."""

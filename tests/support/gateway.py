@@ -41,7 +41,8 @@ class Gateway:
 
     user = "tester"
 
-    def __init__(self, home: Path, **settings: object) -> None:
+    def __init__(self, home: Path, bridge: list[str] | None = None, **settings: object) -> None:
+        self.bridge = bridge or ["-m", "coditect_cli.gateway.main"]
         self.environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("CODITECT_")},
             "CODITECT_HOME": str(home),
@@ -58,11 +59,11 @@ class Gateway:
 
     def _start(self) -> None:
         with open(self.log, "ab") as log:
+            keeper = ["-m", "coditect_cli.gateway.keeper", "--lock", str(self.paths.gateway_lock)]
+            listen = ["--listen", f"unix:{self.paths.gateway_socket}", "--"]
+            bridge = [sys.executable, *self.bridge, "--role", "local"]
             self.keeper = subprocess.Popen(
-                [sys.executable, "-m", "coditect_cli.gateway.keeper"]
-                + ["--lock", str(self.paths.gateway_lock)]
-                + ["--listen", f"unix:{self.paths.gateway_socket}", "--"]
-                + [sys.executable, "-m", "coditect_cli.gateway.main", "--role", "local"],
+                [sys.executable, *keeper, *listen, *bridge],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -286,7 +287,7 @@ class Client:
 
 
 @contextmanager
-def running_gateway(home: Path, **settings: object) -> Iterator[Gateway]:
+def running_gateway(home: Path, **settings: Any) -> Iterator[Gateway]:
     gateway = Gateway(home, **settings)
     try:
         yield gateway

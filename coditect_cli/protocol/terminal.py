@@ -7,11 +7,12 @@ import re
 RESET_KEYBOARD = b"\x1b[<32u\x1b[=0;1u"
 """Empties the kitty keyboard stack of the screen in use, of which each terminal has two."""
 
+# DECSC comes first because 1049l brings back the saved cursor on the primary screen too (xterm).
 # DECSC and DECRC around the margins keep the cursor where it is; pen and charset come after,
 # since DECRC brings the old ones back.
 RESET_MODES = (
     b"\x1b\\"  # ends a string that was cut off
-    b"\x1b[?2026l\x1b[?1049l" + RESET_KEYBOARD + b"\x1b[>4m"
+    b"\x1b[?2026l\x1b7\x1b[?1049l" + RESET_KEYBOARD + b"\x1b[>4m"
     b"\x1b[?9l\x1b[?1000l\x1b[?1001l\x1b[?1002l\x1b[?1003l"
     b"\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l"
     b"\x1b[?1l\x1b>\x1b[?5l\x1b[?7h\x1b[4l\x1b[20l\x1b[?5W"

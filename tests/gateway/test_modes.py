@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes
+from coditect_cli.gateway.screen import Screen
 from coditect_cli.protocol.terminal import RESET_MODES, is_reply
 
 
@@ -132,6 +133,18 @@ def test_an_answer_of_a_terminal_is_a_reply(data: bytes) -> None:
 @pytest.mark.parametrize("data", TYPED)
 def test_what_a_person_types_is_no_reply(data: bytes) -> None:
     assert not is_reply(data)
+
+
+def test_a_reset_leaves_the_cursor_where_it_is() -> None:
+    screen = Screen(20, 6)
+    screen.feed(b"\x1b7\x1b[3;5H" + RESET_MODES + b"x")
+    assert screen.text()[2] == "    x"
+
+
+def test_a_reset_goes_back_to_the_primary_screen_and_its_cursor() -> None:
+    screen = Screen(20, 6)
+    screen.feed(b"$ \x1b[?1049h\x1b[5;5Hfull\x1b[2;3r" + RESET_MODES + b"x")
+    assert screen.text()[0] == "$ x"
 
 
 def test_the_resets_load_no_terminal_model() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -374,3 +375,51 @@ def test_a_redraw_sets_what_tmux_reports(tmux: Tmux, sequence: bytes) -> None:
     tmux.show(DIRTY + fed(b"before\r\n" + sequence, cols=80, rows=24).redraw())
     assert shown(tmux.drawn(80, 24))[0] == shown(wanted)[0]
     assert tmux.flags() == flags
+
+
+def ordinary(seed: int) -> bytes:
+    """A generated stream of what avt and tmux agree on (docs/screen.md says on what not)."""
+    rng = random.Random(seed)  # noqa: S311
+
+    def number(limit: int) -> str:
+        return str(rng.randint(1, limit))
+
+    kinds = [
+        lambda: "".join(rng.choices("abc XYZ", k=rng.randint(1, 30))),
+        lambda: rng.choice(["\r\n", "\n", "\r", "\b", "\x1bM", "\x1bE", "\x1bD"]),
+        lambda: f"\x1b[{number(24)};{number(80)}H",
+        lambda: f"\x1b[{number(9)}{rng.choice('ABCDGd')}",
+        lambda: f"\x1b[{number(3)}{rng.choice('@PXLM')}" if rng.random() < 0.5 else "\x1b[r",
+        lambda: f"\x1b[{rng.choice(['', '1', '2'])}{rng.choice('JK')}",
+        lambda: f"\x1b[{rng.choice(['', '1', '32', '48;5;7', '7'])}m",
+        lambda: rng.choice(["\x1b[?7l", "\x1b[?7h"]),
+        lambda: rng.choice(["\x1b[?25l", "\x1b[?25h", "\x1b[4hinserted\x1b[4l"]),
+        lambda: rng.choice(["日本", "é→", "\x1b]0;x\x07", "\x1b[3S", "\x1b[2T"]),
+        lambda: "\x1b[?1049h\x1b[2Jfull\x1b[3;3Hscreen\x1b[?1049l",
+    ]
+    last = rng.choice(["", "\x1b[?1049hfull\x1b[3;3Hscreen"])
+    return ("".join(rng.choice(kinds)() for _ in range(120)) + last).encode()
+
+
+def alike(tmux: Tmux, seed: int) -> None:
+    data = ordinary(seed)
+    screen = fed(data, cols=80, rows=24)
+    tmux.show(data)
+    assert screen.text() == tmux.text()
+    flags = tmux.flags()
+    assert flags["alternate_on"] == str(int(screen.alternate))
+    assert (int(flags["cursor_x"]), int(flags["cursor_y"])) == tuple(
+        (screen._vt.cursor.col, screen._vt.cursor.row)
+    )
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_a_generated_stream_looks_as_in_tmux(tmux: Tmux, seed: int) -> None:
+    alike(tmux, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_generated_streams_look_as_in_tmux(tmux: Tmux) -> None:
+    for seed in range(1000, 1300):
+        alike(tmux, seed)

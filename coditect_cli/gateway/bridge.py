@@ -242,7 +242,7 @@ class Bridge:
         argv += [str(record.root), "--", asked.path]
         command = self._command(record, user, asked.client, argv, sys.executable, "/")
         command.meta.update(kind="exec", client=asked.client)
-        stdin = asked.op == "put"
+        stdin = asked.op in ("put", "write")
         prepared = spawn.with_pipes(command, stdin, self.settings.output_kept)
         return await self._start(command, prepared)
 

@@ -27,13 +27,14 @@ class Command:
     module: str
     function: str = ""
     verbs: tuple[str, ...] = ()
-    passes_on: bool = False  # what follows the first argument is another program's
 
 
 TREE = {
-    "up": Command("Create or start a workspace, and attach to it.", "attach", "up"),
+    "up": Command(
+        "Create a workspace where there is none, start it, and attach to it.", "attach", "up"
+    ),
     "attach": Command("Attach this terminal to a session of a workspace.", "attach", "attach"),
-    "exec": Command("Run one command in a workspace.", "attach", "exec_", passes_on=True),
+    "exec": Command("Run one command in a workspace.", "attach", "exec_"),
     "cp": Command("Copy files and folders in and out of a workspace.", "cp", "cp"),
     "workspace": Command(
         "Create, list, start, stop and delete workspaces.",
@@ -121,7 +122,7 @@ class Lazy(TyperCommand):
         name, node = str(self.name), self.node
         module = importlib.import_module(f"coditect_cli.commands.{node.module}")
         if node.function:
-            return _command(name, getattr(module, node.function), node.passes_on)
+            return _command(name, getattr(module, node.function))
         verbs = {
             verb: _command(verb, getattr(module, verb, None) or getattr(module, verb + "_"))
             for verb in node.verbs
@@ -141,11 +142,10 @@ def _group(name: str, summary: str, commands: Mapping[str, TyperCommand]) -> Typ
     return group
 
 
-def _command(name: str, function: Callable[..., Any], passes_on: bool = False) -> TyperCommand:
+def _command(name: str, function: Callable[..., Any]) -> TyperCommand:
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    settings = {**HELP, "allow_interspersed_args": not passes_on}
     register = app.command(
-        name, cls=Leaf, help=_help(function), epilog=EPILOG, context_settings=settings
+        name, cls=Leaf, help=_help(function), epilog=EPILOG, context_settings=HELP
     )
     register(function)
     command = cast(TyperCommand, typer.main.get_command(app))

@@ -19,7 +19,10 @@ SIGPIPE_STATUS = 141  # what a shell reports for a program that SIGPIPE ended
 
 def entry() -> None:
     """The program `coditect`."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # while modules were being loaded
+        sys.exit(130)
 
 
 def main(argv: Sequence[str], streams: Streams | None = None) -> int:

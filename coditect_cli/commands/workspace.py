@@ -242,6 +242,11 @@ def _ask_gateway(runtime: Runtime, id: str, message: dict[str, Any]) -> dict[str
 
 
 def _wait(runtime: Runtime, id: str, condition: str, limit: float) -> None:
+    if _holds(runtime.workspaces, id, condition):
+        return
+    import logging
+
+    logging.getLogger(__name__).info("waiting until workspace %s is %s", id, condition)
     deadline = time.monotonic() + limit
     while not _holds(runtime.workspaces, id, condition):
         if time.monotonic() >= deadline:

@@ -1,0 +1,75 @@
+"""What every test may use: a home of its own, the command line, and a check that nothing stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from coditect_cli.main import main
+from coditect_cli.paths import Paths
+from coditect_cli.streams import Streams
+
+RunCli = Callable[..., tuple[int, str, str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty CODITECT_HOME; whatever runs in it when the test ends fails the test."""
+    for name in [name for name in os.environ if name.startswith("CODITECT_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("CODITECT_HOME", str(folder))
+    yield folder
+    if (folder / "state" / "gateway.sock").exists():
+        main(["gateway", "stop", "--force"], Streams.test())
+    _, survivors = psutil.wait_procs(_processes_in(folder), timeout=10)
+    names = [str(process) for process in survivors]
+    for process in survivors:
+        process.kill()
+    assert not names, f"processes were left behind: {names}"
+
+
+def _processes_in(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            here = process.environ().get("CODITECT_HOME") == str(folder)
+            here = here or Path(process.cwd()).is_relative_to(folder)
+        except (psutil.Error, OSError):
+            continue
+        if here and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def paths(home: Path) -> Paths:
+    """The folders below the test's home."""
+    return Paths.from_environ({"CODITECT_HOME": str(home)})
+
+
+@pytest.fixture
+def run_cli(home: Path) -> RunCli:
+    """Run a command line through main(): `run_cli(*args, stdin=b"") -> (code, stdout, stderr)`."""
+
+    def run(*args: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        streams = Streams.test(stdin)
+        code = main(list(args), streams)
+        outputs = []
+        for stream in (streams.stdout, streams.stderr):
+            stream.seek(0)
+            outputs.append(stream.read())
+        return code, outputs[0], outputs[1]
+
+    return run

@@ -386,13 +386,13 @@ def ordinary(seed: int) -> bytes:
 
     kinds = [
         lambda: "".join(rng.choices("abc XYZ", k=rng.randint(1, 30))),
-        lambda: rng.choice(["\r\n", "\n", "\r", "\b", "\x1bM", "\x1bE", "\x1bD"]),
+        lambda: rng.choice(["\r\n", "\n", "\r", "\x1bM", "\x1bE", "\x1bD"]),
         lambda: f"\x1b[{number(24)};{number(80)}H",
         lambda: f"\x1b[{number(9)}{rng.choice('ABCDGd')}",
         lambda: f"\x1b[{number(3)}{rng.choice('@PXLM')}" if rng.random() < 0.5 else "\x1b[r",
         lambda: f"\x1b[{rng.choice(['', '1', '2'])}{rng.choice('JK')}",
         lambda: f"\x1b[{rng.choice(['', '1', '32', '48;5;7', '7'])}m",
-        lambda: rng.choice(["\x1b[?7l", "\x1b[?7h"]),
+        lambda: "\x1b[?7l\r" + "edge" * 20 + "!\x1b[?7h\r",
         lambda: rng.choice(["\x1b[?25l", "\x1b[?25h", "\x1b[4hinserted\x1b[4l"]),
         lambda: rng.choice(["日本", "é→", "\x1b]0;x\x07", "\x1b[3S", "\x1b[2T"]),
         lambda: "\x1b[?1049h\x1b[2Jfull\x1b[3;3Hscreen\x1b[?1049l",

@@ -8,8 +8,8 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from tests.support.gateway import Gateway, running_gateway, until
 
 Copying = subprocess.Popen[bytes]
+Start = Callable[..., Copying]
 
 BIG = 300 * 2**20  # bytes; takes long enough to be interrupted
 
@@ -53,20 +54,30 @@ def sparse(local: Path) -> str:
     return "big"
 
 
-def start(gateway: Gateway, local: Path, *args: str, stderr: int = subprocess.PIPE) -> Copying:
+@pytest.fixture
+def start(gateway: Gateway, local: Path) -> Iterator[Start]:
+    """Starts `coditect cp` in the local folder; it ends with the test."""
     environ = {**gateway.environ, "CODITECT_TOKEN": gateway.token("demo"), "TERM": "xterm"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "coditect_cli", "cp", *args],
-        cwd=local,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-    )
+    with ExitStack() as stack:
+
+        def start(*args: str, stderr: int = subprocess.PIPE) -> Copying:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "coditect_cli", "cp", *args],
+                cwd=local,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
-def cp(gateway: Gateway, local: Path, *args: str) -> tuple[int, str, str]:
-    process = start(gateway, local, *args)
+def finished(process: Copying) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr."""
     out, err = process.communicate()
     return process.returncode, out.decode(), err.decode()
 
@@ -86,10 +97,10 @@ def parts(folder: Path) -> list[Path]:
     return list(folder.glob(".coditect-*.part"))
 
 
-def test_a_folder_goes_in_and_comes_back(gateway: Gateway, inside: Path, local: Path) -> None:
-    assert cp(gateway, local, "src", "demo:") == (0, "", "")
+def test_a_folder_goes_in_and_comes_back(start: Start, inside: Path, local: Path) -> None:
+    assert finished(start("src", "demo:")) == (0, "", "")
     assert (inside / "src/sub/f").read_text() == "content"
-    assert cp(gateway, local, "demo:/workspace/src", "back") == (0, "", "")
+    assert finished(start("demo:/workspace/src", "back")) == (0, "", "")
     assert (local / "back/sub/f").read_text() == "content"
     assert (local / "back/sub/f").stat().st_mode & 0o777 == 0o751
     assert os.readlink(local / "back/link") == "sub/f"
@@ -109,30 +120,30 @@ def test_a_folder_goes_in_and_comes_back(gateway: Gateway, inside: Path, local: 
     ],
 )
 def test_what_cannot_be_copied_ends_with_its_own_code(
-    gateway: Gateway, inside: Path, local: Path, args: tuple[str, str], status: int, words: str
+    start: Start, inside: Path, local: Path, args: tuple[str, str], status: int, words: str
 ) -> None:
-    code, out, err = cp(gateway, local, *args)
+    code, out, err = finished(start(*args))
     assert (code, out) == (status, "")
     assert words in err
     assert not list(inside.iterdir())
     assert sorted(os.listdir(local)) == ["src"]
 
 
-def test_json_is_one_document_and_an_error_too(gateway: Gateway, local: Path) -> None:
-    code, out, err = cp(gateway, local, "src", "demo:", "-o", "json")
+def test_json_is_one_document_and_an_error_too(start: Start, local: Path) -> None:
+    code, out, err = finished(start("src", "demo:", "-o", "json"))
     assert (code, json.loads(out)["kind"], err) == (0, "Copy", "")
-    code, out, err = cp(gateway, local, "demo:none", ".", "-o", "json")
+    code, out, err = finished(start("demo:none", ".", "-o", "json"))
     error = json.loads(err)["error"]
     assert (code, out, error["code"]) == (3, "", "path.not_found")
 
 
 def test_the_bridge_may_die_while_files_go_in_and_come_out(
-    gateway: Gateway, inside: Path, local: Path
+    gateway: Gateway, start: Start, inside: Path, local: Path
 ) -> None:
     content = os.urandom(48 * 2**20)
     (local / "data").write_bytes(content)
     for source, destination, folder in (("data", "demo:", inside), ("demo:data", "back", local)):
-        process = start(gateway, local, source, destination)
+        process = start(source, destination)
         for megabytes in (2, 12, 24):
             wait_for_part(process, folder, megabytes * 2**20)
             gateway.kill_bridge()
@@ -146,11 +157,11 @@ def test_the_bridge_may_die_while_files_go_in_and_come_out(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("way", ["in", "out"])
 def test_an_interrupted_copy_leaves_nothing_at_either_end(
-    gateway: Gateway, inside: Path, local: Path, sparse: str, number: signal.Signals, way: str
+    start: Start, inside: Path, local: Path, sparse: str, number: signal.Signals, way: str
 ) -> None:
     (local / sparse).rename(inside / sparse if way == "out" else local / sparse)
     source, destination = (f"demo:{sparse}", "copy") if way == "out" else (sparse, "demo:copy")
-    process = start(gateway, local, source, destination)
+    process = start(source, destination)
     until(lambda: parts(local if way == "out" else inside), "the beginning of the file")
     process.send_signal(number)
     process.communicate()
@@ -164,33 +175,32 @@ def test_an_interrupted_copy_leaves_nothing_at_either_end(
 
 
 def test_a_client_that_is_killed_leaves_no_half_file(
-    gateway: Gateway, inside: Path, local: Path, sparse: str
+    start: Start, inside: Path, local: Path, sparse: str
 ) -> None:
-    process = start(gateway, local, sparse, "demo:")
+    process = start(sparse, "demo:")
     until(lambda: parts(inside), "the beginning of the file")
     process.kill()
-    process.communicate()
+    finished(process)
     until(lambda: not parts(inside), "the removal of the half file")
     assert not (inside / sparse).exists()
 
 
 def test_a_gateway_that_is_gone_ends_the_copy_with_255(
-    gateway: Gateway, inside: Path, local: Path, sparse: str
+    gateway: Gateway, start: Start, inside: Path, local: Path, sparse: str
 ) -> None:
     (local / sparse).rename(inside / sparse)
-    process = start(gateway, local, f"demo:{sparse}", "copy")
+    process = start(f"demo:{sparse}", "copy")
     until(lambda: parts(local), "the beginning of the file")
     gateway.keeper.terminate()
-    process.communicate()
-    assert process.returncode == 255
+    assert finished(process)[0] == 255
     assert sorted(os.listdir(local)) == ["src"]
 
 
 def test_a_bar_is_drawn_on_a_terminal_only_and_cleans_up(
-    gateway: Gateway, inside: Path, local: Path, sparse: str
+    start: Start, inside: Path, local: Path, sparse: str
 ) -> None:
     master, slave = pty.openpty()
-    process = start(gateway, local, sparse, "demo:", stderr=slave)
+    process = start(sparse, "demo:", stderr=slave)
     os.close(slave)
     drawn = bytearray()
     try:

@@ -23,6 +23,8 @@ from coditect_cli.protocol.messages import Message
 NOTICE_AFTER = 0.4  # seconds without a link before a person is told
 PASTE_LIMIT = 16 * 1024 * 1024  # bytes typed ahead that are kept while the link is up
 EOF_CHARACTER = b"\x04"
+PROMPT_WITHIN = 3.0  # seconds
+EOF_AFTER = 0.3  # seconds without output and with all input taken
 BELL = b"\a"
 
 
@@ -93,6 +95,9 @@ class TerminalPump(Pump):
         self._escape_char = escape_char if self.interactive else None
         self._keys = EscapeKeys(self._escape_char, ask.actions)
         self._at_end = False
+        self._quiet_since = time.monotonic()
+        # A shell that has not said anything yet may lose part of what is typed ahead.
+        self._awaits_prompt = isinstance(ask, Attach) and not self.interactive
         self._last_byte = b"\n"
         self._noticed: str | None = None  # on which screen a notice stands
         self._resume_from: int | None = None
@@ -110,6 +115,10 @@ class TerminalPump(Pump):
         return self._ask.message(self.client, self.session, self._terminal(), resume)
 
     def sources(self) -> list[int]:
+        if self._awaits_prompt:
+            if time.monotonic() < self._quiet_since + PROMPT_WITHIN:
+                return []
+            self._awaits_prompt = False
         limit = PASTE_LIMIT if self.interactive and self.connected else self.window
         if self._at_end or (self.outbox.kept >= limit and not self._drops_keys):
             return []
@@ -146,9 +155,28 @@ class TerminalPump(Pump):
         if self.interactive:
             raise Terminated(signal.SIGHUP)
         self._at_end = True
-        if not self._ask.read_only:
-            unfinished = self._last_byte not in (b"\n", b"\r")
-            self.outbox.append(EOF_CHARACTER * (2 if unfinished else 1))
+
+    def _type_eof(self) -> float | None:
+        """At the end of piped input, type the EOF character whenever all is quiet.
+
+        One that comes before a program reads is lost, and each ends but one program. After an
+        unfinished line the first only ends that line.
+        """
+        if self._awaits_prompt:
+            return PROMPT_WITHIN
+        if not self._at_end or not self.connected or self._ask.read_only:
+            return None
+        if self.outbox.kept:
+            self._quiet_since = time.monotonic()
+            return None
+        left = self._quiet_since + EOF_AFTER - time.monotonic()
+        if left > 0:
+            return left
+        unfinished = self._last_byte not in (b"\n", b"\r")
+        self._last_byte = b"\n"
+        self.outbox.append(EOF_CHARACTER * (2 if unfinished else 1))
+        self._send_input()
+        return None
 
     def _act(self, action: Action) -> None:
         if action is Action.LEAVE:
@@ -202,7 +230,9 @@ class TerminalPump(Pump):
         self.ping()
 
     def on_tick(self) -> float | None:
-        if not self.lost_at or self._noticed or not (self.interactive and self._shown_on_tty):
+        if not self.interactive:
+            return self._type_eof()
+        if not self.lost_at or self._noticed or not self._shown_on_tty:
             return None
         due = self.lost_at + NOTICE_AFTER - time.monotonic()
         if due > 0:
@@ -235,6 +265,8 @@ class TerminalPump(Pump):
         )
 
     def on_output(self, data: bytes) -> None:
+        self._quiet_since = time.monotonic()
+        self._awaits_prompt = False
         if self._shown_on_tty:
             self.raw.screen.feed(data)
 

@@ -28,7 +28,7 @@ class Terminal:
     def __init__(self, args: Sequence[str], environ: dict[str, str]) -> None:
         self.master, self.slave = os.openpty()
         self.resize(80, 24)
-        self.seen = b""
+        self.seen = bytearray()
         self.settings_before = self.settings()
         self.process = subprocess.Popen(
             [sys.executable, "-c", _TAKE_TERMINAL, *args],
@@ -63,19 +63,22 @@ class Terminal:
     def expect(self, wanted: bytes) -> bytes:
         """Read until `wanted` is shown; everything up to it is taken off."""
         deadline = time.monotonic() + PATIENCE
-        while wanted not in self.seen:
+        searched = 0
+        while (found := self.seen.find(wanted, searched)) < 0:
+            searched = max(0, len(self.seen) - len(wanted))
             left = deadline - time.monotonic()
-            assert left > 0, f"never shown: {wanted!r}, but {self.seen[-2000:]!r}"
+            assert left > 0, f"never shown: {wanted!r}, but {bytes(self.seen[-2000:])!r}"
             self._read(left)
-        end = self.seen.index(wanted) + len(wanted)
-        before, self.seen = self.seen[:end], self.seen[end:]
+        end = found + len(wanted)
+        before = bytes(self.seen[:end])
+        del self.seen[:end]
         return before
 
     def wait(self) -> int:
         """Read to the end of the program; its exit status."""
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
-            assert time.monotonic() < deadline, f"does not end: {self.seen[-2000:]!r}"
+            assert time.monotonic() < deadline, f"does not end: {bytes(self.seen[-2000:])!r}"
             self._read(0.02)
         while self._read(0):
             pass

@@ -37,6 +37,8 @@ from coditect_cli.workspaces.spec import WorkspaceRecord
 
 log = logging.getLogger("coditect.bridge")
 
+Starting = tuple[spawn.Command, spawn.Prepared]
+
 
 class Bridge:
     """Starts, finds and ends sessions; survives nothing, but leaves all to its successor."""
@@ -52,7 +54,7 @@ class Bridge:
         self.ready = asyncio.Event()
         self.changed = asyncio.Event()
         self._channel: Channel | None = None
-        self._spawning: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._spawning: dict[str, tuple[Starting, asyncio.Future[Session]]] = {}
         self._restart: asyncio.Future[str | None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -108,9 +110,18 @@ class Bridge:
         self.ready.set()
 
     def _on_spawned(self, message: dict[str, Any], _fds: list[int]) -> None:
-        waiting = self._spawning.pop(message["id"], None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message)
+        """Take the session on at once: the news of its end may be next."""
+        (command, prepared), waiting = self._spawning.pop(message["id"])
+        if message["pid"] is None:
+            prepared.abandon()
+            waiting.set_exception(_not_started(command, message))
+            return
+        session = self._new_session(
+            Held(command.id, message["pid"], command.meta, prepared.kept, None)
+        )
+        session.start()
+        log.info("session_started id=%s workspace=%s", session.id, session.workspace)
+        waiting.set_result(session)
 
     def _on_exited(self, message: dict[str, Any], _fds: list[int]) -> None:
         session = self.sessions.get(message["id"])
@@ -265,26 +276,17 @@ class Bridge:
         return spawn.Command(id, argv, executable, env, cwd, meta)
 
     async def _start(self, command: spawn.Command, prepared: spawn.Prepared) -> Session:
-        waiting = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         try:
             self._check_room(command)
-            self._spawning[command.id] = waiting
+            self._spawning[command.id] = (command, prepared), waiting
             self.tell_keeper(prepared.message, prepared.fds)
         except BaseException:
             prepared.abandon()
             raise
         finally:
             prepared.close_ends()
-        answer = await asyncio.shield(waiting)
-        if answer["pid"] is None:
-            prepared.abandon()
-            raise _not_started(command, answer)
-        session = self._new_session(
-            Held(command.id, answer["pid"], command.meta, prepared.kept, None)
-        )
-        session.start()
-        log.info("session_started id=%s workspace=%s", session.id, session.workspace)
-        return session
+        return await asyncio.shield(waiting)
 
     def _check_room(self, command: spawn.Command) -> None:
         workspace = command.meta["workspace"]

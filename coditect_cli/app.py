@@ -30,9 +30,7 @@ class Command:
 
 
 TREE = {
-    "up": Command(
-        "Create a workspace where there is none, start it, and attach to it.", "attach", "up"
-    ),
+    "up": Command("Create or start a workspace, and attach to it.", "attach", "up"),
     "attach": Command("Attach this terminal to a session of a workspace.", "attach", "attach"),
     "exec": Command("Run one command in a workspace.", "attach", "exec_"),
     "cp": Command("Copy files and folders in and out of a workspace.", "cp", "cp"),

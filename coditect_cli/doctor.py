@@ -103,14 +103,16 @@ def _socket_path(machine: Machine) -> Finding:
 
 def _gateway(machine: Machine) -> Finding:
     log = machine.paths.gateway_log
+    ours = False
     try:
         context = config.load(machine.paths, machine.environ, context=machine.context_name)
-        if context.settings.gateway_url is None and not machine.paths.gateway_socket.exists():
+        ours = context.settings.gateway_url is None
+        if ours and not machine.paths.gateway_socket.exists():
             message = f"none runs; commands start one when they need it. Log: {log}"
             return Finding("gateway", "pass", message)
         answer: dict[str, Any] = request(context, machine.paths, GATEWAY, {"type": "status"})
     except CoditectError as error:
-        if error.code == "gateway.not_running":
+        if ours and error.code == "gateway.not_running":
             message = f"a stale socket is there, and no gateway; the next use cleans up. Log: {log}"
             return Finding("gateway", "warn", message, "coditect up ID starts one")
         return Finding("gateway", "fail", f"{error.message}. Log: {log}", error.hint)

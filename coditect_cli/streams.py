@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Literal, TextIO
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,13 @@ class Streams:
     @classmethod
     def system(cls) -> Streams:
         """The process's own; a stream that was closed reads as empty and swallows what it gets."""
-        return cls(
-            sys.stdin or open(os.devnull),  # lives as long as the process
-            _lenient(sys.stdout),
-            _lenient(sys.stderr),
-        )
+        return cls(_lenient(sys.stdin, "r"), _lenient(sys.stdout), _lenient(sys.stderr))
 
     @classmethod
     def test(cls, stdin: bytes = b"") -> Streams:
         """Streams in memory, none of them a terminal."""
-        return cls(*(io.TextIOWrapper(io.BytesIO(content)) for content in (stdin, b"", b"")))
+        stdout, stderr = (_lenient(io.TextIOWrapper(io.BytesIO())) for _ in range(2))
+        return cls(_lenient(io.TextIOWrapper(io.BytesIO(stdin)), "r"), stdout, stderr)
 
     def may_prompt(self) -> bool:
         """Whether somebody can see a question and answer it."""
@@ -45,11 +42,12 @@ class Streams:
         self.stderr.flush()
 
 
-def _lenient(stream: TextIO | None) -> TextIO:
+def _lenient(stream: TextIO | None, mode: Literal["r", "w"] = "w") -> TextIO:
+    """The stream, made to take any byte and any character without an error."""
     if stream is None:
-        return open(os.devnull, "w")
+        return open(os.devnull, mode)
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="surrogateescape" if mode == "r" else "backslashreplace")
     return stream
 
 

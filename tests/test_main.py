@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 
-from coditect_cli import __version__, app
+from coditect_cli import __version__
 from coditect_cli.errors import BY_EXIT_CODE, Conflict
 from coditect_cli.main import main
 from coditect_cli.streams import Streams
@@ -26,7 +27,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> RunCli:
         def fail(*_: object) -> None:
             raise problem
 
-        monkeypatch.setattr(app.typer.core.TyperGroup, "invoke", fail)
+        monkeypatch.setattr(TyperGroup, "invoke", fail)
         return run_cli(*args)
 
     return run

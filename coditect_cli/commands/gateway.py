@@ -171,7 +171,8 @@ def _ask(runtime: Runtime, message: dict[str, Any]) -> dict[str, Any]:
     try:
         return request(runtime.context, runtime.paths, GATEWAY, message)
     except Unreachable as error:
-        if error.code != "gateway.not_running":
+        ours = runtime.context.settings.gateway_url is None
+        if not ours or error.code != "gateway.not_running":
             raise
         raise NotFound(
             "no gateway runs",

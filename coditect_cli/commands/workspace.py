@@ -232,11 +232,12 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
 
 
 def _ask_gateway(runtime: Runtime, id: str, message: dict[str, Any]) -> dict[str, Any]:
-    """The gateway's answer; an empty one where no gateway runs, for then no session lives."""
+    """The gateway's answer; an empty one where ours doesn't run, for then no session lives."""
     try:
         return request(runtime.context, runtime.paths, id, message)
     except Unreachable as error:
-        if error.code == "gateway.not_running":
+        ours = runtime.context.settings.gateway_url is None
+        if ours and error.code == "gateway.not_running":
             return {}
         raise
 

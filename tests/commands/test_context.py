@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from coditect_cli.config import Settings
+from coditect_cli.paths import Paths
+from tests.conftest import RunCli
+
+
+def test_show_has_every_setting_with_its_source(
+    run_cli: RunCli, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cli("context", "set", "local", "attach_rate=7")
+    monkeypatch.setenv("CODITECT_MAX_SESSIONS", "5")
+    code, out, _ = run_cli("context", "show", "-o", "json")
+    document = json.loads(out)
+    assert code == 0
+    assert set(document) == {"apiVersion", "kind", "name", "gatewayUrl", "settings"}
+    assert document["gatewayUrl"] == f"ws+unix:{paths.gateway_socket}"
+    settings = document["settings"]
+    assert set(settings) == {setting.name for setting in fields(Settings)}
+    assert settings["attach_rate"] == {"value": 7, "source": str(paths.config_file)}
+    assert settings["max_sessions"] == {"value": 5, "source": "CODITECT_MAX_SESSIONS"}
+    assert settings["max_message"] == {"value": 1 << 20, "source": "default"}
+
+
+def test_the_url_in_effect_is_the_one_that_was_set(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODITECT_GATEWAY_URL", "wss://gateway.example/ws")
+    document = json.loads(run_cli("context", "show", "-o", "json")[1])
+    assert document["gatewayUrl"] == "wss://gateway.example/ws"
+
+
+def test_contexts_are_made_listed_and_chosen(run_cli: RunCli) -> None:
+    assert run_cli("context", "set", "far", "gateway_url=wss://far.example/ws")[0] == 0
+    assert run_cli("context", "use", "far")[0] == 0
+    items = json.loads(run_cli("context", "list", "-o", "json")[1])["items"]
+    assert [(item["name"], item["current"]) for item in items] == [("local", False), ("far", True)]
+    assert json.loads(run_cli("context", "show", "local", "-o", "json")[1])["name"] == "local"
+    assert run_cli("context", "set", "far", "gateway_url=")[0] == 0
+    source = json.loads(run_cli("context", "show", "-o", "json")[1])["settings"]["gateway_url"]
+    assert source == {"value": None, "source": "default"}
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (("use", "none"), 3, "none"),
+        (("show", "none"), 3, "none"),
+        (("set", "local", "max_sesions=1"), 2, "did you mean max_sessions?"),
+        (("set", "local", "max_sessions"), 2, "SETTING=VALUE"),
+        (("set", "local", "max_sessions=many"), 2, "whole number"),
+        (("set", "../x", "max_sessions=1"), 2, "name"),
+    ],
+)
+def test_mistakes_are_told(
+    run_cli: RunCli, paths: Paths, args: tuple[str, ...], status: int, said: str
+) -> None:
+    code, out, err = run_cli("context", *args)
+    assert (code, out) == (status, "")
+    assert said in err
+    assert not paths.config_file.exists()

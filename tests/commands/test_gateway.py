@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coditect_cli import __version__
+from coditect_cli.paths import Paths
+from tests.conftest import RunCli
+from tests.support.gateway import until
+
+
+@contextmanager
+def serving(*args: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "coditect_cli", "gateway", "serve", *args]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def status(run_cli: RunCli) -> Any:
+    code, out, _ = run_cli("gateway", "status", "-o", "json")
+    return json.loads(out) if code == 0 else None
+
+
+def test_where_none_runs_everything_says_so(run_cli: RunCli) -> None:
+    for verb in ("status", "stop", "restart"):
+        code, out, err = run_cli("gateway", verb, "-o", "json")
+        assert (code, out) == (3, "")
+        assert json.loads(err)["error"]["code"] == "gateway.not_running"
+    assert run_cli("gateway", "logs")[0] == 3
+
+
+def test_serve_status_restart_stop(run_cli: RunCli, paths: Paths, tmp_path: Path) -> None:
+    other = tmp_path / "other.sock"
+    with serving("--listen", f"unix:{other}") as process:
+        before = until(lambda: status(run_cli), "a gateway")
+        fields = {"gatewayUrl", "role", "version", "keeperPid", "bridgePid", "sessions"}
+        fields |= {"connections", "startedAt", "log", "listen", "apiVersion", "kind"}
+        assert set(before) == fields
+        assert (before["role"], before["version"]) == ("local", __version__)
+        assert before["gatewayUrl"] == f"ws+unix:{paths.gateway_socket}"
+        assert before["keeperPid"] == process.pid
+        assert f"unix:{other}" in before["listen"]
+        code, out, _ = run_cli("gateway", "restart", "-o", "json")
+        after = json.loads(out)
+        assert code == 0
+        assert after["keeperPid"] == before["keeperPid"]
+        assert after["bridgePid"] != before["bridgePid"]
+        assert run_cli("gateway", "stop")[0] == 0
+        assert process.wait() == 0
+    assert status(run_cli) is None
+
+
+def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> None:
+    assert run_cli("up", "demo")[0] == 0
+    command = [sys.executable, "-m", "coditect_cli", "exec", "demo", "--", "sh", "-c"]
+    with subprocess.Popen(
+        [*command, "echo up; exec sleep 1000"], stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout is not None
+        client.stdout.readline()
+        code, out, err = run_cli("gateway", "stop", "-o", "json")
+        assert (code, out, json.loads(err)["error"]["code"]) == (6, "", "gateway.in_use")
+        assert status(run_cli)["sessions"] == 1
+        assert run_cli("gateway", "stop", "--yes")[0] == 0
+        assert client.wait() != 0
+    assert status(run_cli) is None
+    assert "\n" in run_cli("gateway", "logs", "-n", "2")[1]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--listen", "nowhere"),
+        ("--listen", "unix:relative"),
+        ("--listen", "host:99999"),
+        ("--role", "workspace"),
+        ("--role", "workspace", "--listen", "127.0.0.1:1"),
+        ("--workspace-id", "demo"),
+        ("--role", "workspace", "--workspace-id", "../x", "--listen", "127.0.0.1:1"),
+    ],
+)
+def test_serve_refuses_what_it_cannot_do(run_cli: RunCli, args: tuple[str, ...]) -> None:
+    code, out, err = run_cli("gateway", "serve", *args)
+    assert (code, out) == (2, "")
+    assert "error: " in err

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from coditect_cli import tokens
+from coditect_cli.paths import Paths
+from tests.conftest import RunCli
+
+ISSUE = ("token", "issue", "--workspace", "demo", "--user", "ada")
+
+
+def test_issue_prints_the_token_and_nothing_else(run_cli: RunCli, paths: Paths) -> None:
+    code, out, err = run_cli(*ISSUE, "--ttl", "10m")
+    assert (code, err) == (0, "")
+    now = time.time()
+    claims = tokens.verify(out.removesuffix("\n"), tokens.local_key(paths), now=now)
+    assert (claims.workspace_id, claims.user_id) == ("demo", "ada")
+    assert 500 < claims.expires_at - now < 602
+
+
+def test_issue_follows_the_context(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODITECT_TOKEN_ISSUER", "us")
+    document = json.loads(run_cli(*ISSUE, "-o", "json")[1])
+    assert set(document) == {"apiVersion", "kind", "token", "workspace", "user", "expiresAt"}
+    assert tokens.inspect(document["token"])["claims"]["iss"] == "us"
+
+
+def test_the_gateway_itself_can_be_named(run_cli: RunCli) -> None:
+    assert run_cli("token", "issue", "--workspace", "_gateway")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--workspace", "../x"),
+        ("--workspace", "demo", "--user", ""),
+        ("--workspace", "demo", "--user", "a\nb"),
+        ("--workspace", "demo", "--user", "a" * 257),
+        ("--workspace", "demo", "--ttl", "soon"),
+        (),
+    ],
+)
+def test_mistakes_end_2_and_make_no_key(
+    run_cli: RunCli, paths: Paths, args: tuple[str, ...]
+) -> None:
+    code, out, err = run_cli("token", "issue", *args)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert not paths.key_file.exists()
+
+
+def test_inspect_reads_stdin_or_the_variable_and_hides_the_signature(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = run_cli(*ISSUE)[1].strip()
+    code, out, _ = run_cli("token", "inspect", "-o", "json", stdin=token.encode())
+    assert code == 0
+    assert json.loads(out)["claims"]["user_id"] == "ada"
+    assert token.rpartition(".")[2] not in out
+    monkeypatch.setenv("CODITECT_TOKEN", token)
+    table = run_cli("token", "inspect")[1]
+    assert "workspace_id" in table
+    assert token.rpartition(".")[2] not in table
+
+
+def test_inspect_refuses_what_is_no_token_without_showing_it(run_cli: RunCli) -> None:
+    assert run_cli("token", "inspect")[0] == 2
+    for secret in (b"hush", b"hush" * 2000, b"\xff\xfe"):
+        code, out, err = run_cli("token", "inspect", stdin=secret)
+        assert (code, out) == (4, "")
+        assert "hush" not in err
+    assert run_cli("token", "inspect", "hush")[0] == 2

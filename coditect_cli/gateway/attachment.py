@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from coditect_cli.gateway.session import Session
 
 FRAME = 65_536
+ACK_SECONDS = 0.02  # between the last of some input and its acknowledgement
 
 
 class Attachment:
@@ -40,6 +41,7 @@ class Attachment:
         self.detached = False
         self.done = False
         self._input_acked = session.words[self.slot]
+        self._ack_is_due = False
         self._stream = next(iter(session.rings))
         self._whole = True  # false while it has nothing yet that a gap could follow
         self._told_exit = False
@@ -88,10 +90,12 @@ class Attachment:
         unacked = self.input - self._input_acked
         if unacked >= WINDOW // 4:
             self._acknowledge_input()
-        elif unacked and all_of_it:
-            asyncio.get_running_loop().call_later(0.02, self._acknowledge_input)
+        elif unacked and all_of_it and not self._ack_is_due:
+            self._ack_is_due = True
+            asyncio.get_running_loop().call_later(ACK_SECONDS, self._acknowledge_input)
 
     def _acknowledge_input(self) -> None:
+        self._ack_is_due = False
         if self.input > self._input_acked:
             self._input_acked = self.input
             self.notify(Ack("input", self.input))

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from coditect_cli.config import Settings
 from coditect_cli.errors import (
@@ -305,6 +305,21 @@ class Bridge:
         if session.status is None:
             with suppress(ProcessLookupError):
                 os.killpg(session.pid, number)
+
+    async def end_idle_sessions(self, seconds: float) -> NoReturn:
+        """End each terminal that had neither a client nor output for so long."""
+        while True:
+            await asyncio.sleep(min(seconds / 4, 60))
+            idle = [
+                one
+                for one in self.sessions.values()
+                if one.kind == "terminal" and not one.attachments and one.status is None
+                if time.time() - one.last_active > seconds
+            ]
+            for session in idle:
+                log.info("session_idle id=%s", session.id)
+            if idle:
+                await self.end(idle)
 
     def end_soon(self, sessions: list[Session]) -> None:
         """Hang up these sessions in the background."""

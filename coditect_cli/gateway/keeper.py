@@ -188,8 +188,13 @@ class Keeper:
                 os.kill(self.bridge_pid, signal.SIGKILL)
             return
         for message, fds in messages:
-            with suppress(OSError):
+            try:
                 getattr(self, "on_" + message["type"])(message, fds)
+            except OSError as error:
+                log("not_done", what=message["type"], why=error)
+            except (AttributeError, KeyError, TypeError):
+                # A bridge that asks for what we do not know must not end every program.
+                log("not_understood", what=message.get("type"))
 
     def on_spawn(self, message: dict[str, Any], fds: list[int]) -> None:
         """Start a program; `names` says which of its descriptors are its own 0, 1, 2."""
@@ -282,6 +287,9 @@ class Keeper:
     def end_everything(self) -> None:
         """Hang up every program and whatever came of it."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.set_wakeup_fd(-1)
+        self.wakeup.close()
+        self._wakeup_end.close()
         for address, listener in self.listeners.items():
             listener.close()
             if address.startswith("unix:"):

@@ -76,8 +76,8 @@ async def serve(options: argparse.Namespace) -> NoReturn:
             ending.set_result(reason)
 
     bridge.on_drain = end
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end, "restart")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end, "restart")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a foreground gateway is the keeper's
     bridge.connect(socket.socket(fileno=options.keeper_fd))
     await bridge.ready.wait()
     access = Access(
@@ -89,6 +89,9 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     if options.role == "local" and context.settings.gateway_idle:
         idle = asyncio.create_task(server.stop_when_idle(context.settings.gateway_idle))
         idle.add_done_callback(lambda task: None if task.cancelled() else end("idle"))
+    if context.settings.session_idle:
+        watching = bridge.end_idle_sessions(context.settings.session_idle)
+        watch = asyncio.create_task(watching)  # noqa: F841, RUF006 - lives as long as this frame
     reason = await ending
     log.info("ending reason=%s", reason)
     await server.drain("restart" if reason == "restart" else "stop")

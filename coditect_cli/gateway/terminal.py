@@ -19,6 +19,7 @@ MOST_BEHIND = 524_288  # what the model may be behind before it skips
 KEPT_WHEN_SKIPPING = 65_536
 TICK = 0.02
 FLOOD = 262_144  # bytes in one tick past which the model waits for a quieter time
+NUDGE = 0.1  # seconds
 DRAW_BUDGET = 0.04  # seconds that an attach spends on catching up before it skips
 
 
@@ -132,10 +133,17 @@ class Terminal(Session):
         return self.screen.redraw(), exact
 
     def nudge(self) -> None:
-        """Make a full-screen program repaint itself: SIGWINCH, by a size that comes and goes."""
+        """Make a full-screen program repaint itself: SIGWINCH, by a size that comes and goes.
+
+        It stays long enough to be seen: some repaint only what differs from their last size.
+        """
         cols, rows = self.size
         pty.set_size(self.master, cols, rows + 1 if rows == 1 else rows - 1)
-        pty.set_size(self.master, cols, rows)
+        self._loop.call_later(NUDGE, self.end_nudge)
+
+    def end_nudge(self) -> None:
+        if not self._closed:
+            pty.set_size(self.master, *self.size)
 
     def attach(self, attachment: Attachment) -> None:
         super().attach(attachment)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import stat
 import time
 from collections.abc import Callable
@@ -178,13 +177,9 @@ def test_no_process_list_and_no_environment_shows_the_key_or_a_token(gateway: Ga
         assert "eyJ" not in shown
 
 
-def test_a_shell_inherits_nothing_of_the_gateway(gateway: Gateway) -> None:
-    os.environ["CODITECT_TOKEN"] = "leaks"
-    try:
-        client = gateway.attach()
-        names = client.run("env | cut -d= -f1 | sort | tr '\\n' ' '").split()
-    finally:
-        del os.environ["CODITECT_TOKEN"]
+def test_a_shell_inherits_nothing_of_the_gateway(start_gateway: Callable[..., Gateway]) -> None:
+    client = start_gateway(token="leaks").attach()
+    names = client.run("env | cut -d= -f1 | sort | tr '\\n' ' '").split()
     assert b"WORKSPACE_ID" in names
     assert not {name for name in names if name.startswith(b"CODITECT_")} - {b"CODITECT_SESSION"}
     assert client.run("ls /proc/self/fd | wc -l") == b"4\r\n"  # 0, 1, 2 and the folder's own

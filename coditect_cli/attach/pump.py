@@ -20,6 +20,7 @@ FRAME = 64 * 1024  # bytes of input in one message
 UNSENT_LIMIT = 256 * 1024  # bytes that may wait for the network
 PING_AFTER = 15.0  # seconds of silence
 DEAD_AFTER = 45.0
+FINAL_CLOSE_CODES = (messages.CLOSE_DONE, messages.CLOSE_REFUSED, 1002, 1007, 1009)
 FINISH_WITHIN = 1.0  # seconds
 GONE_AFTER = 3.0  # seconds without a local gateway: its keeper, and so its sessions, are gone
 
@@ -249,7 +250,8 @@ class Pump:
             return
         if lost.close_code == messages.CLOSE_ENDED:
             raise _gateway_ended()
-        if lost.close_code in (messages.CLOSE_DONE, messages.CLOSE_REFUSED, 1002, 1007, 1009):
+        failed = lost.close_code == 1011 and self.session is None
+        if failed or lost.close_code in FINAL_CLOSE_CODES:
             raise SessionLost(
                 f"the gateway ended the attachment (close code {lost.close_code})",
                 code="session.closed",

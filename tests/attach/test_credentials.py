@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from coditect_cli import config, tokens
+from coditect_cli.attach.credentials import Credentials, local_user
+from coditect_cli.errors import NotAuthenticated
+from coditect_cli.paths import Paths
+
+
+def credentials(home: Path, **environ: str) -> Credentials:
+    environ["CODITECT_HOME"] = str(home)
+    paths = Paths.from_environ(environ)
+    return Credentials(config.load(paths, environ), paths, "demo", environ)
+
+
+def python(code: str) -> str:
+    return f"{sys.executable} -c '{code}'"
+
+
+def test_the_local_key_gives_a_token_of_a_minute_for_this_user(tmp_path: Path) -> None:
+    paths = Paths.from_environ({"CODITECT_HOME": str(tmp_path)})
+    token = credentials(tmp_path).token()
+    claims = tokens.verify(token, tokens.local_key(paths), now=time.time())
+    assert (claims.workspace_id, claims.user_id) == ("demo", local_user())
+    assert claims.expires_at <= time.time() + 61
+
+
+def test_the_environments_token_comes_first(tmp_path: Path) -> None:
+    found = credentials(tmp_path, CODITECT_TOKEN="given", CODITECT_TOKEN_COMMAND="false")  # noqa: S106
+    assert found.token() == "given"
+
+
+def test_a_token_command_runs_for_each_connection(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    code = f'f = open("{counter}", "a+"); f.write("x"); f.seek(0); print(len(f.read()))'
+    found = credentials(tmp_path, CODITECT_TOKEN_COMMAND=python(code))
+    assert [found.token(), found.token()] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ('import sys; print("secret"); sys.exit("no login")', "ended with status 1"),
+        ("pass", "printed no token"),
+        ('print("secret one"); print("two")', "is not a token"),
+    ],
+)
+def test_a_token_command_that_fails_says_why_but_never_what_it_printed(
+    tmp_path: Path, code: str, message: str
+) -> None:
+    with pytest.raises(NotAuthenticated) as failed:
+        credentials(tmp_path, CODITECT_TOKEN_COMMAND=python(code)).token()
+    assert message in failed.value.message
+    assert "secret" not in f"{failed.value.message}{failed.value.hint}"
+
+
+def test_a_token_command_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotAuthenticated, match=r"no-such-program.*cannot be run"):
+        credentials(tmp_path, CODITECT_TOKEN_COMMAND="no-such-program").token()  # noqa: S106

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import Gateway, until
+from tests.support.proxy import Proxy
+from tests.support.terminal import Terminal
+
+
+def argv(*args: str) -> list[str]:
+    return [sys.executable, "-m", "coditect_cli", "exec", *args]
+
+
+def run(gateway: Gateway, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    options.setdefault("input", b"")
+    return subprocess.run(
+        argv(*args), capture_output=True, env=gateway.environ, check=False, **options
+    )
+
+
+def test_stdout_stderr_and_status_are_the_programs_own(gateway: Gateway) -> None:
+    done = run(gateway, "demo", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+
+
+def test_death_by_a_signal_is_128_and_its_number(gateway: Gateway) -> None:
+    assert run(gateway, "demo", "--", "sh", "-c", "kill -9 $$").returncode == 137
+
+
+def test_a_command_that_is_not_there_is_127(gateway: Gateway) -> None:
+    done = run(gateway, "demo", "--", "no-such-command")
+    assert done.returncode == 127
+    assert b"no-such-command" in done.stderr
+
+
+def test_the_end_of_stdin_half_closes(gateway: Gateway) -> None:
+    done = run(gateway, "demo", "--", "sh", "-c", "wc -c; echo after", input=b"x" * 100_000)
+    assert done.stdout.split() == [b"100000", b"after"]
+
+
+def test_stdin_from_a_file(gateway: Gateway, tmp_path: Any) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"y" * 300_000)
+    with file.open() as stdin:
+        done = run(gateway, "demo", "--", "wc", "-c", input=None, stdin=stdin)
+    assert done.stdout.strip() == b"300000"
+
+
+def test_variables_and_the_folder_are_as_asked(gateway: Gateway) -> None:
+    done = run(
+        gateway, "--env", "A=b c", "--workdir", "/", "demo", "--", "sh", "-c", 'echo "$A"; pwd'
+    )
+    assert done.stdout == b"b c\n/\n"
+
+
+def test_there_is_no_terminal_without_t(gateway: Gateway) -> None:
+    script = "for fd in 0 1 2; do test -t $fd && echo terminal; done; true"
+    assert run(gateway, "demo", "--", "sh", "-c", script).stdout == b""
+
+
+def test_stdin_that_is_a_terminal_stays_ours_without_i(
+    gateway: Gateway, run_in_terminal: Callable[..., Terminal]
+) -> None:
+    terminal = run_in_terminal("exec", "demo", "--", "cat")
+    assert terminal.wait() == 0
+    assert terminal.settings() == terminal.settings_before
+
+
+def test_t_gives_a_terminal_with_the_size_of_ours(
+    gateway: Gateway, run_in_terminal: Callable[..., Terminal]
+) -> None:
+    terminal = run_in_terminal("exec", "-it", "demo", "--", "sh", "-c", "stty size; exit 3")
+    terminal.expect(b"24 80\r\n")
+    assert terminal.wait() == 3
+    assert terminal.settings() == terminal.settings_before
+
+
+@pytest.fixture
+def sleeper(gateway: Gateway) -> Any:
+    """A running exec that says which signal it got."""
+    script = "trap 'echo got INT' INT; trap 'echo got TERM; exit 5' TERM; echo ready; "
+    script += "while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        argv("demo", "--", "sh", "-c", script),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=gateway.environ,
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"ready\n"
+        yield client
+        if client.poll() is None:
+            client.kill()
+
+
+def test_signals_are_passed_on(sleeper: subprocess.Popen[bytes]) -> None:
+    assert sleeper.stdout is not None
+    sleeper.send_signal(signal.SIGINT)
+    assert sleeper.stdout.readline() == b"got INT\n"
+    sleeper.send_signal(signal.SIGTERM)
+    assert sleeper.stdout.readline() == b"got TERM\n"
+    assert sleeper.wait() == 5
+
+
+def test_a_second_interrupt_leaves_at_once(sleeper: subprocess.Popen[bytes]) -> None:
+    assert sleeper.stdout is not None
+    sleeper.send_signal(signal.SIGINT)
+    assert sleeper.stdout.readline() == b"got INT\n"
+    sleeper.send_signal(signal.SIGINT)
+    assert sleeper.wait() == 130
+
+
+def test_output_that_nobody_reads_hangs_the_program_up(gateway: Gateway) -> None:
+    with subprocess.Popen(
+        argv("demo", "--", "yes"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=gateway.environ,
+    ) as client:
+        assert client.stdout is not None
+        client.stdout.readline()
+        client.stdout.close()
+        assert client.wait() == 128 + signal.SIGPIPE
+    until(lambda: not gateway.sessions(), "the program's end")
+
+
+def test_a_gateway_that_is_killed_is_never_a_success(gateway: Gateway) -> None:
+    with subprocess.Popen(
+        argv("demo", "--", "sh", "-c", "echo ready; cat"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=gateway.environ,
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"ready\n"
+        gateway.keeper.kill()
+        assert client.wait() == 255
+
+
+def test_a_lost_link_is_taken_up_again(gateway: Gateway, start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy()
+    with subprocess.Popen(
+        argv("demo", "--", "sh", "-c", "echo ready; wc -c; exit 4"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=gateway.environ,
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"ready\n"
+        client.stdin.write(b"z" * 1000)
+        client.stdin.flush()
+        proxy.drop()
+        client.stdin.write(b"z" * 1000)
+        client.stdin.close()
+        assert client.stdout.read().strip() == b"2000"
+        assert client.wait() == 4
+    assert proxy.connections == 2
+
+
+def test_a_killed_bridge_is_not_noticed(gateway: Gateway) -> None:
+    with subprocess.Popen(
+        argv("demo", "--", "cat"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=gateway.environ,
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        for number in range(5):
+            line = b"line %d\n" % number
+            client.stdin.write(line)
+            client.stdin.flush()
+            assert client.stdout.readline() == line
+            gateway.kill_bridge()
+        client.stdin.close()
+        assert client.stdout.read() == b""
+        assert client.wait() == 0
+
+
+def test_the_shared_descriptors_stay_blocking(gateway: Gateway) -> None:
+    reader, writer = os.pipe()
+    subprocess.run(
+        argv("demo", "--", "echo", "hello"),
+        stdin=reader,
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+        env=gateway.environ,
+        check=True,
+    )
+    assert os.get_blocking(reader)
+    assert os.get_blocking(writer)
+    os.close(reader)
+    os.close(writer)

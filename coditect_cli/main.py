@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -36,7 +35,6 @@ def main(argv: Sequence[str], streams: Streams | None = None) -> int:
     try:
         return _run(argv, runtime)
     except BrokenPipeError:  # whoever read our output has gone
-        _silence(runtime.streams)
         return SIGPIPE_STATUS
     except (Exception, KeyboardInterrupt) as problem:
         return _report(problem, runtime)
@@ -69,17 +67,17 @@ def _run(argv: Sequence[str], runtime: Runtime) -> int:
 
 
 def _report(problem: BaseException, runtime: Runtime) -> int:
+    from contextlib import suppress
+
     from coditect_cli.output import emit_error
 
     error = _as_error(problem)
-    try:
+    with suppress(OSError):  # nobody may be left to tell; the exit code still does
         if runtime.debug:
             import traceback
 
             runtime.streams.say("".join(traceback.format_exception(problem)).rstrip())
         emit_error(error, runtime.output, runtime.streams)
-    except OSError:
-        _silence(runtime.streams)  # nobody is left to tell; the exit code still does
     return error.exit_code
 
 
@@ -99,10 +97,3 @@ def _as_error(problem: BaseException) -> CoditectError:
         f"this is a bug in coditect {__version__}: {type(problem).__name__}: {problem}",
         hint="run it again with --debug, and report what that and coditect doctor print",
     )
-
-
-def _silence(streams: Streams) -> None:
-    """Keep the interpreter's own flush at its end from complaining once more."""
-    for stream in (streams.stdout, streams.stderr):
-        if stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -11,6 +11,7 @@ import pytest
 from typer.core import TyperGroup
 
 from coditect_cli import __version__
+from coditect_cli import main as main_module
 from coditect_cli.errors import BY_EXIT_CODE, Conflict
 from coditect_cli.main import main
 from coditect_cli.streams import Streams
@@ -168,3 +169,21 @@ def test_nothing_but_our_own_log_is_shown(home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CODITECT_LOG", "loud")
     assert main(["version", "-v", "-o", "json"], Streams.test()) == 0
     assert main(["version", "-o", "json"], Streams.test()) == 2
+
+
+def test_an_interrupt_while_modules_load_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "main", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main_module.entry()
+    assert caught.value.code == 130
+
+
+def test_an_error_that_nobody_reads_still_has_its_exit_code() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run([*PROGRAM, "nonsense"], stderr=writer, check=False)
+    os.close(writer)
+    assert run.returncode == 2

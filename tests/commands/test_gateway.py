@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from coditect_cli import __version__
@@ -40,9 +41,13 @@ def test_where_none_runs_everything_says_so(run_cli: RunCli) -> None:
     assert run_cli("gateway", "logs")[0] == 3
 
 
-def test_serve_status_restart_stop(run_cli: RunCli, paths: Paths, tmp_path: Path) -> None:
+def test_serve_status_restart_stop(
+    run_cli: RunCli, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "other.sock"
+    monkeypatch.setenv("CODITECT_TOKEN", "secret")
     with serving("--listen", f"unix:{other}") as process:
+        monkeypatch.delenv("CODITECT_TOKEN")
         before = until(lambda: status(run_cli), "a gateway")
         fields = {"gatewayUrl", "role", "version", "keeperPid", "bridgePid", "sessions"}
         fields |= {"connections", "startedAt", "log", "listen", "apiVersion", "kind"}
@@ -51,6 +56,8 @@ def test_serve_status_restart_stop(run_cli: RunCli, paths: Paths, tmp_path: Path
         assert before["gatewayUrl"] == f"ws+unix:{paths.gateway_socket}"
         assert before["keeperPid"] == process.pid
         assert f"unix:{other}" in before["listen"]
+        for pid in (before["keeperPid"], before["bridgePid"]):
+            assert "CODITECT_TOKEN" not in psutil.Process(pid).environ()
         code, out, _ = run_cli("gateway", "restart", "-o", "json")
         after = json.loads(out)
         assert code == 0

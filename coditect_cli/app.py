@@ -42,7 +42,7 @@ TREE = {
     "gateway": Command(
         "Run and look after the gateway.",
         "gateway",
-        verbs=("serve", "status", "stop", "restart", "logs"),
+        verbs=("serve", "status", "stop", "restart", "logs", "probe", "selftest"),
     ),
     "token": Command("Issue and inspect tokens.", "token", verbs=("issue", "inspect")),
     "context": Command(

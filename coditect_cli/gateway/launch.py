@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from coditect_cli.errors import Unreachable
 from coditect_cli.gateway.address import short_path
@@ -22,11 +23,16 @@ def ensure_running(paths: Paths, context: str) -> None:
     keeper gets the lock, the others end.
     Raises Unreachable with the log's last lines when it cannot be started.
     """
-    if _accepts(paths):
-        return
+    if not _accepts(paths):
+        keeper = start(paths, context, os.environ)
+        keeper.returncode = 0  # it outlives this process: nobody waits for it
+
+
+def start(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a keeper, and return it once its socket accepts connections; as `ensure_running`."""
     make_private(paths.state)
     log_start = _log_size(paths)
-    keeper = _spawn(paths, context)
+    keeper = _spawn(paths, context, environ)
     deadline = time.monotonic() + TIMEOUT
     pause = 0.002
     while not _accepts(paths):
@@ -37,7 +43,7 @@ def ensure_running(paths: Paths, context: str) -> None:
             raise _failed(paths, log_start, f"its socket does not answer after {TIMEOUT:g} s")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
-    keeper.returncode = 0  # it outlives this process: nobody waits for it
+    return keeper
 
 
 def _accepts(paths: Paths) -> bool:
@@ -51,7 +57,7 @@ def _accepts(paths: Paths) -> bool:
     return True
 
 
-def _spawn(paths: Paths, context: str) -> subprocess.Popen[bytes]:
+def _spawn(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         log = os.open(paths.gateway_log, flags, 0o600)
@@ -60,7 +66,7 @@ def _spawn(paths: Paths, context: str) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "coditect_cli.gateway.keeper", "--lock", str(paths.gateway_lock)]
     argv += ["--listen", f"unix:{paths.gateway_socket}", "--"]
     argv += [sys.executable, "-m", "coditect_cli.gateway.main", "--role", "local"]
-    environ = {**os.environ, "CODITECT_CONTEXT": context}
+    environ = {**environ, "CODITECT_CONTEXT": context}
     environ.pop("CODITECT_TOKEN", None)
     try:
         return subprocess.Popen(

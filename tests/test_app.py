@@ -53,8 +53,8 @@ import sys
 from coditect_cli.main import main
 for line in sys.argv[1:]:
     assert main(line.split()) == 0
-print([name for name in ("rich", "jwt", "psutil", "tomlkit", "websockets", "ssl", "asyncio")
-       if name in sys.modules])
+print([name for name in ("rich", "jwt", "psutil", "tomlkit", "websockets", "ssl", "asyncio",
+                         "coditect_cli.protocol.messages") if name in sys.modules])
 """
     lines = ["workspace create demo", "workspace list -o json", "context show", "version -o json"]
     run = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 
 from coditect_cli import __version__
 from coditect_cli.output import Result
@@ -19,7 +19,7 @@ def version() -> Result:
     """
     fields = {
         "version": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        "python": sys.version.partition(" ")[0],
+        "platform": sys.platform,
     }
     return Result("Version", fields, text=f"coditect {__version__}", name="version")

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from coditect_cli.attach.credentials import local_user
-from coditect_cli.attach.request import request
 from coditect_cli.config import parse_duration
 from coditect_cli.errors import Conflict, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.output import Result
@@ -233,6 +232,8 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
 
 def _ask_gateway(runtime: Runtime, id: str, message: dict[str, Any]) -> dict[str, Any]:
     """The gateway's answer; an empty one where ours doesn't run, for then no session lives."""
+    from coditect_cli.attach.request import request
+
     try:
         return request(runtime.context, runtime.paths, id, message)
     except Unreachable as error:

@@ -6,8 +6,10 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Annotated, Any, cast, get_args
 
 import typer
@@ -92,8 +94,9 @@ def _output_asked(argv: Sequence[str]) -> Format | None:
 
 def tree() -> TyperGroup:
     """The root command, with its children not loaded yet."""
-    root = _group("coditect", SUMMARY, {name: Lazy(name, node) for name, node in TREE.items()})
-    root.params = _global_options(hidden=False) + root.params
+    children = [Lazy(name, node.summary, partial(_load, name, node)) for name, node in TREE.items()]
+    root = _group("coditect", SUMMARY, children)
+    root.params = _global_options() + root.params
     return root
 
 
@@ -108,35 +111,34 @@ class Leaf(TyperCommand):
 class Lazy(TyperCommand):
     """Stands for a command in its parent's help, and becomes it when it is called."""
 
-    def __init__(self, name: str, node: Command) -> None:
-        super().__init__(name=name, help=node.summary)
-        self.node = node
+    def __init__(self, name: str, help_text: str, load: Callable[[], TyperCommand | TyperGroup]):
+        super().__init__(name=name, help=help_text)
+        self.load = load
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         return self.load().make_context(*args, **extra)
 
-    def load(self) -> TyperCommand | TyperGroup:
-        """The command itself, from its module."""
-        name, node = str(self.name), self.node
-        module = importlib.import_module(f"coditect_cli.commands.{node.module}")
-        if node.function:
-            return _command(name, getattr(module, node.function))
-        verbs = {
-            verb: _command(verb, getattr(module, verb, None) or getattr(module, verb + "_"))
-            for verb in node.verbs
-        }
-        return _group(name, node.summary, verbs)
+
+def _load(name: str, node: Command) -> TyperCommand | TyperGroup:
+    module = importlib.import_module(f"coditect_cli.commands.{node.module}")
+    if node.function:
+        return _command(name, getattr(module, node.function))
+    verbs = []
+    for verb in node.verbs:
+        function = getattr(module, verb, None) or getattr(module, verb + "_")
+        verbs.append(Lazy(verb, _help(function), partial(_command, verb, function)))
+    return _group(name, node.summary, verbs)
 
 
-def _group(name: str, summary: str, commands: Mapping[str, TyperCommand]) -> TyperGroup:
+def _group(name: str, summary: str, commands: Sequence[Lazy]) -> TyperGroup:
     app = typer.Typer(
         rich_markup_mode=None, no_args_is_help=True, add_completion=name == "coditect"
     )
     app.callback(help=summary, context_settings=HELP)(lambda: None)
     group = cast(TyperGroup, typer.main.get_command(app))
     group.name = name
-    for verb, command in commands.items():
-        group.add_command(command, verb)
+    for command in commands:
+        group.add_command(command)
     return group
 
 
@@ -147,7 +149,9 @@ def _command(name: str, function: Callable[..., Any]) -> TyperCommand:
     )
     register(function)
     command = cast(TyperCommand, typer.main.get_command(app))
-    command.params += _global_options(hidden=True)
+    for option in map(copy, _global_options()):
+        option.hidden = True
+        command.params.append(option)
     return command
 
 
@@ -156,13 +160,13 @@ def _help(function: Callable[..., Any]) -> str:
     return re.sub(r"\n\n(Examples?|Exit codes):", r"\n\n\b\n\1:", inspect.getdoc(function) or "")
 
 
-def _global_options(hidden: bool) -> list[Any]:
+@cache
+def _global_options() -> list[Any]:
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command()(_globals)
     options = typer.main.get_command(app).params
     for option in options:
         option.expose_value = False
-        option.hidden = hidden  # type: ignore[attr-defined]
     return list(options)
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coditect_cli import config
 from coditect_cli.errors import CoditectError, Failed, UsageError
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
 
 if TYPE_CHECKING:
+    from coditect_cli import config
     from coditect_cli.workspaces.local import LocalWorkspaces
 
 
@@ -49,6 +49,8 @@ class Runtime:
 
     @cached_property
     def context(self) -> config.Context:  # depends on paths, the environment and --context
+        from coditect_cli import config
+
         return config.load(self.paths, os.environ, {}, self.context_name)
 
     @cached_property

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from coditect_cli.attach.credentials import local_user
-from coditect_cli.config import parse_duration
 from coditect_cli.errors import Conflict, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, WorkspaceId
@@ -48,6 +46,8 @@ def create(
 
     Exit codes: 0 done, 2 not a legal id, 6 exists already, 124 not ready in time
     """
+    from coditect_cli.attach.credentials import local_user
+
     runtime: Runtime = ctx.obj
     limit = _seconds(timeout)
     try:
@@ -270,6 +270,8 @@ def _holds(workspaces: LocalWorkspaces, id: str, condition: str) -> bool:
 
 
 def _seconds(timeout: str) -> float:
+    from coditect_cli.config import parse_duration
+
     try:
         return parse_duration(timeout)
     except ValueError as rule:

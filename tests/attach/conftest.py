@@ -9,13 +9,14 @@ import pytest
 from coditect_cli.attach.credentials import local_user
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.proxy import Proxy, proxy
+from tests.support.shell import plain_shell
 from tests.support.terminal import Terminal
 
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A real gateway with the workspace demo of this user."""
-    with running_gateway(tmp_path / "home") as running:
+    """A real gateway with the workspace demo of this user, whose shells read no start-up files."""
+    with running_gateway(tmp_path / "home", shell=plain_shell(tmp_path)) as running:
         running.user = local_user()
         running.workspace("demo")
         yield running

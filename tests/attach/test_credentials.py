@@ -31,7 +31,7 @@ def test_the_local_key_gives_a_token_of_a_minute_for_this_user(tmp_path: Path) -
 
 
 def test_the_environments_token_comes_first(tmp_path: Path) -> None:
-    found = credentials(tmp_path, CODITECT_TOKEN="given", CODITECT_TOKEN_COMMAND="false")  # noqa: S106
+    found = credentials(tmp_path, CODITECT_TOKEN="given", CODITECT_TOKEN_COMMAND="false")
     assert found.token() == "given"
 
 
@@ -61,4 +61,4 @@ def test_a_token_command_that_fails_says_why_but_never_what_it_printed(
 
 def test_a_token_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotAuthenticated, match=r"no-such-program.*cannot be run"):
-        credentials(tmp_path, CODITECT_TOKEN_COMMAND="no-such-program").token()  # noqa: S106
+        credentials(tmp_path, CODITECT_TOKEN_COMMAND="no-such-program").token()

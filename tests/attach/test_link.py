@@ -18,7 +18,7 @@ from coditect_cli import __version__
 from coditect_cli.attach.link import Address, Link, LinkLost
 from coditect_cli.errors import CoditectError, Failed, Forbidden, Unreachable, UsageError
 
-TOKEN = "secret-token"  # noqa: S105 (of a test)
+TOKEN = "secret-token"
 
 
 def answer_once(path: Path, answer: bytes) -> list[bytes]:

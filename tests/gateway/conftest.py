@@ -20,6 +20,4 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 def start_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Starts a gateway with these settings; it ends with the test."""
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(
-            running_gateway(tmp_path / "home", **settings)
-        )
+        yield lambda **settings: stack.enter_context(running_gateway(tmp_path / "home", **settings))

@@ -113,7 +113,7 @@ def test_output_of_a_terminal_is_byte_exact_over_kills_of_the_bridge(
         gateway.kill_bridge()
     exit_message = client.run_to_exit()
     output = bytes(client.received["output"]).partition(b"begin\r\n")[2]
-    assert hashlib.sha256(output.partition(b"logout")[0]).digest() == (
+    assert hashlib.sha256(output.partition(b"exit")[0]).digest() == (
         hashlib.sha256(numbered_lines(count)).digest()
     )
     assert exit_message["status"] == 7

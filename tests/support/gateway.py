@@ -22,6 +22,7 @@ from coditect_cli import tokens
 from coditect_cli.paths import Paths, make_private
 from coditect_cli.protocol.messages import WINDOW
 from coditect_cli.workspaces.local import LocalWorkspaces
+from tests.support.shell import plain_shell
 
 PATIENCE = 30.0  # seconds until a test gives up on something that should come
 
@@ -53,6 +54,7 @@ class Gateway:
         for folder in (self.paths.config, self.paths.data, self.paths.state):
             make_private(folder)
         self.workspaces = LocalWorkspaces(self.paths)
+        self.environ.setdefault("CODITECT_SHELL", str(plain_shell(self.paths.state)))
         self.log = self.paths.gateway_log
         self._stack = ExitStack()
         self._start()

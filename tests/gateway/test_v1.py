@@ -16,7 +16,6 @@ from websockets.exceptions import ConnectionClosed
 from coditect_cli.gateway.v1 import MOST_BAD, MOST_FILES, MOST_QUEUED
 from coditect_cli.protocol import gateway_message as g
 from tests.support.gateway import PATIENCE, Gateway, until
-from tests.support.shell import plain_shell
 
 
 class EarlierClient:
@@ -71,11 +70,6 @@ class EarlierClient:
                 self.step()
         except ConnectionClosed:
             return self.connection.close_code
-
-
-@pytest.fixture
-def gateway(start_gateway: Callable[..., Gateway], tmp_path: Path) -> Gateway:
-    return start_gateway(shell=plain_shell(tmp_path))
 
 
 @pytest.fixture
@@ -480,10 +474,8 @@ def test_the_gateways_own_token_opens_nothing(gateway: Gateway) -> None:
     assert [one.code for one in client.heard if isinstance(one, g.Error)] == ["workspace.forbidden"]
 
 
-def test_sessions_past_the_limit_are_refused(
-    start_gateway: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    client = EarlierClient(start_gateway(max_sessions=1, shell=plain_shell(tmp_path)))
+def test_sessions_past_the_limit_are_refused(start_gateway: Callable[..., Gateway]) -> None:
+    client = EarlierClient(start_gateway(max_sessions=1))
     client.create()
     client.send(g.Create())
     while not isinstance(error := client.step(), g.Error):

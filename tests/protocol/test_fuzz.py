@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from coditect_cli.errors import UsageError
 from coditect_cli.protocol import gateway_message, messages
 from tests.support.gateway import Client, Gateway, running_gateway
-from tests.support.shell import plain_shell
 from tests.test_protocol_doc import examples
 
 Parse = Callable[[str | bytes], Any]
@@ -125,8 +124,7 @@ def test_a_number_that_json_does_not_have_is_refused(number: str) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("fuzz")
-    with running_gateway(folder / "home", shell=plain_shell(folder)) as gateway:
+    with running_gateway(tmp_path_factory.mktemp("fuzz") / "home") as gateway:
         yield gateway
 
 

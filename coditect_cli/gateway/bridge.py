@@ -119,6 +119,7 @@ class Bridge:
         session = self._new_session(
             Held(command.id, message["pid"], command.meta, prepared.kept, None)
         )
+        session.await_client(command.meta["client"], self._grace(session))
         session.start()
         log.info("session_started id=%s workspace=%s", session.id, session.workspace)
         waiting.set_result(session)

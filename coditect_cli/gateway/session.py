@@ -110,8 +110,7 @@ class Session:
         """Take over from a killed bridge; the client that held the credit may come back."""
         self.inlet.recover()
         if self.words[HOLDER]:
-            self.awaited = ("", time.monotonic() + grace)
-            self._loop.call_later(grace, self.stop_waiting)
+            self.await_client("", grace)
 
     def resume_reading(self, name: str) -> None:
         source = self.fds.get(self.source_of(name))
@@ -204,10 +203,14 @@ class Session:
         self.attachments.remove(attachment)
         self.inlet.drop(attachment.slot)
         if grace:
-            self.awaited = (attachment.client, time.monotonic() + grace)
-            self._loop.call_later(grace, self.stop_waiting)
+            self.await_client(attachment.client, grace)
         self.credit_changed()
         self._changed(self)
+
+    def await_client(self, client: str, grace: float) -> None:
+        """Keep everything for this client ("": any) for so many seconds."""
+        self.awaited = (client, time.monotonic() + grace)
+        self._loop.call_later(grace, self.stop_waiting)
 
     def stop_waiting(self) -> None:
         """A lost client's time is over."""

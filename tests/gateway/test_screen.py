@@ -59,7 +59,7 @@ QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 
 DIRTY = (
     b"old\x1b[1;31m\x1b(0\x1b)0\x0e\x1b[4h\x1b[20h\x1b[?1049h\x1b[2;4r\x1b[?6h\x1b[?7l\x1b[?25l"
-    b"\x1b[?1h\x1b[?1003;1006;2004;1004;5h\x1b=\x1b7zz\x1b[3g\x1b[>4;2m\x1b[>5u\x1b[4 q"
+    b"\x1b[?1h\x1b[?1003;1006;2004;1004;5h\x1b=\x1b7zz\x1b[>4;2m\x1b[>5u\x1b[4 q"
 )
 
 

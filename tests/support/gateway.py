@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, unix_connect
 
 from coditect_cli import tokens
+from coditect_cli.gateway.address import short_path
 from coditect_cli.paths import Paths, make_private
 from coditect_cli.protocol.messages import WINDOW
 from coditect_cli.workspaces.local import LocalWorkspaces
@@ -53,6 +55,7 @@ class Gateway:
         self.paths = Paths.from_environ(self.environ)
         for folder in (self.paths.config, self.paths.data, self.paths.state):
             make_private(folder)
+        self.socket = self.paths.gateway_socket
         self.workspaces = LocalWorkspaces(self.paths)
         self.environ.setdefault("CODITECT_SHELL", str(plain_shell(self.paths.state)))
         self.log = self.paths.gateway_log
@@ -72,7 +75,11 @@ class Gateway:
                 stderr=log,
                 start_new_session=True,
             )
-        until(self.paths.gateway_socket.exists, "the socket")
+        until(self._accepts, "a listening socket")
+
+    def _accepts(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe, short_path(str(self.socket)) as path:
+            return probe.connect_ex(path) == 0
 
     def stop(self) -> None:
         self._stack.close()

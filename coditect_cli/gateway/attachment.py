@@ -36,6 +36,7 @@ class Attachment:
         self.sent: dict[str, int] = {}
         self.acked: dict[str, int] = {}
         self.notices: deque[Message] = deque()
+        self.received = session.words[self.slot]
         self.redraw = False
         self.drawing = b""
         self.detached = False
@@ -61,8 +62,9 @@ class Attachment:
     def begin(self, offsets: dict[str, int]) -> None:
         """Send each stream from its offset on; what is no longer kept becomes a redraw."""
         for name, ring in self.session.rings.items():
-            self.sent[name] = self.acked[name] = min(max(offsets.get(name, 0), 0), ring.head)
+            self.sent[name] = self.acked[name] = min(offsets.get(name, 0), ring.head)
             if self.sent[name] < ring.tail:
+                self.session.check_can_skip()
                 self.redraw = True
 
     def notify(self, message: Message) -> None:
@@ -96,7 +98,7 @@ class Attachment:
 
     def _acknowledge_input(self) -> None:
         self._ack_is_due = False
-        if self.input > self._input_acked:
+        if not self.session.closed and self.input > self._input_acked:
             self._input_acked = self.input
             self.notify(Ack("input", self.input))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from coditect_cli.errors import SessionLost
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.gateway.ring import EOF, HOLDER, TornRead
 from coditect_cli.gateway.session import Held, Session
@@ -35,6 +36,12 @@ class Pipes(Session):
                 ring.recover_pipe()
         except TornRead as error:
             self.fail(error)
+
+    def check_can_skip(self) -> None:
+        raise SessionLost(
+            "the program's output that this client misses is no longer kept",
+            code="session.output_gone",
+        )
 
     def fill(self, name: str) -> int:
         return self.rings[name].fill_from_pipe(self.fds[name])

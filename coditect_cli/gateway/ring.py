@@ -13,7 +13,7 @@ import tempfile
 PAGE = 4096
 CHECKPOINT = 512 * 1024
 LAYOUT = 0x0001_4344_5431_5247  # "GR1TDC", then the layout's version: 1
-SLOTS = 16
+SLOTS = 64
 
 # Words of the header page, 8 bytes each.
 _LAYOUT, _SIZE, HEAD, NOTE, _STATUS, EOF = range(6)

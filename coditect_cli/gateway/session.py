@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from coditect_cli.errors import LimitReached
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.gateway.inlet import Inlet
-from coditect_cli.gateway.ring import ACTIVE, HOLDER, Ring, TornRead
+from coditect_cli.gateway.ring import ACTIVE, HOLDER, SLOTS, Ring, TornRead
 from coditect_cli.protocol.messages import WINDOW, Error, Exit, Message, Uncertain
 
 BATCH = 32  # reads of one program before the others get their turn
@@ -49,7 +50,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._reading: set[str] = set()
         self._writing = False
-        self._closed = False
+        self.closed = False
         self.inlet = Inlet(first, held.fds["inlet-out"], held.fds["inlet-in"], self.input_target())
 
     @staticmethod
@@ -73,12 +74,21 @@ class Session:
         """Bytes that draw the screen, and whether they are exact."""
         raise NotImplementedError
 
+    def check_can_skip(self) -> None:
+        """Raises SessionLost where a client must not miss a byte."""
+
     def ended_by_itself(self) -> None:
         """The program has ended: read what is left, then set `outcome`."""
         raise NotImplementedError
 
     def slot_of(self, client: str) -> int:
-        """The word that counts this client's input."""
+        """The word that counts this client's input. Raises LimitReached when all are in use."""
+        if len(self.attachments) >= SLOTS - 1:
+            raise LimitReached(
+                f"session {self.id} has {len(self.attachments)} clients already",
+                code="limit.clients",
+                hint="detach some of them",
+            )
         return self._first.slot_of(bytes.fromhex(client), time.time_ns())
 
     @property
@@ -114,7 +124,7 @@ class Session:
 
     def resume_reading(self, name: str) -> None:
         source = self.fds.get(self.source_of(name))
-        if source is None or name in self._reading or self._closed:
+        if source is None or name in self._reading or self.closed:
             return
         if self.may_read(name):
             self._reading.add(name)
@@ -186,13 +196,14 @@ class Session:
 
     def attach(self, attachment: Attachment) -> None:
         """Join a client; a connection that it left behind is dropped for the new one."""
-        for old in [one for one in self.attachments if one.client == attachment.client]:
+        left = [one for one in self.attachments if one.client == attachment.client]
+        self.attachments.append(attachment)
+        for old in left:
             old.detached = True
             old.wake()
             self.detach(old)
         if self.awaited and self.awaited[0] in ("", attachment.client):
             self.awaited = None
-        self.attachments.append(attachment)
         if uncertain := self.inlet.uncertain(attachment.slot):
             attachment.notify(Uncertain(*uncertain))
 
@@ -273,7 +284,7 @@ class Session:
         if self._writing:
             self._loop.remove_writer(self.inlet.target)
             self._writing = False
-        self._closed = True
+        self.closed = True
         ring_fds = {ring.fd for ring in self.rings.values()}
         for ring in self.rings.values():
             ring.close()

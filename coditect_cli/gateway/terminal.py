@@ -14,11 +14,13 @@ from coditect_cli.gateway.session import BATCH, MARGIN, Held, Session
 from coditect_cli.protocol.messages import Lead
 from coditect_cli.protocol.terminal import is_reply
 
-SLICE = 16_384  # bytes fed to the model between two turns of the event loop
-MOST_BEHIND = 524_288  # what the model may be behind before it skips
-KEPT_WHEN_SKIPPING = 65_536
-TICK = 0.02
-FLOOD = 262_144  # bytes in one tick past which the model waits for a quieter time
+MOST_BEHIND = 524_288  # bytes that the model may be behind before it skips
+KEPT_WHEN_SKIPPING = 8_192
+SLICE = 2_048  # bytes fed to the model at once: 8 ms of random bytes, 0.1 ms of most others
+TICK = 0.02  # seconds between output and the model's first look at it
+TURN = 0.003  # seconds that the model has of one turn of the event loop
+PAUSE_TURNS = 4  # then the others have this many times what it took
+FLOOD = 12_000_000  # bytes a second past which the model waits for a quieter time
 NUDGE = 0.1  # seconds
 DRAW_BUDGET = 0.04  # seconds that an attach spends on catching up before it skips
 
@@ -35,7 +37,7 @@ class Terminal(Session):
         self.screen = Screen(*pty.size(self.master))
         self.drawn = 0  # the offset up to which the screen has seen the output
         self._ticking = False
-        self._at_last_tick = 0
+        self._last_tick = 0.0, 0
 
     def input_target(self) -> int:
         return self.fds["terminal"]
@@ -81,20 +83,23 @@ class Terminal(Session):
                 attachment.redraw = True
         if not self._ticking and self.drawn < ring.head:
             self._ticking = True
-            self._at_last_tick = ring.head
+            self._last_tick = time.monotonic(), ring.head
             self._loop.call_later(TICK, self.tick)
 
     def tick(self) -> None:
         """Feed the model a little, unless a flood leaves no time for it."""
-        if self._closed:
+        if self.closed:
             return
-        ring = self.ring
-        flood = ring.head - self._at_last_tick > FLOOD
-        self._at_last_tick = ring.head
-        if not flood:
-            self.feed(SLICE)
-        if self.drawn < ring.head:
-            self._loop.call_later(TICK if flood else 0.001, self.tick)
+        now, head = time.monotonic(), self.ring.head
+        then, was = self._last_tick
+        self._last_tick = now, head
+        pause = TICK
+        if head - was < FLOOD * (now - then):
+            while self.drawn < head and time.monotonic() - now < TURN:
+                self.feed(SLICE)
+            pause = PAUSE_TURNS * (time.monotonic() - now)
+        if self.drawn < head:
+            self._loop.call_later(pause, self.tick)
         else:
             self._ticking = False
             self.checkpoint()
@@ -142,7 +147,7 @@ class Terminal(Session):
         self._loop.call_later(NUDGE, self.end_nudge)
 
     def end_nudge(self) -> None:
-        if not self._closed:
+        if not self.closed:
             pty.set_size(self.master, *self.size)
 
     def attach(self, attachment: Attachment) -> None:

@@ -195,11 +195,23 @@ class _Attached:
             if isinstance(received, bytes):
                 if self.attachment.read_only:
                     raise Forbidden("this client attached read-only", code="attach.read_only")
-                self.session.receive(self.attachment, received)
+                self.take_input(received)
             else:
                 self.control(m.parse_client(received))
             if self.attachment.done or self.attachment.detached:
                 return
+
+    def take_input(self, data: bytes) -> None:
+        """Queue input; a client that ignores the window is not let fill our memory."""
+        attachment = self.attachment
+        attachment.received += len(data)
+        if attachment.received - attachment.input > m.WINDOW:
+            raise UsageError(
+                f"more than {m.WINDOW} bytes of input were sent past the last ack",
+                code="input.window",
+                hint="see docs/protocol.md",
+            )
+        self.session.receive(attachment, data)
 
     def control(self, message: m.Message) -> None:
         """Act on one control message."""

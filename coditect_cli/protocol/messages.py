@@ -227,7 +227,7 @@ class Error(Message):
 @dataclass(frozen=True)
 class SessionList(Message):
     type = "sessions"
-    items: tuple[dict[str, Any], ...] = wire(shape.array(shape.anything, 100_000))
+    items: tuple[dict[str, Any], ...] = wire(shape.array(shape.record, 100_000))
 
 
 @dataclass(frozen=True)
@@ -300,12 +300,16 @@ def parse_gateway(text: str | bytes) -> Message:
 def json_object(text: str | bytes) -> dict[str, Any]:
     """A JSON object from outside. Raises UsageError `message.invalid`."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise _invalid("a control message must be JSON") from None
     if not isinstance(found, dict):
         raise _invalid("a control message must be a JSON object")
     return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 M = TypeVar("M", bound=Message)

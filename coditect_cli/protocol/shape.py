@@ -86,8 +86,11 @@ def mapping(key: Check, item: Check, limit: int) -> Check:
     return check
 
 
-def anything(value: Any) -> Any:
-    return value
+def scalar(value: Any) -> Any:
+    """Text, an integer, true, false or null."""
+    if isinstance(value, str):
+        return text(131_072)(value)
+    return value if value is None or isinstance(value, bool) else integer()(value)
 
 
 client_id = matching(r"[0-9a-f]{32}", "32 lower-case hex digits")
@@ -118,3 +121,6 @@ def check_size(cols: int, rows: int) -> None:
     """Refuse a screen of more than MAX_CELLS cells."""
     if cols * rows > MAX_CELLS:
         raise ValueError(f"a screen may have at most {MAX_CELLS} cells")
+
+
+record = mapping(text(64, least=1), scalar, 64)

@@ -291,7 +291,8 @@ class Client:
 
     def drop(self) -> None:
         """Break the connection without a word."""
-        self.connection.socket.shutdown(2)
+        with suppress(OSError):  # the gateway may have hung up first
+            self.connection.socket.shutdown(socket.SHUT_RDWR)
         self.connection.close_socket()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,19 @@ from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
 
 RunCli = Callable[..., tuple[int, str, str]]
+
+# Set where every part that tests need was installed: there a test that skips has failed.
+ALL_PARTS = "CODITECT_ALL_PARTS" in os.environ
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+    report = yield
+    if ALL_PARTS and report.skipped and not hasattr(report, "wasxfail"):
+        if item.get_closest_marker("foundationdb") is None:  # its server is in no registry
+            report.outcome = "failed"
+            report.longrepr = f"skipped, though every part should be here: {report.longrepr}"
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ import typer
 from coditect_cli.attach.credentials import Credentials, local_user
 from coditect_cli.attach.request import request
 from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, Unreachable, UsageError
+from coditect_cli.gateway.launch import accepts
 from coditect_cli.output import Result
 from coditect_cli.paths import make_private
 from coditect_cli.runtime import Runtime
@@ -47,14 +48,20 @@ def serve(
       coditect gateway serve --listen 127.0.0.1:8080
       coditect gateway serve --role workspace --workspace-id demo --listen 0.0.0.0:8080
 
-    Exit codes: 0 it was told to stop, or one runs already, 2 an address that is none
+    Exit codes: 0 it was told to stop, 2 an address that is none, 6 one runs already
     """
     runtime: Runtime = ctx.obj
     keeper = [sys.executable, "-m", "coditect_cli.gateway.keeper"]
-    bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role]
+    bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role, "--stay"]
     addresses = [_address(text) for text in listen or ()]
     if role == "local":
         make_private(runtime.paths.state)
+        if accepts(runtime.paths):
+            raise Conflict(
+                "a gateway of this user runs already",
+                code="gateway.running",
+                hint="coditect gateway status shows it; coditect gateway stop ends it",
+            )
         keeper += ["--lock", str(runtime.paths.gateway_lock)]
         addresses.insert(0, f"unix:{runtime.paths.gateway_socket}")
     elif not addresses:

@@ -26,8 +26,7 @@ from coditect_cli.errors import (
     NotFound,
 )
 from coditect_cli.gateway import environment, processes, spawn
-from coditect_cli.gateway.handover import Channel
-from coditect_cli.gateway.keeper import REFUSED
+from coditect_cli.gateway.handover import REFUSED, Channel
 from coditect_cli.gateway.pipes import Pipes
 from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
 from coditect_cli.gateway.session import Held, Session

@@ -28,10 +28,9 @@ from typing import Any
 
 from coditect_cli.gateway import processes
 from coditect_cli.gateway.address import short_path
-from coditect_cli.gateway.handover import VERSION, Channel
+from coditect_cli.gateway.handover import LOCKED, REFUSED, VERSION, Channel
 
 PR_SET_CHILD_SUBREAPER = 36
-REFUSED = 78  # EX_CONFIG: the bridge does not know our handover or our memory's layout
 _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
@@ -367,7 +366,7 @@ def _become_subreaper() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run a keeper; 0 at once when another one holds the lock."""
+    """Run a keeper; LOCKED at once when another one holds the lock."""
     parser = argparse.ArgumentParser(prog="coditect-keeper")
     parser.add_argument("--lock")
     parser.add_argument("--listen", action="append", required=True)
@@ -375,7 +374,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.lock and take_lock(options.lock) is None:
         log("already_running", lock=options.lock)
-        return 0
+        return LOCKED
     listeners: dict[str, socket.socket] = {}
     for address in options.listen:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from coditect_cli.errors import Unreachable
 from coditect_cli.gateway.address import short_path
+from coditect_cli.gateway.handover import LOCKED
 from coditect_cli.paths import Paths, make_private, unusable
 
 TIMEOUT = 15.0  # seconds
@@ -23,7 +24,7 @@ def ensure_running(paths: Paths, context: str) -> None:
     keeper gets the lock, the others end.
     Raises Unreachable with the log's last lines when it cannot be started.
     """
-    if not _accepts(paths):
+    if not accepts(paths):
         keeper = start(paths, context, os.environ)
         keeper.returncode = 0  # it outlives this process: nobody waits for it
 
@@ -35,9 +36,9 @@ def start(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.
     keeper = _spawn(paths, context, environ)
     deadline = time.monotonic() + TIMEOUT
     pause = 0.002
-    while not _accepts(paths):
+    while not accepts(paths):
         status = keeper.poll()
-        if status:
+        if status and status != LOCKED:
             raise _failed(paths, log_start, f"it ended with status {status}")
         if time.monotonic() > deadline:
             raise _failed(paths, log_start, f"its socket does not answer after {TIMEOUT:g} s")
@@ -46,7 +47,8 @@ def start(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.
     return keeper
 
 
-def _accepts(paths: Paths) -> bool:
+def accepts(paths: Paths) -> bool:
+    """Whether a gateway listens on the local context's socket."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with probe:
         try:

@@ -22,8 +22,7 @@ from coditect_cli import __version__, config, tokens
 from coditect_cli.errors import CoditectError
 from coditect_cli.gateway.access import Access
 from coditect_cli.gateway.bridge import Bridge
-from coditect_cli.gateway.handover import VERSION
-from coditect_cli.gateway.keeper import REFUSED
+from coditect_cli.gateway.handover import REFUSED, VERSION
 from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
 from coditect_cli.paths import Paths
@@ -38,6 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--role", choices=("local", "workspace"), default="local")
     parser.add_argument("--workspace-id")
     parser.add_argument("--context")
+    parser.add_argument("--stay", action="store_true", help="also when idle")
     parser.add_argument("--keeper-fd", type=int)
     parser.add_argument("--check-handover", type=int)
     parser.add_argument("--check-layout", type=int)
@@ -86,7 +86,7 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     server = Server(bridge, access, options.role, log_path())
     await server.listen(bridge.listeners)
     log.info("serving pid=%d sessions=%d", os.getpid(), len(bridge.sessions))
-    if options.role == "local" and context.settings.gateway_idle:
+    if not options.stay and context.settings.gateway_idle:
         idle = asyncio.create_task(server.stop_when_idle(context.settings.gateway_idle))
         idle.add_done_callback(lambda task: None if task.cancelled() else end("idle"))
     if context.settings.session_idle:

@@ -54,7 +54,7 @@ def test_ten_that_race_start_one_gateway(paths: Paths) -> None:
     while len(keepers(paths)) > 1:
         time.sleep(0.01)  # the losers are ending
     assert len(keepers(paths)) == 1
-    assert launch._accepts(paths)
+    assert launch.accepts(paths)
 
 
 def test_it_is_detached_and_has_no_token(paths: Paths) -> None:

@@ -14,8 +14,7 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from coditect_cli.gateway.handover import VERSION
-from coditect_cli.gateway.keeper import REFUSED
+from coditect_cli.gateway.handover import REFUSED, VERSION
 from coditect_cli.gateway.main import main
 from coditect_cli.gateway.ring import LAYOUT, Ring, UnknownLayout
 from tests.support.gateway import Client, Gateway, running_gateway, until

@@ -76,8 +76,10 @@ class RawTerminal:
             if os.isatty(self._stdout):
                 # Leaving an alternate screen that is not there moves the cursor (xterm).
                 unwanted = b"" if self.screen.alternate else LEAVE_ALTERNATE
+                # What is said about an early end does not belong behind a prompt.
+                line_end = b"" if error is None else b"\r\n"
                 with contextlib.suppress(OSError):
-                    os.write(self._stdout, RESET_MODES.replace(unwanted, b""))
+                    os.write(self._stdout, RESET_MODES.replace(unwanted, b"") + line_end)
         finally:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self._stdin, termios.TCSANOW, self._saved)

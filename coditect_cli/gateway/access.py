@@ -24,6 +24,7 @@ from coditect_cli.workspaces.spec import WorkspaceRecord, check_workspace_id
 
 GATEWAY = "_gateway"  # the workspace of tokens that manage the gateway itself
 PATHS = ("/ws", "/ws/terminal")
+PAGES = ("/healthz", "/readyz", "/metrics")
 _STATUS = {
     UsageError: http.HTTPStatus.BAD_REQUEST,
     NotAuthenticated: http.HTTPStatus.UNAUTHORIZED,
@@ -87,6 +88,14 @@ class Access:
         agent, _, version = user_agent.partition("/")
         client_version = version if agent == "coditect" else "of another kind"
         return Admitted(claims.user_id, record, choose(offered, client_version), client_version)
+
+    def admit_to_page(self, authorization: list[str]) -> None:
+        """Let a request for one of PAGES in: anyone's in a cluster, a token's owner's here.
+
+        Raises NotAuthenticated.
+        """
+        if self._only is None:
+            self._claims(authorization, [], from_page=False)
 
     def _claims(self, authorization: list[str], offered: list[str], *, from_page: bool) -> Claims:
         scheme, _, token = authorization[0].partition(" ") if authorization else ("", "", "")

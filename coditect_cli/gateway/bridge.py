@@ -27,6 +27,7 @@ from coditect_cli.errors import (
 )
 from coditect_cli.gateway import environment, processes, spawn
 from coditect_cli.gateway.handover import REFUSED, Channel
+from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.pipes import Pipes
 from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
 from coditect_cli.gateway.session import Held, Session
@@ -45,6 +46,7 @@ class Bridge:
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self.settings = settings
         self.environ = environ
+        self.metrics = Metrics()
         self.sessions: dict[str, Session] = {}
         self.listeners: dict[str, socket.socket] = {}
         self.keeper_pid = 0
@@ -150,9 +152,9 @@ class Bridge:
     def _new_session(self, held: Held) -> Session:
         session: Session
         if "terminal" in held.fds:
-            session = Terminal(held, self._session_changed)
+            session = Terminal(held, self._session_changed, self.metrics)
         else:
-            session = Pipes(held, self._session_changed, self._release)
+            session = Pipes(held, self._session_changed, self.metrics, self._release)
         self.sessions[held.id] = session
         return session
 

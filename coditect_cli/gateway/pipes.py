@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from coditect_cli.errors import SessionLost
 from coditect_cli.gateway.attachment import Attachment
+from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.ring import EOF, HOLDER, TornRead
 from coditect_cli.gateway.session import Held, Session
 
@@ -20,9 +21,10 @@ class Pipes(Session):
         self,
         held: Held,
         changed: Callable[[Session], None],
+        metrics: Metrics,
         release: Callable[[str, str], None],
     ) -> None:
-        super().__init__(held, changed)
+        super().__init__(held, changed, metrics)
         self._release = release
         self._open = {name for name in self.rings if name in self.fds}
 
@@ -65,10 +67,10 @@ class Pipes(Session):
 
     def receive(self, attachment: Attachment, data: bytes) -> None:
         if "stdin" in self.fds:
-            self.inlet.put(attachment.slot, data)
+            super().receive(attachment, data)
         else:
             self.inlet.pass_over(attachment.slot, len(data))
-        self.write()
+            self.write()
 
     def end_input(self, offset: int) -> None:
         """The client's input ends after `offset` bytes."""

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 from coditect_cli.errors import LimitReached
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.gateway.inlet import Inlet
+from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.ring import ACTIVE, HOLDER, SLOTS, Ring, TornRead
 from coditect_cli.protocol.messages import WINDOW, Error, Exit, Message, Uncertain
 
 BATCH = 32  # reads of one program before the others get their turn
+SHORT = 256  # bytes; a read as short as an echo has taken all there was
 MARGIN = 65_536  # a ring's bytes that a waiting program leaves free
 
 
@@ -33,7 +35,7 @@ class Held:
 class Session:
     """What terminals and plain programs share. `changed` is called when it may be forgotten."""
 
-    def __init__(self, held: Held, changed: Callable[[Session], None]) -> None:
+    def __init__(self, held: Held, changed: Callable[[Session], None], metrics: Metrics) -> None:
         self.id = held.id
         self.pid = held.pid
         self.meta = held.meta
@@ -47,6 +49,7 @@ class Session:
         self.outcome: Message | None = None
         self.awaited: tuple[str, float] | None = None  # a lost client, and until when
         self._changed = changed
+        self.metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._reading: set[str] = set()
         self._writing = False
@@ -140,19 +143,24 @@ class Session:
 
     def read(self, name: str) -> None:
         """Read a batch, and wake whoever it is for."""
+        before = self.rings[name].head
         try:
             for _ in range(BATCH):
                 if not self.may_read(name):
                     self.pause_reading(name)
                     break
-                if not self.fill(name) and self.at_end_when_empty:
+                got = self.fill(name)
+                if not got and self.at_end_when_empty:
                     raise EOFError
+                if 0 < got < SHORT:
+                    break
         except BlockingIOError:
             pass
         except EOFError:
             self.pause_reading(name)
             self.source_ended(name)
         self.words[ACTIVE] = int(time.time() * 1000)
+        self.metrics.output_bytes += self.rings[name].head - before
         self.produced(name)
         for attachment in self.attachments:
             attachment.wake()
@@ -167,6 +175,7 @@ class Session:
 
     def receive(self, attachment: Attachment, data: bytes) -> None:
         """Take input from a client."""
+        self.metrics.input_bytes += len(data)
         self.inlet.put(attachment.slot, data)
         self.write()
 

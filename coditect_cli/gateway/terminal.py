@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from coditect_cli.gateway import pty
 from coditect_cli.gateway.attachment import Attachment
+from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.ring import ACTIVE, HOLDER
 from coditect_cli.gateway.screen import Screen
 from coditect_cli.gateway.session import BATCH, MARGIN, Held, Session
@@ -28,14 +29,15 @@ DRAW_BUDGET = 0.04  # seconds that an attach spends on catching up before it ski
 class Terminal(Session):
     """The last client that typed has the lead: its size, its answers, its credit."""
 
-    def __init__(self, held: Held, changed: Callable[[Session], None]) -> None:
-        super().__init__(held, changed)
+    def __init__(self, held: Held, changed: Callable[[Session], None], metrics: Metrics) -> None:
+        super().__init__(held, changed, metrics)
         self.ring = self.rings["output"]
         self.master = held.fds["terminal"]
         self.lead: Attachment | None = None
         self.typed: list[Attachment] = []  # the newest last
         self.screen = Screen(*pty.size(self.master))
         self.drawn = 0  # the offset up to which the screen has seen the output
+        self._typed_at: float | None = None
         self._ticking = False
         self._last_tick = 0.0, 0
 
@@ -74,6 +76,9 @@ class Terminal(Session):
 
     def produced(self, name: str) -> None:
         ring = self.ring
+        if self._typed_at is not None:
+            self.metrics.echo(time.monotonic() - self._typed_at)
+            self._typed_at = None
         if ring.head - self.drawn > MOST_BEHIND:
             self.skip_ahead()
         for attachment in self.attachments:
@@ -207,6 +212,8 @@ class Terminal(Session):
                 self.typed.remove(attachment)
             self.typed.append(attachment)
         self.words[ACTIVE] = int(time.time() * 1000)
+        if self._typed_at is None:
+            self._typed_at = time.monotonic()
         super().receive(attachment, data)
 
     def acknowledged(self, attachment: Attachment, name: str) -> None:

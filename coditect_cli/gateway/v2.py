@@ -8,7 +8,6 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from coditect_cli import __version__
@@ -22,10 +21,10 @@ from coditect_cli.protocol import messages as m
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
 if TYPE_CHECKING:
-    from coditect_cli.gateway.server import Server
+    from coditect_cli.gateway.server import Connection, Server
 
 
-async def serve(server: Server, connection: ServerConnection, admitted: Admitted) -> None:
+async def serve(server: Server, connection: Connection, admitted: Admitted) -> None:
     """Serve the connection until the attachment or the request is over."""
     try:
         first = m.parse_client(await _text(connection))
@@ -43,7 +42,7 @@ async def serve(server: Server, connection: ServerConnection, admitted: Admitted
         await connection.close(m.CLOSE_REFUSED, error.code)
 
 
-async def say_goodbye(connection: ServerConnection, reason: str, code: int) -> None:
+async def say_goodbye(connection: Connection, reason: str, code: int) -> None:
     """Tell a client of the gateway's end, and hang up."""
     with suppress(ConnectionClosed):
         if connection.subprotocol == m.V2:
@@ -51,7 +50,7 @@ async def say_goodbye(connection: ServerConnection, reason: str, code: int) -> N
         await connection.close(code, reason)
 
 
-async def _text(connection: ServerConnection) -> str:
+async def _text(connection: Connection) -> str:
     received = await connection.recv()
     if not isinstance(received, str):
         raise UsageError("the first message must be a text frame", code="message.invalid")
@@ -149,9 +148,7 @@ def _started(session: Session, attachment: Attachment) -> m.Started:
 class _Attached:
     """Both directions of one attachment."""
 
-    def __init__(
-        self, server: Server, connection: ServerConnection, attachment: Attachment
-    ) -> None:
+    def __init__(self, server: Server, connection: Connection, attachment: Attachment) -> None:
         self.server = server
         self.connection = connection
         self.attachment = attachment
@@ -181,7 +178,7 @@ class _Attached:
             if item is None:
                 await attachment.wait()
             elif isinstance(item, bytes):
-                await connection.send(item)
+                await connection.send_bytes(item)
             else:
                 await connection.send(m.encode(item))
                 if isinstance(item, m.Redraw):

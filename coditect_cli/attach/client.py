@@ -253,8 +253,13 @@ class TerminalPump(Pump):
         if self._resume_from is not None:
             skipped = max(skipped, redraw.offset - self._resume_from)
             self._resume_from = None
-        if skipped:
-            self._say([f"coditect: {skipped} bytes of output were skipped"])
+        if not skipped:
+            return
+        text = f"coditect: {skipped} bytes of output were skipped"
+        if self._shown_on_tty:
+            self.sink.write(notice.gap(text, rows=self._terminal()["rows"]))
+        else:
+            self._say([text])
 
     def on_uncertain(self, message: messages.Uncertain) -> None:
         self._say(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from coditect_cli.protocol.terminal import RESET_MODES
+
 # One row below the cursor, which IND makes by scrolling when there is none; then back.
 _ROW_BELOW = b"\x1bD\x1b[A\x1b7\x1b[B\r\x1b[2K"
 _ERASE_BELOW = b"\x1b7\x1b[B\r\x1b[2K\x1b8"
@@ -23,3 +25,8 @@ def erase(*, alternate: bool) -> bytes:
 def lines(texts: list[str]) -> bytes:
     """Lines that stay, in between the program's output."""
     return b"\r\n" + b"".join(text.encode() + b"\r\n" for text in texts)
+
+
+def gap(text: str, *, rows: int) -> bytes:
+    """A line behind all that was shown, scrolled off with it, where a redraw clears the screen."""
+    return RESET_MODES + b"\x1b[%d;1H\r\n" % rows + text.encode() + b"\r\n" * rows

@@ -23,6 +23,7 @@ set -g default-terminal xterm-256color
 set -g status off
 set -g escape-time 0
 set -g history-limit 5000
+set -g scroll-on-clear off
 """
 
 _MODES = (
@@ -123,6 +124,10 @@ class Pane:
 
     def text(self) -> str:
         return "\n".join(self.screen()).rstrip()
+
+    def history(self) -> str:
+        """What was scrolled off, and the screen."""
+        return self._tmux.command("capture-pane", "-pS-", "-t", self._id)
 
     def until(self, condition: Callable[[str], object], what: str) -> str:
         """Wait until the screen's text meets the condition; the text."""

@@ -28,6 +28,11 @@ CONNECT_TIMEOUT = 10.0  # seconds, for each of: connecting, and both handshakes 
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes; the redraw of a very large screen is one message
 CHUNK = 256 * 1024
 
+# RFC 6455's opcodes, and State.OPEN of websockets: names of that library would have to be
+# imported for each message.
+_CONTINUATION, _TEXT, _BINARY, _PONG = 0, 1, 2, 10
+_OPEN = 1
+
 
 class LinkLost(SessionLost):
     """Raised when the connection ended; `close_code` says how, 1006 without a close frame."""
@@ -136,15 +141,12 @@ class Link:
 
     def send(self, data: bytes | str) -> None:
         """Queue one message: a text frame for str, a binary frame for bytes."""
-        from websockets.exceptions import InvalidState
-
-        try:
-            if isinstance(data, str):
-                self._protocol.send_text(data.encode())
-            else:
-                self._protocol.send_binary(data)
-        except InvalidState:
-            raise self._lost() from None
+        if self._protocol.state != _OPEN:
+            raise self._lost()
+        if isinstance(data, str):
+            self._protocol.send_text(data.encode())
+        else:
+            self._protocol.send_binary(data)
         self.flush()
 
     def ping(self) -> None:
@@ -207,28 +209,23 @@ class Link:
         self._socket.close()
 
     def _messages(self) -> list[bytes | str]:
-        from websockets.frames import Frame, Opcode
-
         messages: list[bytes | str] = []
-        for frame in self._protocol.events_received():
-            if not isinstance(frame, Frame):
-                continue
-            if frame.opcode is Opcode.PONG:
+        frames: list[Any] = self._protocol.events_received()
+        for frame in frames:
+            if frame.opcode == _PONG:
                 self.rtt = time.monotonic() - self._ping_sent
-            elif frame.opcode is Opcode.TEXT and frame.fin:
+            elif frame.opcode == _TEXT and frame.fin:
                 messages.append(bytes(frame.data).decode("utf-8", "replace"))
-            elif frame.opcode is Opcode.BINARY and frame.fin:
+            elif frame.opcode == _BINARY and frame.fin:
                 messages.append(bytes(frame.data))
-            elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            elif frame.opcode in (_CONTINUATION, _TEXT, _BINARY):
                 self._gather(frame, messages)
         return messages
 
     def _gather(self, frame: Any, messages: list[bytes | str]) -> None:
         """A message in several frames, as a proxy may have cut it."""
-        from websockets.frames import Opcode
-
-        if frame.opcode is not Opcode.CONT:
-            self._gathers_text = frame.opcode is Opcode.TEXT
+        if frame.opcode != _CONTINUATION:
+            self._gathers_text = frame.opcode == _TEXT
         self._parts.append(bytes(frame.data))
         if frame.fin:
             whole = b"".join(self._parts)

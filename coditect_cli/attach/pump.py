@@ -150,8 +150,9 @@ class Pump:
             if link.unsent:
                 writers.append(link.fileno())
         ready, writable, _ = select.select(readers, writers, [], self._timeout())
-        for number in wakeups.read():
-            self.on_signal(number)
+        if wakeups.fileno() in ready:
+            for number in wakeups.read():
+                self.on_signal(number)
         if link is not None and link is self.link and link.fileno() in writable:
             self._guard(link.flush)
         if link is not None and link is self.link and (link.fileno() in ready or link.pending()):

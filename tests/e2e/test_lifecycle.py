@@ -88,9 +88,10 @@ def test_it_is_found_again_after_a_crash(
     before = gateway_status()
     for name in ("keeperPid", "bridgePid"):
         os.kill(before[name], signal.SIGSTOP)
-    for name in ("keeperPid", "bridgePid"):
-        os.kill(before[name], signal.SIGKILL)
-        until(lambda name=name: not psutil.pid_exists(before[name]), "its end")
+    killed = [psutil.Process(before[name]) for name in ("keeperPid", "bridgePid")]
+    for process in killed:
+        process.kill()
+    psutil.wait_procs(killed, timeout=30)
     assert paths.gateway_socket.exists()
     done = coditect("up", "demo", "--exec", "echo back")
     assert (done.returncode, done.stdout) == (0, b"back\n"), done.stderr

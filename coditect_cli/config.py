@@ -56,6 +56,12 @@ def _provider(value: object) -> str:
     return "local"
 
 
+def _store(value: object) -> str:
+    if value not in ("sqlite", "foundationdb"):
+        raise ValueError('"sqlite" or "foundationdb"')
+    return str(value)
+
+
 def _words(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         import shlex
@@ -98,6 +104,13 @@ def _program(value: object) -> str:
     return text
 
 
+def _file(value: object) -> str:
+    text = _text(value)
+    if not text.startswith("/"):
+        raise ValueError("the absolute path of a file")
+    return text
+
+
 def _setting(default: Any, parse: Callable[[object], Any], meaning: str) -> Any:
     return field(default=default, metadata={"parse": parse, "meaning": meaning})
 
@@ -134,6 +147,13 @@ class Settings:
         600.0, parse_duration, "when a gateway without sessions and clients ends; 0: never"
     )
     shell: str | None = _setting(None, _program, "the shell of sessions; unset: the user's own")
+    store: str = _setting("sqlite", _store, "where sessions are recorded: sqlite or foundationdb")
+    fdb_cluster_file: str | None = _setting(
+        None, _file, "FoundationDB's cluster file; unset: its client library's default"
+    )
+    fdb_tls_certificate_file: str | None = _setting(None, _file, "the certificate shown to it")
+    fdb_tls_key_file: str | None = _setting(None, _file, "the certificate's private key")
+    fdb_tls_ca_file: str | None = _setting(None, _file, "the authorities its servers answer to")
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class Paths:
         return self.data / "workspaces"
 
     @property
+    def session_store(self) -> Path:
+        return self.state / "sessions.db"
+
+    @property
     def gateway_socket(self) -> Path:
         return self.state / "gateway.sock"
 

@@ -16,6 +16,7 @@ from coditect_cli.streams import Streams
 
 if TYPE_CHECKING:
     from coditect_cli import config
+    from coditect_cli.stores.store import SessionStore
     from coditect_cli.workspaces.local import LocalWorkspaces
 
 
@@ -58,6 +59,12 @@ class Runtime:
         from coditect_cli.workspaces.local import LocalWorkspaces
 
         return LocalWorkspaces(self.paths)
+
+    @cached_property
+    def store(self) -> SessionStore:  # depends on paths and context
+        from coditect_cli.stores.store import open_store
+
+        return open_store(self.context.settings, self.paths)
 
     def start_log(self) -> None:
         """Log to stderr, our own loggers only: a library's may hold tokens and terminal bytes.

@@ -1,0 +1,217 @@
+"""A store in a FoundationDB cluster; the binding and its client library load on first use."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+from coditect_cli.errors import CoditectError, Failed, LimitReached, Unreachable, UsageError
+from coditect_cli.stores.store import (
+    MAX_SECONDS,
+    PAGE_BYTES,
+    PAGE_ROWS,
+    Row,
+    SessionStore,
+    Snapshot,
+    Transaction,
+    too_many_conflicts,
+    too_slow,
+)
+
+T = TypeVar("T")
+
+API_VERSION = 710
+ANSWER_SECONDS = 10.0  # all tries of one call together; a call that gets no answer ends then
+
+# https://apple.github.io/foundationdb/api-error-codes.html
+TOO_OLD = 1007
+NOT_COMMITTED = 1020
+TIMED_OUT = 1031
+TOO_LARGE = {2101: "transaction", 2102: "key", 2103: "value"}
+CLUSTER_FILE = {1511, 1513, 1515, 2104}  # not there, not readable, or not well-formed
+TLS_ERROR = 2107
+
+
+class FoundationDBStore(SessionStore):
+    """The cluster that `cluster_file` names, else the client library's default.
+
+    The contract is SessionStore's. One set of TLS files per process: the library reads them
+    once. Raises Failed when binding or library are missing, and UsageError for a cluster file
+    or TLS file that cannot be read.
+    """
+
+    def __init__(
+        self,
+        cluster_file: str | None,
+        *,
+        certificate_file: str | None = None,
+        key_file: str | None = None,
+        ca_file: str | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        for path in (cluster_file, certificate_file, key_file, ca_file):
+            if path is not None and not os.access(path, os.R_OK):
+                raise UsageError(
+                    f"{path} is not there, or cannot be read",
+                    code="store.cluster_file" if path == cluster_file else "store.tls_file",
+                    hint="coditect context show has the fdb_ settings and where they come from",
+                )
+        self._fdb = fdb = _binding()
+        try:
+            for option, path in (
+                (fdb.options.set_tls_cert_path, certificate_file),
+                (fdb.options.set_tls_key_path, key_file),
+                (fdb.options.set_tls_ca_path, ca_file),
+            ):
+                if path is not None:
+                    option(path)
+            self._database = fdb.open(cluster_file)
+            self._database.options.set_transaction_timeout(round(answer_seconds * 1000))
+        except fdb.FDBError as error:
+            raise _failure(error, None) from error
+
+    def read(self, fn: Callable[[Snapshot], T], at: int | None = None) -> T:
+        versions = [] if at is None else [at]  # used once: it may be too old
+
+        def attempt(transaction: Any) -> T:
+            if versions:
+                transaction.set_read_version(versions.pop())
+            return fn(_Snapshot(self._fdb, transaction))
+
+        return self._retry(attempt)
+
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        def attempt(transaction: Any) -> T:
+            result = fn(_Transaction(transaction))
+            transaction.commit().wait()
+            return result
+
+        return self._retry(attempt)
+
+    def close(self) -> None:
+        """Nothing: the library keeps one connection to a cluster for the whole process."""
+
+    def _retry(self, attempt: Callable[[Any], T]) -> T:
+        transaction = self._database.create_transaction()
+        cause: int | None = None  # of the last try's failure
+        while True:
+            started = time.monotonic()
+            try:
+                return attempt(transaction)
+            except self._fdb.FDBError as error:
+                if error.code == TOO_OLD and time.monotonic() - started > MAX_SECONDS:
+                    raise too_slow() from error
+                try:
+                    # Waits as long as the cluster wishes, and raises what no retry can cure.
+                    transaction.on_error(error).wait()
+                except self._fdb.FDBError as final:
+                    raise _failure(final, cause) from final
+                cause = error.code
+
+
+def _binding() -> ModuleType:
+    try:
+        import fdb
+    except ImportError:
+        raise Failed(
+            "the Python binding of FoundationDB is not installed",
+            code="store.binding_missing",
+            hint="pip install 'coditect[foundationdb]'",
+        ) from None
+    try:
+        fdb.api_version(API_VERSION)
+    except Exception as error:  # the binding raises this very class
+        raise Failed(
+            f"FoundationDB's client library cannot be used: {error}",
+            code="store.client_missing",
+            hint="install foundationdb-clients 7.1 or later, from "
+            "https://github.com/apple/foundationdb/releases",
+        ) from error
+    return fdb  # type: ignore[no-any-return]
+
+
+def _failure(error: Any, cause: int | None) -> CoditectError:
+    words = error.description.decode(errors="replace")
+    if error.code == TIMED_OUT and cause == NOT_COMMITTED:
+        return too_many_conflicts()
+    if error.code in TOO_LARGE:
+        name = TOO_LARGE[error.code]
+        return LimitReached(f"FoundationDB: {words}", code=f"store.{name}_too_large")
+    if error.code in CLUSTER_FILE:
+        return UsageError(
+            f"FoundationDB's cluster file cannot be used: {words}",
+            code="store.cluster_file",
+            hint="set fdb_cluster_file, or FDB_CLUSTER_FILE",
+        )
+    if error.code == TLS_ERROR:
+        return UsageError(
+            f"FoundationDB's TLS files cannot be used: {words}", code="store.tls_file"
+        )
+    if error.code == TIMED_OUT:
+        return Unreachable(
+            "FoundationDB does not answer; a write may or may not have been kept",
+            code="store.unreachable",
+            hint="check that its coordinators can be reached (fdbcli --exec status), and the "
+            "fdb_tls_ settings where it uses TLS",
+            retryable=True,
+        )
+    return Failed(f"FoundationDB refused: {words} ({error.code})", code="store.failed")
+
+
+class _Snapshot(Snapshot):
+    def __init__(self, fdb: ModuleType, transaction: Any) -> None:
+        self._fdb = fdb
+        self._reads = transaction.snapshot
+        self.version = transaction.get_read_version().wait()
+
+    def get(self, key: bytes) -> bytes | None:
+        return _get(self._reads, key)
+
+    def first_key(self, begin: bytes, end: bytes) -> bytes | None:
+        selector = self._fdb.KeySelector.first_greater_or_equal(begin)
+        key: bytes = self._reads.get_key(selector).value
+        return key if key < end else None
+
+    def range(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[Row]:
+        return _range(self._reads, begin, end, limit, reverse)
+
+
+class _Transaction(Transaction):
+    def __init__(self, transaction: Any) -> None:
+        super().__init__()
+        self._transaction = transaction
+
+    def get(self, key: bytes) -> bytes | None:
+        return _get(self._transaction, key)
+
+    def range(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[Row]:
+        return _range(self._transaction, begin, end, limit, reverse)
+
+    def _set(self, key: bytes, value: bytes) -> None:
+        self._transaction.set(key, value)
+
+    def _clear(self, key: bytes) -> None:
+        self._transaction.clear(key)
+
+
+def _get(reads: Any, key: bytes) -> bytes | None:
+    value: bytes | None = reads.get(key).value
+    return value
+
+
+def _range(reads: Any, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[Row]:
+    rows: list[Row] = []
+    size = 0
+    for row in reads.get_range(begin, end, limit=limit, reverse=reverse):
+        rows.append((row.key, row.value))
+        size += len(row.key) + len(row.value)
+        if size >= PAGE_BYTES:
+            break
+    return rows

@@ -1,0 +1,245 @@
+"""The contract of an ordered key-value store, its limits, and what holds for every one of them.
+
+Keys and values are bytes; keys are ordered by their bytes. What happens in one call of `transact`
+happens whole or not at all, and as if it were alone. What `read` sees is the store at one moment,
+its read version, whatever others write meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from coditect_cli.errors import Conflict, LimitReached, UsageError
+
+if TYPE_CHECKING:
+    from coditect_cli.config import Settings
+    from coditect_cli.paths import Paths
+
+T = TypeVar("T")
+Row = tuple[bytes, bytes]
+
+MAX_KEY = 10_000  # bytes; this limit and the next three are FoundationDB's
+MAX_VALUE = 100_000  # bytes
+MAX_TRANSACTION = 10_000_000  # bytes, keys and values of all writes
+MAX_SECONDS = 5.0
+END = b"\xff"  # past every key: what starts with it is the store's own
+PAGE_ROWS = 1_000
+PAGE_BYTES = 1_000_000
+
+
+class Snapshot(ABC):
+    """The store at one moment, for the length of one `read`."""
+
+    version: int
+
+    @abstractmethod
+    def get(self, key: bytes) -> bytes | None: ...
+
+    @abstractmethod
+    def first_key(self, begin: bytes, end: bytes) -> bytes | None:
+        """The first key of begin <= key < end, found without reading what is before it."""
+
+    @abstractmethod
+    def range(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[Row]:
+        """Rows of begin <= key < end in order, the last ones first with `reverse`.
+
+        At most `limit`, and no more once they hold PAGE_BYTES; none only where there are none.
+        """
+
+
+class Transaction(ABC):
+    """Reads and writes of one `transact`; a write is seen by the reads after it."""
+
+    def __init__(self) -> None:
+        self._written = 0
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Write a key. Raises LimitReached past MAX_KEY, MAX_VALUE or MAX_TRANSACTION."""
+        if len(value) > MAX_VALUE:
+            raise LimitReached(
+                f"a value of {len(value):,} bytes is too large: {MAX_VALUE:,} is the limit",
+                code="store.value_too_large",
+            )
+        self._count(len(check_key(key)) + len(value))
+        self._set(key, value)
+
+    def clear(self, key: bytes) -> None:
+        """Remove a key, if it is there. Raises LimitReached past MAX_KEY or MAX_TRANSACTION."""
+        self._count(len(check_key(key)))
+        self._clear(key)
+
+    @abstractmethod
+    def get(self, key: bytes) -> bytes | None: ...
+
+    @abstractmethod
+    def range(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[Row]:
+        """As Snapshot.range."""
+
+    @abstractmethod
+    def _set(self, key: bytes, value: bytes) -> None: ...
+
+    @abstractmethod
+    def _clear(self, key: bytes) -> None: ...
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        if self._written > MAX_TRANSACTION:
+            raise LimitReached(
+                f"a transaction wrote more than {MAX_TRANSACTION:,} bytes",
+                code="store.transaction_too_large",
+                hint="write it in several transactions",
+            )
+
+
+class SessionStore(ABC):
+    """An ordered key-value store that several processes use at once; threads may share one.
+
+    Every method raises Unreachable when the store does not answer in bounded time, and Failed
+    when it cannot be used.
+    """
+
+    @abstractmethod
+    def read(self, fn: Callable[[Snapshot], T], at: int | None = None) -> T:
+        """What `fn` makes of the store at one moment; `fn` may be called more than once.
+
+        With `at`, a version that an earlier snapshot had, the moment is that one where the store
+        still has it, else a newer one.
+        """
+
+    @abstractmethod
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        """Run `fn`, and keep what it wrote; durable on return. Nothing is kept when it raises.
+
+        `fn` runs again on a conflict, and also when a commit's result is unknown: then what it
+        wrote may be there already. So it writes the same again when it finds its own writes, and
+        draws random ids outside of itself.
+
+        Raises Conflict when others keep coming first, LimitReached past MAX_SECONDS.
+        """
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows of a scan, all of one read version."""
+
+    rows: list[Row]
+    version: int
+
+
+def scan(
+    store: SessionStore,
+    begin: bytes,
+    end: bytes,
+    *,
+    after: bytes | None = None,
+    limit: int | None = None,
+    reverse: bool = False,
+) -> Iterator[Page]:
+    """The rows of begin <= key < end by pages, however many there are.
+
+    Each page goes on from the last key of the one before it, in a transaction of its own; pages
+    of different versions show the store at different moments. `after` is a key, there or not:
+    the scan starts behind it, in the scan's direction.
+    """
+    version: int | None = None
+    while limit is None or limit > 0:
+        if after is not None and reverse:
+            end = min(end, after)
+        elif after is not None:
+            begin = max(begin, after + b"\0")
+        if begin >= end:
+            return
+        rows_wanted = PAGE_ROWS if limit is None else min(limit, PAGE_ROWS)
+
+        def page(
+            snapshot: Snapshot, begin: bytes = begin, end: bytes = end, count: int = rows_wanted
+        ) -> Page:
+            rows = snapshot.range(begin, end, limit=count, reverse=reverse)
+            return Page(rows, snapshot.version)
+
+        found = store.read(page, at=version)
+        if not found.rows:
+            return
+        yield found
+        version, after = found.version, found.rows[-1][0]
+        limit = None if limit is None else limit - len(found.rows)
+
+
+def check_key(key: bytes) -> bytes:
+    """`key` itself, when it can be one.
+
+    Raises LimitReached past MAX_KEY bytes, and UsageError for the store's own ones.
+    """
+    if len(key) > MAX_KEY:
+        raise LimitReached(
+            f"a key of {len(key):,} bytes is too large: {MAX_KEY:,} is the limit",
+            code="store.key_too_large",
+        )
+    if key >= END:
+        raise UsageError(
+            "keys that start with the byte ff are the store's own", code="store.key_reserved"
+        )
+    return key
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The first key behind all those that start with `prefix`."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else END
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Raise LimitReached at the end of a block that took more than MAX_SECONDS."""
+    started = time.monotonic()
+    yield
+    if time.monotonic() - started > MAX_SECONDS:
+        raise too_slow()
+
+
+def too_slow() -> LimitReached:
+    return LimitReached(
+        f"a transaction took more than {MAX_SECONDS:g} s: nothing was written",
+        code="store.transaction_too_long",
+        hint="write it in several transactions",
+    )
+
+
+def too_many_conflicts() -> Conflict:
+    return Conflict(
+        "the store is busy: others keep writing first, and nothing was written",
+        code="store.conflict",
+        hint="try again",
+        retryable=True,
+    )
+
+
+def open_store(settings: Settings, paths: Paths) -> SessionStore:
+    """The store that the settings name.
+
+    Raises Failed when it cannot be used, Unreachable when it does not answer.
+    """
+    if settings.store == "foundationdb":
+        from coditect_cli.stores.foundationdb import FoundationDBStore
+
+        return FoundationDBStore(
+            settings.fdb_cluster_file,
+            certificate_file=settings.fdb_tls_certificate_file,
+            key_file=settings.fdb_tls_key_file,
+            ca_file=settings.fdb_tls_ca_file,
+        )
+    from coditect_cli.stores.sqlite import SQLiteStore
+
+    return SQLiteStore(paths.session_store)

@@ -1,0 +1,195 @@
+"""The store's suite on a real cluster, where there is one; and its retry loop on scripted errors.
+
+`FDB_CLUSTER_FILE=/etc/foundationdb/fdb.cluster scripts/test -m foundationdb` runs the first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from coditect_cli.errors import CoditectError, Conflict, Failed, LimitReached, Unreachable
+from coditect_cli.stores import foundationdb
+from coditect_cli.stores.foundationdb import FoundationDBStore
+from coditect_cli.stores.store import Transaction, scan
+from tests.stores.contract import P_END, Open, P, StoreContract, put
+
+WAY = (
+    "start a server, install foundationdb-clients 7.1 or later "
+    "(https://github.com/apple/foundationdb/releases), and set FDB_CLUSTER_FILE"
+)
+
+
+@pytest.fixture
+def library() -> None:
+    try:
+        foundationdb._binding()
+    except Failed as error:
+        pytest.skip(f"{error.message}: {WAY}")
+
+
+@pytest.fixture
+def open_store(library: None) -> Open:
+    if "FDB_CLUSTER_FILE" not in os.environ:
+        pytest.skip(f"FDB_CLUSTER_FILE is not set: {WAY}")
+
+    def open_one() -> FoundationDBStore:
+        return FoundationDBStore(os.environ["FDB_CLUSTER_FILE"])
+
+    store = open_one()
+    for page in scan(store, P, P_END):
+
+        def clear(transaction: Transaction, keys: list[bytes]) -> None:
+            for key in keys:
+                transaction.clear(key)
+
+        keys = [key for key, _ in page.rows]
+        store.transact(lambda transaction, keys=keys: clear(transaction, keys))
+    return open_one
+
+
+@pytest.mark.foundationdb
+class TestFoundationDBStore(StoreContract):
+    keeps_versions = False  # the cluster's clock drives them
+
+    def test_a_cluster_that_does_not_answer_is_told_in_bounded_time(
+        self, library: None, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "fdb.cluster"
+        file.write_text("nobody:here@127.0.0.1:1\n")
+        store = FoundationDBStore(str(file), answer_seconds=0.5)
+        with pytest.raises(Unreachable) as caught:
+            store.read(lambda snapshot: snapshot.get(P))
+        assert caught.value.code == "store.unreachable"
+        with pytest.raises(Unreachable):
+            put(store, (b"a", b"1"))
+
+
+class FDBError(Exception):
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.description = b"scripted"
+
+
+class Scripted:
+    """Stands for the binding: what each commit raises is given, and what is called is kept."""
+
+    FDBError = FDBError
+    retryable = (1007, 1020, 1021)
+
+    def __init__(self, commits: list[int]) -> None:
+        self.commits = commits
+        self.calls: list[tuple[Any, ...]] = []
+        self.options = SimpleNamespace(
+            **{
+                f"set_tls_{name}_path": lambda path, name=name: self.calls.append((name, path))
+                for name in ("cert", "key", "ca")
+            }
+        )
+
+    def open(self, cluster_file: str | None) -> Any:
+        self.calls.append(("open", cluster_file))
+        options = SimpleNamespace(set_transaction_timeout=lambda ms: self.calls.append((ms,)))
+        return SimpleNamespace(options=options, create_transaction=lambda: self)
+
+    def set(self, key: bytes, value: bytes) -> None:
+        self.calls.append(("set", key, value))
+
+    def commit(self) -> Any:
+        return SimpleNamespace(wait=self._next)
+
+    def on_error(self, error: FDBError) -> Any:
+        def wait() -> None:
+            if error.code not in self.retryable:
+                raise error
+
+        return SimpleNamespace(wait=wait)
+
+    def _next(self) -> None:
+        if self.commits:
+            raise FDBError(self.commits.pop(0))
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    binding = Scripted([])
+    monkeypatch.setattr(foundationdb, "_binding", lambda: binding)
+    return binding
+
+
+def test_a_conflict_and_an_unknown_result_are_tried_again(scripted: Scripted) -> None:
+    store = FoundationDBStore(None, answer_seconds=3)
+    scripted.commits = [1020, 1021, 1007]
+    put(store, (b"a", b"1"))
+    assert scripted.calls == [("open", None), (3000,), *[("set", P + b"a", b"1")] * 4]
+
+
+@pytest.mark.parametrize(
+    ("commits", "kind", "code"),
+    [
+        ([1031], Unreachable, "store.unreachable"),
+        ([1021, 1031], Unreachable, "store.unreachable"),
+        ([1020, 1031], Conflict, "store.conflict"),
+        ([2101], LimitReached, "store.transaction_too_large"),
+        ([2000], Failed, "store.failed"),
+    ],
+)
+def test_what_no_retry_can_cure_has_its_own_error(
+    scripted: Scripted, commits: list[int], kind: type[CoditectError], code: str
+) -> None:
+    store = FoundationDBStore(None)
+    scripted.commits = commits
+    with pytest.raises(kind) as caught:
+        put(store, (b"a", b"1"))
+    assert caught.value.code == code
+
+
+def test_a_transaction_that_was_too_slow_is_not_tried_for_ever(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foundationdb, "MAX_SECONDS", 0.0)
+    store = FoundationDBStore(None)
+    scripted.commits = [1007]
+    with pytest.raises(LimitReached) as caught:
+        put(store, (b"a", b"1"))
+    assert caught.value.code == "store.transaction_too_long"
+
+
+def test_tls_files_are_named_before_the_network_starts(scripted: Scripted, tmp_path: Path) -> None:
+    files = {name: str(tmp_path / name) for name in ("cert", "key", "ca", "cluster")}
+    for file in files.values():
+        Path(file).touch()
+    FoundationDBStore(
+        files["cluster"],
+        certificate_file=files["cert"],
+        key_file=files["key"],
+        ca_file=files["ca"],
+    )
+    named = [(name, files[name]) for name in ("cert", "key", "ca")]
+    assert scripted.calls[:4] == [*named, ("open", files["cluster"])]
+
+
+def test_a_missing_binding_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fdb", None)
+    with pytest.raises(Failed) as caught:
+        FoundationDBStore(None)
+    assert caught.value.code == "store.binding_missing"
+    assert caught.value.hint == "pip install 'coditect[foundationdb]'"
+
+
+def test_a_missing_client_library_is_told_with_where_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def api_version(version: int) -> None:
+        raise Exception("Unable to locate the FoundationDB API shared library!")
+
+    monkeypatch.setitem(sys.modules, "fdb", SimpleNamespace(api_version=api_version))
+    with pytest.raises(Failed) as caught:
+        FoundationDBStore(None)
+    assert caught.value.code == "store.client_missing"
+    assert "releases" in (caught.value.hint or "")

@@ -139,6 +139,35 @@ def test_ctrl_c_ctrl_z_and_ctrl_d(pane: Pane) -> None:
     pane.prompts(f"logout\n{OUTSIDE}")
 
 
+@needs("vim")
+def test_detaching_from_vim_brings_back_the_shell_that_was_there(pane: Pane) -> None:
+    pane.enter("vim -u NONE -N --cmd 'set mouse=a'")
+    pane.shows("VIM - Vi IMproved")
+    pane.press("Enter")
+    pane.type("~d")
+    pane.prompts(OUTSIDE)
+    assert pane.text().startswith(f"{INSIDE} vim -u NONE")
+    assert "VIM" not in pane.text()
+    assert pane.modes()["mouse_any_flag"] == pane.modes()["alternate_on"] == "0"
+
+
+def test_a_client_that_was_stopped_is_raw_again_in_the_foreground(
+    pane: Pane, client: FindClient
+) -> None:
+    client().send_signal(signal.SIGSTOP)
+    pane.shows("Stopped")
+    pane.press("C-j")
+    pane.type("stty sane; printf '\\033c'")
+    pane.press("C-j")
+    pane.until(lambda text: text == OUTSIDE, "a sane terminal")
+    pane.enter("fg")
+    pane.prompts(f"{OUTSIDE} fg\ncoditect up demo")
+    pane.enter("printf '\\033c'; sleep 1000")
+    pane.until(lambda text: not text, "the command runs")
+    pane.press("C-c")
+    pane.prompts(INSIDE)
+
+
 def leave_by_exit(pane: Pane, client: psutil.Process, status: dict[str, Any]) -> int:
     pane.enter("exit 7")
     return 7

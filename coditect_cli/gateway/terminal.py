@@ -21,7 +21,7 @@ SLICE = 2_048  # bytes fed to the model at once: 8 ms of random bytes, 0.1 ms of
 TICK = 0.02  # seconds between output and the model's first look at it
 TURN = 0.003  # seconds that the model has of one turn of the event loop
 PAUSE_TURNS = 4  # then the others have this many times what it took
-FLOOD = 12_000_000  # bytes a second past which the model waits for a quieter time
+FLOOD = 4_000_000  # bytes a second past which the model waits: more than it can take in its turns
 NUDGE = 0.1  # seconds
 DRAW_BUDGET = 0.04  # seconds that an attach spends on catching up before it skips
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
 
 from tests.support.tmux import INSIDE, OUTSIDE, Pane, Tmux
+
+_marks = itertools.count()
 
 
 @pytest.fixture
@@ -28,9 +31,10 @@ def join(tmux: Tmux, cols: int, rows: int, *args: str) -> Pane:
 
 def stty_size(pane: Pane, other: Pane) -> str:
     """What `stty size` says to one who types on `pane`; `other` sees it too."""
-    pane.enter("clear; stty size; echo si''ze")
-    shown = pane.shows("\nsize\n").splitlines()[0]
-    other.shows(f"{shown}\nsize\n")
+    mark = next(_marks)
+    pane.enter(f"clear; stty size; echo ma''rk {mark}")
+    shown = pane.shows(f"\nmark {mark}\n").splitlines()[0]
+    other.shows(f"{shown}\nmark {mark}\n")
     return shown
 
 
@@ -77,7 +81,7 @@ def test_a_read_only_client_watches(tmux: Tmux, first: Pane) -> None:
 def test_a_client_that_is_behind_skips_ahead(tmux: Tmux, first: Pane) -> None:
     """Both see the end of a flood; the one that did not type may have missed some of it."""
     second = join(tmux, 80, 24)
-    second.enter("yes | head -c 5M; clear; seq 30; echo en''d")
+    second.enter("yes | head -c 3M; clear; seq 30; echo en''d")
     for pane in (first, second):
         pane.until(
             lambda text: text.splitlines() == [*map(str, range(9, 31)), "end", INSIDE], "the end"

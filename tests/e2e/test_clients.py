@@ -55,9 +55,10 @@ def test_the_last_client_that_typed_sets_the_size(tmux: Tmux, first: Pane) -> No
 def test_a_query_gets_one_answer(tmux: Tmux, first: Pane) -> None:
     second = join(tmux, 80, 24)
     third = join(tmux, 80, 24)
-    ask = r"printf '\033[6n'; read -rsd R answer; read -rsn1 key; "
+    ask = r"printf '\033[6n'; read -rsd R answer; echo answe''red; read -rsn1 key; "
     second.enter(f'clear; {ask} printf \'%q %s\\n\' "$answer" "$key"')
-    second.until(lambda text: "clear" not in text, "the command runs")
+    for pane in (first, second, third):
+        pane.prompts("answered")
     second.type("k")
     for pane in (first, second, third):
         pane.until(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from coditect_cli.errors import CoditectError, Conflict, Failed, LimitReached, Unreachable
 from coditect_cli.stores import foundationdb
 from coditect_cli.stores.foundationdb import FoundationDBStore
-from coditect_cli.stores.store import Transaction, scan
+from coditect_cli.stores.store import Page, SessionStore, Transaction, scan
 from tests.stores.contract import P_END, Open, P, StoreContract, put
 
 WAY = (
@@ -34,7 +35,7 @@ def library() -> None:
 
 
 @pytest.fixture
-def open_store(library: None) -> Open:
+def open_store(library: None) -> Iterator[Open]:
     if "FDB_CLUSTER_FILE" not in os.environ:
         pytest.skip(f"FDB_CLUSTER_FILE is not set: {WAY}")
 
@@ -42,15 +43,19 @@ def open_store(library: None) -> Open:
         return FoundationDBStore(os.environ["FDB_CLUSTER_FILE"])
 
     store = open_one()
+    _empty(store)
+    yield open_one
+    _empty(store)
+
+
+def _empty(store: SessionStore) -> None:
     for page in scan(store, P, P_END):
 
-        def clear(transaction: Transaction, keys: list[bytes]) -> None:
-            for key in keys:
+        def clear(transaction: Transaction, page: Page = page) -> None:
+            for key, _ in page.rows:
                 transaction.clear(key)
 
-        keys = [key for key, _ in page.rows]
-        store.transact(lambda transaction, keys=keys: clear(transaction, keys))
-    return open_one
+        store.transact(clear)
 
 
 @pytest.mark.foundationdb

@@ -1,0 +1,274 @@
+"""The keys of sessions, and what is done to them in one transaction.
+
+{workspace_id}/terminal_sessions/{session_id}   the state
+{workspace_id}/terminal_output/{session_id}     the screen and what scrolled off it
+_coditect/leases/{workspace_id}/{session_id}    who may write them (no workspace id starts with _)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from coditect_cli.errors import Conflict, Failed, UsageError
+from coditect_cli.sessions.session import (
+    SessionOutput,
+    SessionState,
+    format_time,
+    parse_time,
+    unknown_fields,
+)
+from coditect_cli.stores.store import (
+    END,
+    SessionStore,
+    Snapshot,
+    Transaction,
+    prefix_end,
+    scan,
+)
+from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
+
+Record = TypeVar("Record", SessionState, SessionOutput)
+
+STATE = "terminal_sessions"
+OUTPUT = "terminal_output"
+OWN = b"_coditect/"
+SKIPS_PER_READ = 1_000
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write a session until `expires_at` (nanoseconds since 1970), and after it
+    until somebody else takes it. Each new holder's `token` is larger than the one before.
+    """
+
+    workspace_id: str
+    session_id: str
+    holder: str
+    token: int
+    expires_at: int
+
+
+class SessionLayer:
+    """Sessions in a store. Every method raises the store's own errors too.
+
+    Ids are checked where they enter: UsageError (session.invalid_id, workspace.invalid_id).
+    Reads take any id that makes a key of its own, writes only ids that this program makes.
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+
+    def save(
+        self, state: SessionState, output: SessionOutput | None = None, lease: Lease | None = None
+    ) -> None:
+        """Write a session, whole or not at all; fields that others added are kept.
+
+        Raises Conflict (session.lease_lost) when `lease` is no longer the one in the store.
+        """
+        ids = check_workspace_id(state.workspace_id), check_session_id(state.id)
+        if output is not None and output.session_id != state.id:
+            raise UsageError(
+                f"an output of session {output.session_id} is not one of session {state.id}",
+                code="session.invalid_id",
+            )
+
+        def write(transaction: Transaction) -> None:
+            _check_lease(transaction, lease, *ids)
+            _put(transaction, _key(STATE, *ids), state)
+            if output is not None:
+                _put(transaction, _key(OUTPUT, *ids), output)
+
+        self._store.transact(write)
+
+    def load(
+        self, workspace_id: str, session_id: str
+    ) -> tuple[SessionState | None, SessionOutput | None]:
+        """State and output of one moment; None for what is not there.
+
+        Raises Failed (session.unreadable).
+        """
+        keys = [_key(kind, workspace_id, session_id) for kind in (STATE, OUTPUT)]
+        state, output = self._store.read(lambda snapshot: [snapshot.get(key) for key in keys])
+        return (
+            None if state is None else SessionState.decode(state),
+            None if output is None else SessionOutput.decode(output),
+        )
+
+    def ids(self, workspace_id: str) -> Iterator[str]:
+        """The ids of a workspace's sessions, in the order of their bytes."""
+        prefix = sessions_prefix(STATE, workspace_id)
+        for page in scan(self._store, prefix, prefix_end(prefix)):
+            for key, _ in page.rows:
+                yield key.removeprefix(prefix).decode(errors="backslashreplace")
+
+    def states(self, workspace_id: str) -> Iterator[SessionState]:
+        """A workspace's sessions, by id. Raises Failed (session.unreadable)."""
+        prefix = sessions_prefix(STATE, workspace_id)
+        for page in scan(self._store, prefix, prefix_end(prefix)):
+            for _, value in page.rows:
+                yield SessionState.decode(value)
+
+    def workspaces(self) -> Iterator[str]:
+        """The workspaces that have sessions or outputs, found without reading these."""
+        position = b""
+
+        def skip(snapshot: Snapshot) -> tuple[list[str], bytes | None]:
+            found: list[str] = []
+            begin = position
+            while len(found) < SKIPS_PER_READ:
+                key = snapshot.first_key(begin, END)
+                if key is None:
+                    return found, None
+                first, slash, rest = key.partition(b"/")
+                begin = prefix_end(first + slash) if slash else key + b"\0"
+                if slash and first + slash != OWN and _has_sessions(snapshot, first, rest):
+                    found.append(first.decode(errors="backslashreplace"))
+            return found, begin
+
+        following: bytes | None = position
+        while following is not None:
+            position = following
+            names, following = self._store.read(skip)
+            yield from names
+
+    def delete(self, workspace_id: str, session_id: str, lease: Lease | None = None) -> bool:
+        """Remove a session and its lease; whether there was one.
+
+        Raises Conflict (session.lease_lost) when `lease` is no longer the one in the store.
+        """
+        keys = [_key(kind, workspace_id, session_id) for kind in (STATE, OUTPUT)]
+
+        def remove(transaction: Transaction) -> bool:
+            _check_lease(transaction, lease, workspace_id, session_id)
+            found = [transaction.get(key) is not None for key in keys]
+            for key in (*keys, _lease_key(workspace_id, session_id)):
+                transaction.clear(key)
+            return any(found)
+
+        return self._store.transact(remove)
+
+    def acquire(
+        self, workspace_id: str, session_id: str, holder: str, *, now: int, ttl: int
+    ) -> Lease:
+        """Become the one who may write a session, for `ttl` nanoseconds from `now`.
+
+        `holder` is an id that nobody else has; the same one gets its lease again, renewed.
+        Raises Conflict (session.leased) while another one's lease holds.
+        """
+        ids = check_workspace_id(workspace_id), check_session_id(session_id)
+
+        def take(transaction: Transaction) -> Lease:
+            held = _held(transaction, *ids)
+            if held and held.holder != holder and held.expires_at > now:
+                raise Conflict(
+                    f"session {session_id} of workspace {workspace_id} belongs to another bridge "
+                    f"until {format_time(held.expires_at)}",
+                    code="session.leased",
+                    retryable=True,
+                )
+            token = held.token if held else 0
+            if not held or held.holder != holder:
+                token += 1
+            return _write_lease(transaction, Lease(*ids, holder, token, now + ttl))
+
+        return self._store.transact(take)
+
+    def renew(self, lease: Lease, *, now: int, ttl: int) -> Lease:
+        """Hold a lease longer, expired or not. Raises Conflict (session.lease_lost)."""
+
+        def extend(transaction: Transaction) -> Lease:
+            _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
+            return _write_lease(transaction, replace(lease, expires_at=now + ttl))
+
+        return self._store.transact(extend)
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back; its token stays used. One that was lost already is left alone."""
+
+        def give_back(transaction: Transaction) -> None:
+            held = _held(transaction, lease.workspace_id, lease.session_id)
+            if held and (held.holder, held.token) == (lease.holder, lease.token):
+                _write_lease(transaction, replace(lease, holder="", expires_at=0))
+
+        self._store.transact(give_back)
+
+
+def sessions_prefix(kind: str, workspace_id: str) -> bytes:
+    """What the keys of a workspace's states or outputs start with. Raises UsageError."""
+    return f"{_part(workspace_id)}/{kind}/".encode()
+
+
+def _has_sessions(snapshot: Snapshot, workspace_id: bytes, rest_of_first_key: bytes) -> bool:
+    if rest_of_first_key.startswith((STATE.encode() + b"/", OUTPUT.encode() + b"/")):
+        return True  # nearly always: no need to look again
+    prefixes = [workspace_id + f"/{kind}/".encode() for kind in (STATE, OUTPUT)]
+    return any(snapshot.first_key(prefix, prefix_end(prefix)) for prefix in prefixes)
+
+
+def _key(kind: str, workspace_id: str, session_id: str) -> bytes:
+    return sessions_prefix(kind, workspace_id) + _part(session_id).encode()
+
+
+def _lease_key(workspace_id: str, session_id: str) -> bytes:
+    return OWN + f"leases/{_part(workspace_id)}/{_part(session_id)}".encode()
+
+
+def _part(id: str) -> str:
+    if not id or "/" in id or not id.isprintable():
+        raise UsageError(
+            f"{id[:60]!a} cannot be part of a key",
+            code="session.invalid_id",
+            hint="an id is printable characters without a slash",
+        )
+    return id
+
+
+def _put(transaction: Transaction, key: bytes, record: Record) -> None:
+    kept = unknown_fields(transaction.get(key), type(record))
+    transaction.set(key, replace(record, unknown={**kept, **record.unknown}).encode())
+
+
+def _held(transaction: Transaction, workspace_id: str, session_id: str) -> Lease | None:
+    value = transaction.get(_lease_key(workspace_id, session_id))
+    if value is None:
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(value)
+        holder, token = str(fields["holder"]), int(fields["token"])
+        expires_at = parse_time(fields["expires_at"])
+    except (ValueError, KeyError, TypeError):
+        raise Failed(
+            f"the lease of session {session_id} of workspace {workspace_id} is damaged",
+            code="session.lease_unreadable",
+            hint=f"coditect keys get {_lease_key(workspace_id, session_id).decode()} shows it",
+        ) from None
+    return Lease(workspace_id, session_id, holder, token, expires_at)
+
+
+def _write_lease(transaction: Transaction, lease: Lease) -> Lease:
+    fields = {
+        "holder": lease.holder,
+        "token": lease.token,
+        "expires_at": format_time(lease.expires_at),
+    }
+    value = json.dumps(fields, separators=(",", ":")).encode()
+    transaction.set(_lease_key(lease.workspace_id, lease.session_id), value)
+    return lease
+
+
+def _check_lease(
+    transaction: Transaction, lease: Lease | None, workspace_id: str, session_id: str
+) -> None:
+    if lease is None:
+        return
+    held = _held(transaction, lease.workspace_id, lease.session_id)
+    mine = (workspace_id, session_id, lease.holder, lease.token)
+    if held is None or (held.workspace_id, held.session_id, held.holder, held.token) != mine:
+        raise Conflict(
+            f"session {session_id} of workspace {workspace_id} belongs to another bridge now",
+            code="session.lease_lost",
+            hint="attach to it again",
+        )

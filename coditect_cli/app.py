@@ -47,6 +47,11 @@ TREE = {
         verbs=("serve", "status", "stop", "restart", "logs", "probe", "selftest"),
     ),
     "token": Command("Issue and inspect tokens.", "token", verbs=("issue", "inspect")),
+    "keys": Command(
+        "Look at the keys of the session store; nothing here writes.",
+        "keys",
+        verbs=("ls", "get", "du", "check"),
+    ),
     "context": Command(
         "Choose where workspaces live, and with which settings.",
         "context",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from textwrap import indent
 from typing import Any, Literal
 
 from coditect_cli.errors import CoditectError, Failed
@@ -33,15 +35,87 @@ class Result:
     exit_code: int = 0
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A list that is printed as it is found, page by page, and never held whole.
+
+    `tail` is asked when the last page is printed: the document's fields beside `items`.
+    """
+
+    kind: str
+    pages: Iterable[list[dict[str, Any]]]
+    columns: dict[str, str]
+    wide: dict[str, str]
+    name: str
+    tail: Callable[[], dict[str, Any]]
+
+
 def emit(result: Result, form: Format, streams: Streams) -> None:
     """Print a result to stdout as -o asks. Raises Failed when stdout takes no more."""
+    _write((_rendered(result, form),), streams)
+
+
+def emit_stream(stream: Stream, form: Format, streams: Streams) -> None:
+    """Print a stream to stdout as -o asks. Raises Failed when stdout takes no more."""
+    if form == "json":
+        chunks = _json_chunks(stream)
+    elif form == "yaml":
+        chunks = _yaml_chunks(stream)
+    elif form in ("table", "wide"):
+        chunks = _table_chunks(stream, form)
+    else:
+        empty = Result(stream.kind, {"items": []}, name=stream.name)
+        chunks = (_rendered(replace(empty, fields={"items": p}), form) for p in stream.pages)
+    _write(chunks, streams)
+
+
+def _write(chunks: Iterable[str], streams: Streams) -> None:
     try:
-        streams.stdout.write(_rendered(result, form))
+        for chunk in chunks:
+            streams.stdout.write(chunk)
         streams.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         raise Failed(f"cannot write to stdout: {error.strerror}", code="output.failed") from error
+
+
+def _json_chunks(stream: Stream) -> Iterator[str]:
+    head = json.dumps({"apiVersion": API_VERSION, "kind": stream.kind, "items": []}, indent=2)
+    yield head.removesuffix("]\n}")
+    between, end = "\n", "]"
+    for item in chain.from_iterable(stream.pages):
+        yield between + indent(json.dumps(item, indent=2), "    ")
+        between, end = ",\n", "\n  ]"
+    tail = json.dumps(stream.tail(), indent=2).removeprefix("{")
+    separator = "\n" if tail == "}" else ","
+    yield f"{end}{separator}{tail}\n"
+
+
+def _yaml_chunks(stream: Stream) -> Iterator[str]:
+    import yaml
+
+    yield yaml.safe_dump({"apiVersion": API_VERSION, "kind": stream.kind}, sort_keys=False)
+    items = "items: []\n"
+    for page in filter(None, stream.pages):
+        text = yaml.safe_dump({"items": page}, sort_keys=False)
+        yield text if items else text.removeprefix("items:\n")
+        items = ""
+    tail = stream.tail()
+    yield items + (yaml.safe_dump(tail, sort_keys=False) if tail else "")
+
+
+def _table_chunks(stream: Stream, form: Format) -> Iterator[str]:
+    columns = {**stream.columns, **(stream.wide if form == "wide" else {})}
+    widths: list[int] = []
+    for number, page in enumerate(stream.pages):
+        lines = [[_cell(row.get(field)) for field in columns.values()] for row in page]
+        lines = lines if number else [list(columns), *lines]
+        widest = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+        widths = [max(pair) for pair in zip(widths, widest, strict=True)] if widths else widest
+        yield _lines(lines, widths)
+    if not widths:
+        yield _lines([list(columns)], [0] * len(columns))
 
 
 def emit_error(error: CoditectError, form: Format, streams: Streams) -> None:
@@ -81,7 +155,10 @@ def _rendered(result: Result, form: Format) -> str:
 def _table(columns: dict[str, str], rows: Sequence[dict[str, Any]] | None) -> str:
     lines = [list(columns)]
     lines += [[_cell(row.get(field)) for field in columns.values()] for row in rows or ()]
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    return _lines(lines, [max(map(_width, column)) for column in zip(*lines, strict=True)])
+
+
+def _lines(lines: list[list[str]], widths: list[int]) -> str:
     text = ""
     for line in lines:
         cells = (

@@ -1,0 +1,309 @@
+"""`coditect keys`: ls, get, du, check. None of them writes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+from coditect_cli.errors import NotFound, UsageError
+from coditect_cli.output import Result, Stream, emit_stream
+from coditect_cli.runtime import Runtime
+from coditect_cli.stores.store import END, Page, check_key, prefix_end, scan
+from coditect_cli.streams import Streams
+
+KEY_FORMS = (
+    "A key is typed as it is printed: as a path, with \\xNN for a byte, or whole as hex:DIGITS. "
+    "Put the second form in single quotes."
+)
+SCREENFULS = 10  # where a listing on a terminal stops by itself
+ROWS_PER_PAGE = 1_000
+PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-")
+BAD = 8  # the exit code of a check that found something wrong
+
+
+def ls(
+    ctx: typer.Context,
+    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", help="What keys start with.")] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="How many at most.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="KEY", help="Go on behind this key.")
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The last ones first.")] = False,
+) -> None:
+    """List keys and the sizes of their values, in bytes.
+
+    A key is typed as it is printed: as a path, with \\xNN for a byte (in single quotes), or
+    whole as hex:DIGITS, which -o wide and -o json show too. On a terminal it stops after ten
+    screenfuls, and says how to go on.
+
+    Examples:
+      coditect keys ls
+      coditect keys ls demo/terminal_sessions/ --limit 20 --reverse
+      coditect keys ls -o ndjson
+
+    Exit codes: 0 done, 2 a key that cannot be read, 9 the store does not answer
+    """
+    runtime: Runtime = ctx.obj
+    begin = parse_key(prefix)
+    start = None if after is None else parse_key(after)
+    if limit is None and runtime.output in ("table", "wide") and runtime.streams.stdout.isatty():
+        limit = SCREENFULS * shutil.get_terminal_size().lines
+    progress = _Progress(runtime.streams)
+    listing = _Listing(limit)
+    pages = scan(
+        runtime.store,
+        begin,
+        prefix_end(begin),
+        after=start,
+        limit=None if limit is None else limit + 1,
+        reverse=reverse,
+    )
+    stream = Stream(
+        "KeyList",
+        listing.items(progress.watch(pages)),
+        {"KEY": "key", "BYTES": "bytes"},
+        {"HEX": "hex"},
+        "key",
+        lambda: {"next": listing.next, "readVersions": progress.versions},
+    )
+    emit_stream(stream, runtime.output, runtime.streams)
+    progress.tell_versions()
+    if listing.next is not None:
+        words = ["coditect keys ls", *([f"'{format_key(begin)}'"] if begin else [])]
+        flags = [*(["--reverse"] if reverse else []), f"--after '{listing.next}'"]
+        runtime.streams.say("there are more: " + " ".join(words + flags))
+
+
+def get(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key, in any form.")],
+    reveal: Annotated[
+        list[str] | None,
+        typer.Option("--reveal", metavar="NAME", help="Show this variable; may be repeated."),
+    ] = None,
+) -> Result:
+    """Show one key's value, with the environment's variables hidden.
+
+    A hidden variable is shown as dots and its length. A value that is not JSON is not shown.
+
+    Examples:
+      coditect keys get demo/terminal_sessions/3f2b8c1e-9a4d-4f6e-8b7a-1c2d3e4f5a6b
+      coditect keys get hex:64656d6f2f78 -o json
+      coditect keys get demo/terminal_sessions/s1 --reveal PATH --reveal LANG
+
+    Exit codes: 0 done, 2 a key that cannot be read, 3 no such key, 9 the store does not answer
+    """
+    from coditect_cli.sessions.redaction import readable
+
+    runtime: Runtime = ctx.obj
+    raw = check_key(parse_key(key))
+    content = runtime.store.read(lambda snapshot: snapshot.get(raw))
+    if content is None:
+        raise NotFound(
+            f"there is no key {format_key(raw)}",
+            code="keys.not_found",
+            hint="coditect keys ls shows them",
+        )
+    fields: dict[str, Any] = {**_named(raw), "bytes": len(content)}
+    try:
+        fields["value"] = readable(content, reveal or ())
+    except ValueError as reason:
+        fields["value"] = None
+        fields["problem"] = f"not shown: {reason}"
+    return Result("Key", fields, text=_text(fields), name="key")
+
+
+def du(
+    ctx: typer.Context,
+    depth: Annotated[
+        int, typer.Option("--depth", min=1, metavar="N", help="How many parts of a path.")
+    ] = 1,
+) -> None:
+    """Add up keys and their bytes (key and value) below each first part of a path.
+
+    Examples:
+      coditect keys du
+      coditect keys du --depth 2 -o json
+
+    Exit codes: 0 done, 9 the store does not answer
+    """
+    runtime: Runtime = ctx.obj
+    progress = _Progress(runtime.streams)
+    total = {"keys": 0, "bytes": 0}
+    groups = _sums(progress.watch(scan(runtime.store, b"", END)), depth, total)
+    stream = Stream(
+        "KeyUsage",
+        _in_pages(groups),
+        {"PREFIX": "key", "KEYS": "keys", "BYTES": "bytes"},
+        {"HEX": "hex"},
+        "key",
+        lambda: {"total": total, "readVersions": progress.versions},
+    )
+    emit_stream(stream, runtime.output, runtime.streams)
+    progress.tell_versions()
+    runtime.streams.say(f"total: {total['keys']:,} keys, {total['bytes']:,} bytes")
+
+
+def check(ctx: typer.Context) -> int:
+    """Check every session's record.
+
+    "fail" is an output without its state, a value that cannot be read or is too large, or ids
+    that are not those of the key; "warn" is a state without output, or a clock that went wrong.
+
+    Examples:
+      coditect keys check
+      coditect keys check -o ndjson
+
+    Exit codes: 0 nothing is wrong (warnings may be), 8 something is, 9 the store does not answer
+    """
+    from coditect_cli.sessions.check import check_sessions
+
+    runtime: Runtime = ctx.obj
+    counts = {"fail": 0, "warn": 0}
+
+    def items() -> Iterator[dict[str, Any]]:
+        for finding in check_sessions(runtime.store, time.time_ns()):
+            counts[finding.severity] += 1
+            yield {
+                **_named(finding.key),
+                "severity": finding.severity,
+                "problem": finding.problem,
+                "message": finding.message,
+            }
+
+    columns = {"SEVERITY": "severity", "PROBLEM": "problem", "KEY": "key", "MESSAGE": "message"}
+    stream = Stream("KeyCheck", _in_pages(items()), columns, {"HEX": "hex"}, "key", lambda: counts)
+    emit_stream(stream, runtime.output, runtime.streams)
+    runtime.streams.say(f"{counts['fail']:,} wrong, {counts['warn']:,} to look at")
+    return BAD if counts["fail"] else 0
+
+
+def format_key(key: bytes) -> str:
+    """A key as a path; each byte that a terminal or a shell could take amiss as \\xNN."""
+    text = "".join(chr(byte) if byte in PLAIN else f"\\x{byte:02x}" for byte in key)
+    if text.startswith(("-", "hex:")):
+        text = f"\\x{key[0]:02x}{text[1:]}"
+    return text or "hex:"
+
+
+def parse_key(text: str) -> bytes:
+    """The key that a path, \\xNN or hex: form says. Raises UsageError (keys.invalid)."""
+    if text.startswith("hex:"):
+        digits = text.removeprefix("hex:")
+        if len(digits) % 2 or not re.fullmatch("[0-9a-fA-F]*", digits):
+            raise _not_a_key(text)
+        return bytes.fromhex(digits)
+    key = b""
+    for plain, escape in re.findall(r"([^\\]*)(\\x[0-9a-fA-F]{2}|\\|$)", text):
+        if escape == "\\":
+            raise _not_a_key(text)
+        key += plain.encode("utf-8", "surrogateescape") + bytes.fromhex(escape[2:])
+    return key
+
+
+def _not_a_key(text: str) -> UsageError:
+    return UsageError(f"{text[:60]!a} is not a key", code="keys.invalid", hint=KEY_FORMS)
+
+
+def _named(key: bytes) -> dict[str, str]:
+    return {"key": format_key(key), "hex": f"hex:{key.hex()}"}
+
+
+@dataclass
+class _Listing:
+    """Items of the first `limit` rows, and where to go on when there are more."""
+
+    limit: int | None
+    next: str | None = None
+
+    def items(self, pages: Iterable[Page]) -> Iterator[list[dict[str, Any]]]:
+        room, last = self.limit, b""
+        for page in pages:
+            rows = page.rows if room is None else page.rows[:room]
+            if len(rows) < len(page.rows):
+                self.next = format_key(rows[-1][0] if rows else last)
+            if rows:
+                last = rows[-1][0]
+                yield [{**_named(key), "bytes": len(value)} for key, value in rows]
+            room = None if room is None else room - len(rows)
+
+
+@dataclass
+class _Progress:
+    """Counts keys and read versions of a scan, and tells them on stderr."""
+
+    streams: Streams
+    seen: int = 0
+    _versions: set[int] = field(default_factory=set)
+
+    @property
+    def versions(self) -> int:
+        return len(self._versions)
+
+    def watch(self, pages: Iterable[Page]) -> Iterator[Page]:
+        shown = self.streams.may_animate() and not self.streams.stdout.isatty()
+        for page in pages:
+            self.seen += len(page.rows)
+            self._versions.add(page.version)
+            if shown:
+                self.streams.stderr.write(f"\r{self.seen:,} keys")
+                self.streams.stderr.flush()
+            yield page
+        if shown:
+            self.streams.stderr.write("\r\x1b[K")
+
+    def tell_versions(self) -> None:
+        if self.versions > 1:
+            self.streams.say(
+                f"the pages come from {self.versions:,} read versions: "
+                "what was written meanwhile may be there in part"
+            )
+
+
+def _sums(pages: Iterable[Page], depth: int, total: dict[str, int]) -> Iterator[dict[str, Any]]:
+    group, keys, size = b"", 0, 0
+    for page in pages:
+        for key, value in page.rows:
+            prefix = b"/".join(key.split(b"/", depth)[:depth])
+            if prefix != group and keys:
+                yield {**_named(group), "keys": keys, "bytes": size}
+                keys = size = 0
+            group = prefix
+            keys += 1
+            size += len(key) + len(value)
+            total["keys"] += 1
+            total["bytes"] += len(key) + len(value)
+    if keys:
+        yield {**_named(group), "keys": keys, "bytes": size}
+
+
+def _in_pages(items: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    page: list[dict[str, Any]] = []
+    for item in items:
+        page.append(item)
+        if len(page) == ROWS_PER_PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _text(fields: dict[str, Any]) -> str:
+    lines = [f"{name}  {fields[name]}" for name in ("key", "bytes", "problem") if name in fields]
+    value = fields["value"]
+    for name, item in value.items() if isinstance(value, dict) else [("value", value)]:
+        if name == "environment_vars" and isinstance(item, dict):
+            lines += [f"{name}  {variable}={hidden}" for variable, hidden in item.items()]
+        elif isinstance(item, list) and name in ("command_history", "lines"):
+            lines += [f"{name}  {line}" for line in item]
+        elif "problem" not in fields:
+            lines.append(f"{name}  {item}")
+    return "\n".join(line.replace("\n", "\\n") for line in lines)

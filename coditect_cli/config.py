@@ -15,6 +15,7 @@ _CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATIONS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+LEAST_MESSAGE = 256 << 10  # bytes; more than the client ever sends at once
 
 
 def _amount(value: object, units: Mapping[str, float], rule: str) -> float:
@@ -29,6 +30,13 @@ def parse_size(value: object) -> int:
     size = int(_amount(value, _SIZES, "a size such as 4096, 64KiB or 1MiB"))
     if not 1 <= size <= 1 << 30:
         raise ValueError("a size from 1 byte to 1GiB")
+    return size
+
+
+def _message_size(value: object) -> int:
+    size = parse_size(value)
+    if size < LEAST_MESSAGE:
+        raise ValueError("a size from 256KiB, which our own client needs, to 1GiB")
     return size
 
 
@@ -129,7 +137,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = _setting(
         (), _origins, "origins whose pages may use the gateway"
     )
-    max_message: int = _setting(1 << 20, parse_size, "the largest WebSocket message")
+    max_message: int = _setting(1 << 20, _message_size, "the largest WebSocket message")
     max_sessions: int = _setting(256, _count, "sessions per workspace")
     max_connections: int = _setting(1024, _count, "connections per user")
     attach_rate: int = _setting(100, _count, "new attachments per second and user")

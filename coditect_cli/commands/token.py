@@ -16,6 +16,8 @@ from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 
+LONGEST = 365 * 86_400.0  # seconds that a token may hold
+
 
 def issue(
     ctx: typer.Context,
@@ -50,6 +52,8 @@ def issue(
         seconds = parse_duration(ttl)
     except ValueError as rule:
         raise UsageError(f"--ttl {ttl!r} is not {rule}") from None
+    if not 1 <= seconds <= LONGEST:
+        raise UsageError(f"--ttl {ttl!r} is not a duration from 1s to 365d")
     now = time.time()
     token = tokens.issue(
         tokens.local_key(runtime.paths),

@@ -11,6 +11,7 @@ from coditect_cli import __version__
 from coditect_cli.config import Settings
 from coditect_cli.errors import (
     CoditectError,
+    Failed,
     Forbidden,
     LimitReached,
     NotAuthenticated,
@@ -20,9 +21,8 @@ from coditect_cli.errors import (
 from coditect_cli.protocol.messages import BEARER, V1, V2
 from coditect_cli.tokens import Claims, verify
 from coditect_cli.workspaces.local import LocalWorkspaces
-from coditect_cli.workspaces.spec import WorkspaceRecord, check_workspace_id
+from coditect_cli.workspaces.spec import GATEWAY, WorkspaceRecord, check_workspace_id
 
-GATEWAY = "_gateway"  # the workspace of tokens that manage the gateway itself
 PATHS = ("/ws", "/ws/terminal")
 PAGES = ("/healthz", "/readyz", "/metrics")
 _STATUS = {
@@ -46,6 +46,8 @@ class Admitted:
 
 def http_status(error: CoditectError) -> http.HTTPStatus:
     """The status that an error before the upgrade is answered with."""
+    if error.code == "protocol.unsupported":
+        return http.HTTPStatus.BAD_REQUEST
     return _STATUS.get(type(error), http.HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
@@ -142,7 +144,7 @@ class Access:
 
 
 def choose(offered: Iterable[str], client_version: str) -> str:
-    """The protocol to speak. Raises UsageError with both sides' versions when there is none."""
+    """The protocol to speak. Raises Failed with both sides' versions when there is none."""
     names = [name for name in offered if not name.startswith(BEARER)]
     for name in (V2, V1):
         if name in names:
@@ -150,7 +152,7 @@ def choose(offered: Iterable[str], client_version: str) -> str:
     if not names:
         return V1
     shown = ", ".join(name[:64] for name in names)
-    raise UsageError(
+    raise Failed(
         f"gateway {__version__} speaks {V2} and {V1}, client {client_version[:32]} speaks {shown}",
         code="protocol.unsupported",
         hint="install the same release at both ends",

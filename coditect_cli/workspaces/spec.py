@@ -14,7 +14,7 @@ Desired = Literal["running", "stopped"]
 GATEWAY = "_gateway"  # stands where a workspace id does in what is asked of the gateway itself
 MAX_WORKSPACE_ID = 52  # past that a StatefulSet's controller cannot label its pods
 _WORKSPACE_ID = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-_SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def check_session_id(text: str) -> str:
     raise UsageError(
         f"{_shown(text)} is not a session id",
         code="session.invalid_id",
-        hint="use 1 to 128 letters, digits and dashes",
+        hint="use 1 to 128 letters, digits and dashes; do not start with a dash",
     )
 
 

@@ -21,6 +21,12 @@ def test_issue_prints_the_token_and_nothing_else(run_cli: RunCli, paths: Paths) 
     assert 500 < claims.expires_at - now < 602
 
 
+def test_the_shortest_and_the_longest_hold(run_cli: RunCli, paths: Paths) -> None:
+    for ttl in ("1s", "365d"):
+        token = run_cli(*ISSUE, "--ttl", ttl)[1].strip()
+        tokens.verify(token, tokens.local_key(paths), now=time.time())
+
+
 def test_issue_follows_the_context(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODITECT_TOKEN_ISSUER", "us")
     document = json.loads(run_cli(*ISSUE, "-o", "json")[1])
@@ -40,6 +46,9 @@ def test_the_gateway_itself_can_be_named(run_cli: RunCli) -> None:
         ("--workspace", "demo", "--user", "a\nb"),
         ("--workspace", "demo", "--user", "a" * 257),
         ("--workspace", "demo", "--ttl", "soon"),
+        ("--workspace", "demo", "--ttl", "0"),
+        ("--workspace", "demo", "--ttl", "366d"),
+        ("--workspace", "demo", "--ttl", "9" * 400),
         (),
     ],
 )

@@ -120,7 +120,8 @@ def test_a_client_of_another_release_is_refused_with_both_versions(gateway: Gate
     status, error = refused(
         gateway.connect, subprotocols=["coditect.v9"], user_agent_header="coditect/9.1.2"
     )
-    assert (status, error["code"]) == (400, "protocol.unsupported")
+    found = (status, error["exitCode"], error["code"])
+    assert found == (400, 8, "protocol.unsupported")
     for shown in (__version__, "9.1.2", "coditect.v9", "coditect.v2"):
         assert shown in error["message"]
 

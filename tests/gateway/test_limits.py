@@ -40,9 +40,9 @@ def test_attachments_per_second(start_gateway: Callable[..., Gateway]) -> None:
 
 
 def test_message_size(start_gateway: Callable[..., Gateway]) -> None:
-    gateway = start_gateway(max_message=65536)
+    gateway = start_gateway(max_message="256KiB")
     client = gateway.attach()
-    client.send(b"x" * 65537)
+    client.send(b"x" * (262144 + 1))
     assert client.closed() == 1009
     assert gateway.attach().run("echo unharmed") == b"unharmed\r\n"
 

@@ -26,12 +26,12 @@ def test_illegal_workspace_ids(text: str) -> None:
     assert len(caught.value.message) < 500
 
 
-@pytest.mark.parametrize("text", ["a", "5E0c-1", "-", "a" * 128])
+@pytest.mark.parametrize("text", ["a", "5E0c-1", "a-", "a" * 128])
 def test_legal_session_ids(text: str) -> None:
     assert check_session_id(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "a" * 129, "../x", "a b", "a\n", "é", "a_b", "a\0"])
+@pytest.mark.parametrize("text", ["", "-", "-a", "a" * 129, "x/y", "a b", "a\n", "é", "a_b", "a\0"])
 def test_illegal_session_ids(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_session_id(text)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import os
+import json
 import subprocess
 import time
 from collections.abc import Mapping
 
 from coditect_cli import tokens
 from coditect_cli.config import Context
-from coditect_cli.errors import NotAuthenticated
+from coditect_cli.errors import Forbidden, NotAuthenticated
 from coditect_cli.paths import Paths
 
 COMMAND_TIMEOUT = 30.0  # seconds
@@ -32,13 +33,14 @@ class Credentials:
     def token(self) -> str:
         """The token for a connection made now.
 
-        Raises NotAuthenticated when there is none, or the command that should print it fails.
+        Raises NotAuthenticated when there is none, or the command that should print it fails,
+        Forbidden when it is for another workspace.
         """
         if token := self._environ.get("CODITECT_TOKEN", "").strip():
-            return _sendable(token, "CODITECT_TOKEN")
+            return self._checked(token, "CODITECT_TOKEN")
         settings = self._context.settings
         if settings.token_command is not None:
-            return _sendable(self._run(settings.token_command), "the token command's output")
+            return self._checked(self._run(settings.token_command), "the token command's output")
         if settings.provider != "local":
             raise NotAuthenticated(
                 f"there is no token for context {self._context.name}",
@@ -48,7 +50,7 @@ class Credentials:
         return tokens.issue(
             tokens.local_key(self._paths),
             workspace_id=self._workspace_id,
-            user_id=local_user(),
+            user_id=tokens.local_user(),
             ttl=LOCAL_TTL,
             now=time.time(),
             issuer=settings.token_issuer,
@@ -60,6 +62,21 @@ class Credentials:
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.kill()
+
+    def _checked(self, token: str, source: str) -> str:
+        if not (token.isascii() and token.isprintable() and " " not in token):
+            raise NotAuthenticated(
+                f"{source} is not a token: it has spaces, line breaks or characters beyond ASCII",
+                hint="it must be one JSON Web Token and nothing else",
+            )
+        claimed = _claimed_workspace(token)
+        if claimed not in (None, self._workspace_id):
+            raise Forbidden(
+                f"the token is for workspace {claimed}, not {self._workspace_id}",
+                code="workspace.forbidden",
+                hint=f"it comes from {source}; get one for {self._workspace_id}",
+            )
+        return token
 
     def _run(self, argv: tuple[str, ...]) -> str:
         try:
@@ -90,23 +107,14 @@ class Credentials:
         return output.strip()
 
 
-def local_user() -> str:
-    """The user of the local context: the name of this uid, or the number where it has none."""
-    import pwd
-
+def _claimed_workspace(token: str) -> str | None:
+    """What the token says, unverified; None where only the gateway can tell what is wrong."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
-def _sendable(token: str, source: str) -> str:
-    if token.isascii() and token.isprintable() and " " not in token:
-        return token
-    raise NotAuthenticated(
-        f"{source} is not a token: it has spaces, line breaks or characters beyond ASCII",
-        hint="it must be one JSON Web Token and nothing else",
-    )
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        claimed = claims["workspace_id"]
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return claimed if isinstance(claimed, str) else None
 
 
 def _failed(program: str, why: str, complaint: str | None = None) -> NotAuthenticated:

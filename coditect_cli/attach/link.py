@@ -18,7 +18,7 @@ from coditect_cli import __version__
 from coditect_cli.attach.refusal import refusal, unsupported
 from coditect_cli.errors import CoditectError, Failed, SessionLost, Unreachable, UsageError
 from coditect_cli.gateway.address import short_path
-from coditect_cli.protocol.messages import V2
+from coditect_cli.protocol.messages import V2, WORKSPACE_HEADER
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
@@ -109,8 +109,10 @@ class Link:
         self.rtt: float | None = None
 
     @classmethod
-    def open(cls, url: str, token: str, *, insecure: bool = False) -> Link:
+    def open(cls, url: str, workspace_id: str, token: str, *, insecure: bool = False) -> Link:
         """Connect, and wait until the gateway has agreed; CONNECT_TIMEOUT bounds each step.
+
+        It agrees only when `workspace_id` is the workspace that the token is for.
 
         Raises the gateway's own error when it refuses, Unreachable when it does not answer,
         UsageError for a URL that cannot be used or that would send the token in the clear.
@@ -124,7 +126,7 @@ class Link:
             )
         sock = _connect(address)
         try:
-            protocol = _handshake(sock, address, token)
+            protocol = _handshake(sock, address, workspace_id, token)
             sock.setblocking(False)
         except BaseException:
             sock.close()
@@ -290,7 +292,7 @@ def _unreachable(address: Address, error: OSError) -> CoditectError:
         return Unreachable(
             f"no gateway is running at {address.unix_path}",
             code="gateway.not_running",
-            hint="coditect up ID starts it",
+            hint="coditect up ID starts the local one; another URL: coditect context show",
             retryable=True,
         )
     return Unreachable(
@@ -301,10 +303,13 @@ def _unreachable(address: Address, error: OSError) -> CoditectError:
     )
 
 
-def _handshake(sock: socket.socket, address: Address, token: str) -> ClientProtocol:
+def _handshake(
+    sock: socket.socket, address: Address, workspace_id: str, token: str
+) -> ClientProtocol:
     protocol = _protocol(address)
     request = protocol.connect()
     request.headers["Authorization"] = f"Bearer {token}"
+    request.headers[WORKSPACE_HEADER] = workspace_id
     request.headers["User-Agent"] = f"coditect/{__version__}"
     protocol.send_request(request)
     response: Response | None = None

@@ -27,7 +27,7 @@ def request(
     the local context with code gateway.not_running).
     """
     token = Credentials(context, paths, workspace_id, os.environ).token()
-    link = Link.open(context.gateway_url(paths), token)
+    link = Link.open(context.gateway_url(paths), workspace_id, token)
     try:
         link.send(json.dumps(message))
         answer = json_object(_first_text(link))

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from coditect_cli import config
 from coditect_cli.attach.conversation import Conversation
-from coditect_cli.attach.credentials import Credentials, local_user
+from coditect_cli.attach.credentials import Credentials
 from coditect_cli.attach.link import Link
 from coditect_cli.errors import CoditectError, Failed
 from coditect_cli.gateway import launch
 from coditect_cli.paths import Paths
+from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.local import LocalWorkspaces
 
 WRITES = SESSIONS = 10
@@ -107,7 +108,7 @@ def private_gateway() -> Iterator[Dial]:
             LocalWorkspaces(paths).create(WORKSPACE, local_user())
             context = config.load(paths, {})
             credentials = Credentials(context, paths, WORKSPACE, {})
-            yield lambda: Link.open(context.gateway_url(paths), credentials.token())
+            yield lambda: Link.open(context.gateway_url(paths), WORKSPACE, credentials.token())
         finally:
             keeper.terminate()
             keeper.wait()

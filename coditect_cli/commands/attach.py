@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, WorkspaceId
-
-if TYPE_CHECKING:
-    from coditect_cli.attach.link import Link
 
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host.")
@@ -47,6 +42,8 @@ def up(
     Exit codes: 0 done or detached, 2 not a legal id, 9 the gateway does not start,
     255 the session was lost; else the status of the shell or of CMD
     """
+    from coditect_cli.attach.connect import start_gateway
+
     runtime: Runtime = ctx.obj
     if (exec_command is not None) + stdin + detach > 1:
         raise UsageError("--exec, --stdin and --detach exclude each other")
@@ -54,12 +51,12 @@ def up(
     if (exec_command is not None or stdin) and not for_people:
         raise UsageError(f"-o {runtime.output} prints the workspace, so it runs no command")
     fields = _running_workspace(runtime, id)
-    _start_gateway(runtime)
     if exec_command is not None:
         return _exec(runtime, id, ("bash", "-c", exec_command), stdin=not sys.stdin.isatty())
     if stdin:
         return _exec(runtime, id, ("bash", "-s"), stdin=True)
     if detach or not for_people or not (os.isatty(0) and os.isatty(1)):
+        start_gateway(runtime.context, runtime.paths)
         return Result(
             "Workspace", fields, text=f"workspace {id} runs; to attach: coditect attach {id}"
         )
@@ -106,7 +103,6 @@ def attach(
         raise UsageError("--session and --new exclude each other")
     wanted = "new" if new else check_session_id(session) if session is not None else None
     char = parse_char(escape_char)
-    _start_gateway(runtime)
     return _attach(
         runtime,
         id,
@@ -155,7 +151,6 @@ def exec_(
     argv = tuple(command[1:] if command[0] == "--" else command)
     if not argv:
         raise UsageError("a command is missing after --", hint="coditect exec --help")
-    _start_gateway(runtime)
     if tty:
         from coditect_cli.attach.client import Exec
         from coditect_cli.attach.escape import DEFAULT
@@ -168,7 +163,7 @@ def exec_(
 
 
 def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
-    from coditect_cli.attach.credentials import local_user
+    from coditect_cli.tokens import local_user
 
     try:
         record = runtime.workspaces.create(id, local_user())
@@ -183,28 +178,6 @@ def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
         "createdAt": record.created_at,
         "root": str(record.root),
     }
-
-
-def _start_gateway(runtime: Runtime) -> None:
-    settings = runtime.context.settings
-    if settings.provider == "local" and settings.gateway_url is None:
-        from coditect_cli.gateway.launch import ensure_running
-
-        ensure_running(runtime.paths, runtime.context.name)
-
-
-@contextmanager
-def _dialing(runtime: Runtime, id: str, insecure: bool) -> Iterator[Callable[[], Link]]:
-    """How to connect, each time with a fresh token."""
-    from coditect_cli.attach.credentials import Credentials
-    from coditect_cli.attach.link import Link
-
-    url = runtime.context.gateway_url(runtime.paths)
-    credentials = Credentials(runtime.context, runtime.paths, id, os.environ)
-    try:
-        yield lambda: Link.open(url, credentials.token(), insecure=insecure)
-    finally:
-        credentials.stop()
 
 
 def _attach(
@@ -235,8 +208,9 @@ def _hand_over(
     insecure: bool,
 ) -> int:
     from coditect_cli.attach import client
+    from coditect_cli.attach.connect import dialing
 
-    with _dialing(runtime, id, insecure) as dial:
+    with dialing(runtime.context, runtime.paths, id, insecure=insecure) as dial:
         try:
             return client.attach(dial, ask, escape_char=escape_char, reconnect=reconnect)
         except client.Detached:
@@ -254,6 +228,7 @@ def _exec(
     workdir: str | None = None,
     insecure: bool = False,
 ) -> int:
+    from coditect_cli.attach.connect import dialing
     from coditect_cli.attach.exec import Descriptor, run
     from coditect_cli.attach.sink import Sink
     from coditect_cli.protocol.messages import Exec
@@ -261,7 +236,7 @@ def _exec(
     def ask(client: str, resume: dict[str, int] | None) -> Exec:
         return Exec(client, argv, env or {}, workdir, stdin, None, resume)
 
-    with _dialing(runtime, id, insecure) as dial:
+    with dialing(runtime.context, runtime.paths, id, insecure=insecure) as dial:
         return run(dial, ask, Descriptor(0) if stdin else None, Sink(1), Sink(2))
 
 

@@ -18,7 +18,6 @@ from coditect_cli.streams import Streams, printable
 if TYPE_CHECKING:
     from coditect_cli.attach.copy import Progress, Run
     from coditect_cli.attach.exec import Source
-    from coditect_cli.attach.link import Link
     from coditect_cli.attach.pump import Output
     from coditect_cli.protocol.messages import Files
 
@@ -70,12 +69,10 @@ def cp(
     with _progress(runtime.streams, source) as progress:
         if remote_source is not None:
             id, path = remote_source
-            with _running(runtime, id, insecure) as run:
-                download(run, path, destination, progress)
+            download(_runner(runtime, id, insecure), path, destination, progress)
         elif remote_destination is not None:
             id, path = remote_destination
-            with _running(runtime, id, insecure) as run:
-                upload(run, source, path, progress)
+            upload(_runner(runtime, id, insecure), source, path, progress)
     if runtime.output in ("table", "wide"):
         return None
     fields = {"source": source, "destination": destination}
@@ -98,34 +95,20 @@ def _remote(text: str) -> tuple[str, str] | None:
     return check_workspace_id(id), path
 
 
-@contextmanager
-def _running(runtime: Runtime, id: str, insecure: bool) -> Iterator[Run]:
+def _runner(runtime: Runtime, id: str, insecure: bool) -> Run:
     """Runs file operations in the workspace, each over a connection of its own."""
     from coditect_cli.attach import exec as pipes
-    from coditect_cli.attach.credentials import Credentials
-    from coditect_cli.attach.link import Link
-    from coditect_cli.gateway.launch import ensure_running
+    from coditect_cli.attach.connect import dialing
     from coditect_cli.protocol.messages import Files
-
-    settings = runtime.context.settings
-    if settings.provider == "local" and settings.gateway_url is None:
-        ensure_running(runtime.paths, runtime.context.name)
-    url = runtime.context.gateway_url(runtime.paths)
-    credentials = Credentials(runtime.context, runtime.paths, id, os.environ)
-
-    def dial() -> Link:
-        return Link.open(url, credentials.token(), insecure=insecure)
 
     def run(op: str, path: str, source: Source | None, stdout: Output, stderr: Output) -> int:
         def ask(client: str, resume: dict[str, int] | None) -> Files:
             return Files(client, op, path, resume)
 
-        return pipes.run(dial, ask, source, stdout, stderr)
+        with dialing(runtime.context, runtime.paths, id, insecure=insecure) as dial:
+            return pipes.run(dial, ask, source, stdout, stderr)
 
-    try:
-        yield run
-    finally:
-        credentials.stop()
+    return run
 
 
 @contextmanager

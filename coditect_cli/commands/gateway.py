@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from coditect_cli.attach.credentials import Credentials, local_user
+from coditect_cli.attach.credentials import Credentials
 from coditect_cli.attach.request import request
 from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.gateway.launch import accepts
 from coditect_cli.output import Result
 from coditect_cli.paths import make_private
 from coditect_cli.runtime import Runtime
+from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 
 PATIENCE = 30.0  # seconds for a gateway to end, or to come back
@@ -201,7 +202,8 @@ def probe(
     address = url or runtime.context.gateway_url(runtime.paths)
     credentials = Credentials(runtime.context, runtime.paths, workspace, os.environ)
     with _borrowed_workspace(runtime, workspace):
-        echoes = run(Link.open(address, credentials.token(), insecure=insecure), writes)
+        link = Link.open(address, workspace, credentials.token(), insecure=insecure)
+        echoes = run(link, writes)
     p50, p99 = echoes.percentile(50), echoes.percentile(99)
     fields = {"gatewayUrl": address, "writes": writes, "lost": echoes.lost}
     fields |= {"doubled": echoes.doubled, "p50Ms": p50, "p99Ms": p99, "ok": echoes.ok}

@@ -317,7 +317,7 @@ class Bench:
         key = tokens.local_key(self.paths)
         now = time.time()
         token = tokens.issue(key, workspace_id="demo", user_id=local_user(), ttl=60, now=now)
-        return Link.open(f"ws+unix:{self.paths.gateway_socket}", token)
+        return Link.open(f"ws+unix:{self.paths.gateway_socket}", "demo", token)
 
     def ask(self, workspace: str, message: dict[str, object]) -> dict[str, object]:
         return request(load(self.paths, {}), self.paths, workspace, message)

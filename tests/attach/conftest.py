@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli.attach.credentials import local_user
+from coditect_cli.tokens import local_user
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.proxy import Proxy, proxy
 from tests.support.shell import plain_shell

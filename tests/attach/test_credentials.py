@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from coditect_cli import config, tokens
-from coditect_cli.attach.credentials import Credentials, local_user
-from coditect_cli.errors import NotAuthenticated
+from coditect_cli.attach.credentials import Credentials
+from coditect_cli.errors import Forbidden, NotAuthenticated
 from coditect_cli.paths import Paths
+from coditect_cli.tokens import local_user
 
 
 def credentials(home: Path, **environ: str) -> Credentials:
@@ -62,3 +63,20 @@ def test_a_token_command_that_fails_says_why_but_never_what_it_printed(
 def test_a_token_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotAuthenticated, match=r"no-such-program.*cannot be run"):
         credentials(tmp_path, CODITECT_TOKEN_COMMAND="no-such-program").token()
+
+
+@pytest.mark.parametrize("by", ["variable", "command"])
+def test_a_token_of_another_workspace_is_not_sent(tmp_path: Path, by: str) -> None:
+    token = tokens.issue(b"key", workspace_id="other", user_id="me", ttl=60, now=time.time())
+    environ = {"CODITECT_TOKEN": token}
+    if by == "command":
+        environ = {"CODITECT_TOKEN_COMMAND": python(f'print("{token}")')}
+    with pytest.raises(Forbidden, match="for workspace other, not demo") as refused:
+        credentials(tmp_path, **environ).token()
+    assert refused.value.code == "workspace.forbidden"
+    assert token not in f"{refused.value.message}{refused.value.hint}"
+
+
+def test_a_token_of_this_workspace_is_sent(tmp_path: Path) -> None:
+    token = tokens.issue(b"key", workspace_id="demo", user_id="me", ttl=60, now=time.time())
+    assert credentials(tmp_path, CODITECT_TOKEN=token).token() == token

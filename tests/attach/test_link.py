@@ -105,18 +105,19 @@ def test_loopback_is_private(host: str) -> None:
 @pytest.mark.parametrize("host", ["example.com", "10.0.0.1", "127.0.0.1.example.com", "[::2]"])
 def test_a_token_is_not_sent_in_the_clear_beyond_loopback(host: str) -> None:
     with pytest.raises(UsageError) as refused:
-        Link.open(f"ws://{host}:1", TOKEN)
+        Link.open(f"ws://{host}:1", "demo", TOKEN)
     assert refused.value.code == "token.insecure"
 
 
 def test_the_request_says_who_we_are_and_has_no_origin(tmp_path: Path) -> None:
     requests = answer_once(tmp_path / "s", http("401 Unauthorized"))
     with pytest.raises(CoditectError):
-        Link.open(f"ws+unix:{tmp_path / 's'}", TOKEN)
+        Link.open(f"ws+unix:{tmp_path / 's'}", "demo", TOKEN)
     head = requests[0].lower()
     assert f"user-agent: coditect/{__version__}".encode() in head
     assert b"authorization: bearer secret-token" in head
     assert b"sec-websocket-protocol: coditect.v2" in head
+    assert b"coditect-workspace: demo\r\n" in head
     assert b"origin:" not in head
     assert TOKEN.encode() not in head.split(b"\r\n")[0]
 
@@ -126,7 +127,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path, status: str) -> None:
     answer = http(status, b"", "Location: ws://127.0.0.1:1/ws")
     requests = answer_once(tmp_path / "s", answer)
     with pytest.raises(Failed) as refused:
-        Link.open(f"ws+unix:{tmp_path / 's'}", TOKEN)
+        Link.open(f"ws+unix:{tmp_path / 's'}", "demo", TOKEN)
     assert refused.value.code == "gateway.redirect"
     assert len(requests) == 1
 
@@ -135,7 +136,7 @@ def test_a_refusal_is_the_gateways_own_error(tmp_path: Path) -> None:
     error = Forbidden("not yours", code="workspace.forbidden", hint="ask").as_dict()
     answer_once(tmp_path / "s", http("403 Forbidden", json.dumps({"error": error}).encode()))
     with pytest.raises(Forbidden) as refused:
-        Link.open(f"ws+unix:{tmp_path / 's'}", TOKEN)
+        Link.open(f"ws+unix:{tmp_path / 's'}", "demo", TOKEN)
     assert refused.value.as_dict() == error
 
 
@@ -148,7 +149,7 @@ def test_a_refusal_without_a_description_is_told_by_its_status(
 ) -> None:
     answer_once(tmp_path / "s", http(f"{status} No", b"<html>"))
     with pytest.raises(CoditectError) as refused:
-        Link.open(f"ws+unix:{tmp_path / 's'}", TOKEN)
+        Link.open(f"ws+unix:{tmp_path / 's'}", "demo", TOKEN)
     assert (refused.value.exit_code, refused.value.retryable) == (exit_code, retryable)
 
 
@@ -156,19 +157,19 @@ def test_a_refusal_without_a_description_is_told_by_its_status(
 def test_what_is_no_gateway_is_unreachable(tmp_path: Path, answer: bytes) -> None:
     answer_once(tmp_path / "s", answer)
     with pytest.raises(Unreachable):
-        Link.open(f"ws+unix:{tmp_path / 's'}", TOKEN)
+        Link.open(f"ws+unix:{tmp_path / 's'}", "demo", TOKEN)
 
 
 def test_nobody_at_a_socket_means_that_no_gateway_runs(tmp_path: Path) -> None:
     with pytest.raises(Unreachable) as refused:
-        Link.open(f"ws+unix:{tmp_path / 's'}", TOKEN)
+        Link.open(f"ws+unix:{tmp_path / 's'}", "demo", TOKEN)
     assert refused.value.code == "gateway.not_running"
 
 
 def test_another_protocol_is_refused_with_both_versions(serve: Serve) -> None:
     url = serve(lambda connection: None, subprotocols=None)
     with pytest.raises(Failed) as refused:
-        Link.open(url, TOKEN)
+        Link.open(url, "demo", TOKEN)
     assert refused.value.code == "protocol.unsupported"
     assert "coditect/0.0.9" in refused.value.message
     assert f"coditect/{__version__}" in refused.value.message
@@ -182,7 +183,7 @@ def test_messages_arrive_whole_and_in_order_then_the_close_code(serve: Serve) ->
         assert connection.recv() == b"up"
         connection.close(1012, "again")
 
-    link = Link.open(serve(handler), TOKEN)
+    link = Link.open(serve(handler), "demo", TOKEN)
     try:
         link.send(b"up")
         received: list[bytes | str] = []
@@ -198,7 +199,7 @@ def test_messages_arrive_whole_and_in_order_then_the_close_code(serve: Serve) ->
 def test_sending_never_waits_for_the_other_side(serve: Serve) -> None:
     release = threading.Event()
     url = serve(lambda connection: release.wait() and None, max_size=None)
-    link = Link.open(url, TOKEN)
+    link = Link.open(url, "demo", TOKEN)
     try:
         for _ in range(64):
             link.send(bytes(1_000_000))
@@ -210,7 +211,7 @@ def test_sending_never_waits_for_the_other_side(serve: Serve) -> None:
 
 def test_the_token_is_never_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    link = Link.open(serve(lambda connection: connection.send(b"output") and None), TOKEN)
+    link = Link.open(serve(lambda connection: connection.send(b"output") and None), "demo", TOKEN)
     receive(link)
     link.close()
     client_records = [r.getMessage() for r in caplog.records if r.name != "websockets.server"]
@@ -230,5 +231,5 @@ def test_a_socket_with_a_long_path_is_reached(tmp_path: Path) -> None:
     finally:
         os.chdir(old)
     with pytest.raises(CoditectError) as refused:
-        Link.open(f"ws+unix:{folder / 's'}", TOKEN)
+        Link.open(f"ws+unix:{folder / 's'}", "demo", TOKEN)
     assert refused.value.exit_code == 3

@@ -23,7 +23,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 def dial(gateway: Gateway) -> Link:
     gateway.workspace()
-    return Link.open(f"ws+unix:{gateway.paths.gateway_socket}", gateway.token("demo"))
+    return Link.open(f"ws+unix:{gateway.paths.gateway_socket}", "demo", gateway.token("demo"))
 
 
 def test_every_write_comes_back_once_and_in_order(gateway: Gateway) -> None:

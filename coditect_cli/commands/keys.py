@@ -6,8 +6,9 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,13 +18,16 @@ from coditect_cli.runtime import Runtime
 from coditect_cli.stores.store import END, Page, check_key, prefix_end, scan
 from coditect_cli.streams import Streams
 
+if TYPE_CHECKING:
+    from coditect_cli.sessions.check import Finding
+
 KEY_FORMS = (
     "A key is typed as it is printed: as a path, with \\xNN for a byte, or whole as hex:DIGITS. "
     "Put the second form in single quotes."
 )
 SCREENFULS = 10  # where a listing on a terminal stops by itself
 ROWS_PER_PAGE = 1_000
-PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-")
+PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-"
 BAD = 8  # the exit code of a check that found something wrong
 
 
@@ -58,23 +62,18 @@ def ls(
         limit = SCREENFULS * shutil.get_terminal_size().lines
     progress = _Progress(runtime.streams)
     listing = _Listing(limit)
-    pages = scan(
-        runtime.store,
-        begin,
-        prefix_end(begin),
-        after=start,
-        limit=None if limit is None else limit + 1,
-        reverse=reverse,
-    )
-    stream = Stream(
-        "KeyList",
-        listing.items(progress.watch(pages)),
-        {"KEY": "key", "BYTES": "bytes"},
-        {"HEX": "hex"},
-        "key",
-        lambda: {"next": listing.next, "readVersions": progress.versions},
-    )
-    emit_stream(stream, runtime.output, runtime.streams)
+    with closing(runtime.store) as store:
+        wanted = None if limit is None else limit + 1
+        pages = scan(store, begin, prefix_end(begin), after=start, limit=wanted, reverse=reverse)
+        stream = Stream(
+            "KeyList",
+            listing.items(progress.watch(pages)),
+            {"KEY": "key", "BYTES": "bytes"},
+            {"HEX": "hex"},
+            "key",
+            lambda: {"next": listing.next, "readVersions": progress.versions},
+        )
+        emit_stream(stream, runtime.output, runtime.streams)
     progress.tell_versions()
     if listing.next is not None:
         words = ["coditect keys ls", *([f"'{format_key(begin)}'"] if begin else [])]
@@ -105,7 +104,8 @@ def get(
 
     runtime: Runtime = ctx.obj
     raw = check_key(parse_key(key))
-    content = runtime.store.read(lambda snapshot: snapshot.get(raw))
+    with closing(runtime.store) as store:
+        content = store.read(lambda snapshot: snapshot.get(raw))
     if content is None:
         raise NotFound(
             f"there is no key {format_key(raw)}",
@@ -138,16 +138,17 @@ def du(
     runtime: Runtime = ctx.obj
     progress = _Progress(runtime.streams)
     total = {"keys": 0, "bytes": 0}
-    groups = _sums(progress.watch(scan(runtime.store, b"", END)), depth, total)
-    stream = Stream(
-        "KeyUsage",
-        _in_pages(groups),
-        {"PREFIX": "key", "KEYS": "keys", "BYTES": "bytes"},
-        {"HEX": "hex"},
-        "key",
-        lambda: {"total": total, "readVersions": progress.versions},
-    )
-    emit_stream(stream, runtime.output, runtime.streams)
+    with closing(runtime.store) as store:
+        groups = _sums(progress.watch(scan(store, b"", END)), depth, total)
+        stream = Stream(
+            "KeyUsage",
+            _in_pages(groups),
+            {"PREFIX": "key", "KEYS": "keys", "BYTES": "bytes"},
+            {"HEX": "hex"},
+            "key",
+            lambda: {"total": total, "readVersions": progress.versions},
+        )
+        emit_stream(stream, runtime.output, runtime.streams)
     progress.tell_versions()
     runtime.streams.say(f"total: {total['keys']:,} keys, {total['bytes']:,} bytes")
 
@@ -169,26 +170,21 @@ def check(ctx: typer.Context) -> int:
     runtime: Runtime = ctx.obj
     counts = {"fail": 0, "warn": 0}
 
-    def items() -> Iterator[dict[str, Any]]:
-        for finding in check_sessions(runtime.store, time.time_ns()):
-            counts[finding.severity] += 1
-            yield {
-                **_named(finding.key),
-                "severity": finding.severity,
-                "problem": finding.problem,
-                "message": finding.message,
-            }
-
     columns = {"SEVERITY": "severity", "PROBLEM": "problem", "KEY": "key", "MESSAGE": "message"}
-    stream = Stream("KeyCheck", _in_pages(items()), columns, {"HEX": "hex"}, "key", lambda: counts)
-    emit_stream(stream, runtime.output, runtime.streams)
+    with closing(runtime.store) as store:
+        pages = _in_pages(_counted(check_sessions(store, time.time_ns()), counts))
+        stream = Stream("KeyCheck", pages, columns, {"HEX": "hex"}, "key", lambda: counts)
+        emit_stream(stream, runtime.output, runtime.streams)
     runtime.streams.say(f"{counts['fail']:,} wrong, {counts['warn']:,} to look at")
     return BAD if counts["fail"] else 0
 
 
 def format_key(key: bytes) -> str:
     """A key as a path; each byte that a terminal or a shell could take amiss as \\xNN."""
-    text = "".join(chr(byte) if byte in PLAIN else f"\\x{byte:02x}" for byte in key)
+    if key.translate(None, PLAIN):
+        text = "".join(chr(byte) if byte in PLAIN else f"\\x{byte:02x}" for byte in key)
+    else:
+        text = key.decode()
     if text.startswith(("-", "hex:")):
         text = f"\\x{key[0]:02x}{text[1:]}"
     return text or "hex:"
@@ -283,6 +279,17 @@ def _sums(pages: Iterable[Page], depth: int, total: dict[str, int]) -> Iterator[
             total["bytes"] += len(key) + len(value)
     if keys:
         yield {**_named(group), "keys": keys, "bytes": size}
+
+
+def _counted(findings: Iterable[Finding], counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+    for finding in findings:
+        counts[finding.severity] += 1
+        yield {
+            **_named(finding.key),
+            "severity": finding.severity,
+            "problem": finding.problem,
+            "message": finding.message,
+        }
 
 
 def _in_pages(items: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

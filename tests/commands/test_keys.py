@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from coditect_cli.commands.keys import format_key, parse_key
 from coditect_cli.errors import UsageError
+from coditect_cli.main import main
 from coditect_cli.paths import Paths
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.stores import store as stores
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore, Transaction
+from coditect_cli.streams import Streams
 from tests.conftest import RunCli
 from tests.sessions.test_session import output, state
 
@@ -128,6 +130,38 @@ def test_ls_goes_through_all_pages_in_each_form(
     assert [json.loads(line)["key"] for line in lines] == names
     assert [line.split()[0] for line in run_cli("keys", "ls")[1].splitlines()] == ["KEY", *names]
     assert run_cli("keys", "ls", "--limit", "3", "-o", "name")[1].split() == names[:3]
+
+
+def test_on_a_terminal_ls_stops_after_some_screenfuls_and_says_how_to_go_on(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINES", "4")
+    monkeypatch.setenv("COLUMNS", "80")
+    write(store, *(b"k/%02d" % n for n in range(50)))
+    for args, count in (([], 40), (["--limit", "45"], 45), (["-o", "name"], 50)):
+        streams = Streams.test()
+        monkeypatch.setattr(streams.stdout, "isatty", lambda: True)
+        assert main(["keys", "ls", *args], streams) == 0
+        outputs = []
+        for stream in (streams.stdout, streams.stderr):
+            stream.seek(0)
+            outputs.append(stream.read())
+        assert outputs[0].count("k/") == count
+        assert (f"--after 'k/{count - 1}'" in outputs[1]) == (count < 50)
+
+
+def test_a_scan_shows_its_progress_on_a_terminal_and_wipes_it(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    write(store, b"a", b"b")
+    streams = Streams.test()
+    monkeypatch.setattr(streams.stderr, "isatty", lambda: True)
+    assert main(["keys", "du"], streams) == 0
+    streams.stderr.seek(0)
+    text = streams.stderr.read()
+    assert "2 keys" in text
+    assert text.rpartition("\x1b[K")[2].startswith("total: ")
 
 
 @pytest.mark.parametrize("verb", ["ls", "du", "check"])

@@ -61,6 +61,7 @@ class PipesPump(Pump):
         self._input_ended = source is None
         self._eof_told = source is None
         self._interrupts = 0
+        self._signals: list[str] = []  # that wait for a link
         self._leave_at: float | None = None
 
     @property
@@ -73,6 +74,9 @@ class PipesPump(Pump):
 
     def on_open(self, resumed: bool) -> None:
         self._eof_told = self._source is None
+        waiting, self._signals = self._signals, []
+        for name in waiting:
+            self._signal(name)
 
     def sources(self) -> list[int]:
         if self._wants_input() and self._source is not None:
@@ -117,13 +121,19 @@ class PipesPump(Pump):
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1 or (number != signal.SIGINT and not self.connected):
             raise Interrupted("interrupted; the program in the workspace may still run")
-        self.tell(messages.Signal(FORWARDED[signal.Signals(number)]))
+        self._signal(FORWARDED[signal.Signals(number)])
+
+    def _signal(self, name: str) -> None:
+        if self.connected:
+            self.tell(messages.Signal(name))
+        else:
+            self._signals.append(name)
 
     def on_broken_output(self, output: Output) -> None:
         output.drop()
         if self._leave_at is None:
             self._leave_at = time.monotonic() + HANGUP_WAIT
-            self.tell(messages.Signal("HUP"))
+            self._signal("HUP")
 
 
 def run(

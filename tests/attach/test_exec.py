@@ -4,11 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from coditect_cli.attach.exec import PipesPump
+from coditect_cli.attach.exec import run as run_pipes
+from coditect_cli.attach.link import Link
+from coditect_cli.attach.sink import Sink
+from coditect_cli.protocol.messages import Exec
+from coditect_cli.protocol.stream import Inbox
 from tests.support.gateway import Gateway, until
 from tests.support.proxy import Proxy
 from tests.support.terminal import Terminal
@@ -201,3 +208,36 @@ def test_the_shared_descriptors_stay_blocking(gateway: Gateway) -> None:
     assert os.get_blocking(writer)
     os.close(reader)
     os.close(writer)
+
+
+def test_an_interrupt_while_the_link_is_down_arrives_later(
+    gateway: Gateway, start_proxy: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = start_proxy()
+    taken = threading.Event()
+    on_signal = PipesPump.on_signal
+
+    def note(pump: PipesPump, number: int) -> None:
+        on_signal(pump, number)
+        taken.set()
+
+    monkeypatch.setattr(PipesPump, "on_signal", note)
+
+    def dial() -> Link:
+        if proxy.connections:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert taken.wait(30)
+        return Link.open(proxy.url, "demo", gateway.token("demo"))
+
+    class Dropping(Sink):
+        def write(self, data: bytes, inbox: Inbox | None = None) -> None:
+            super().write(data, inbox)
+            proxy.drop()
+
+    script = "trap 'exit 5' INT; echo ready; for i in $(seq 600); do sleep 0.05; done"
+
+    def ask(client: str, resume: dict[str, int] | None) -> Exec:
+        return Exec(client, ("sh", "-c", script), {}, None, False, None, resume)
+
+    assert run_pipes(dial, ask, None, Dropping(1), Sink(2)) == 5
+    assert proxy.connections == 2

@@ -172,6 +172,26 @@ class Context:
     settings: Settings
     sources: dict[str, str]
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether its file names a gateway of another machine.
+
+        A URL in CODITECT_GATEWAY_URL, of this machine or a socket is another way to our own.
+        """
+        url = self.settings.gateway_url
+        if url is None or self.sources["gateway_url"] == "CODITECT_GATEWAY_URL":
+            return False
+        import ipaddress
+        from urllib.parse import urlsplit
+
+        host = urlsplit(url).hostname
+        if host is None or host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return True
+
     def gateway_url(self, paths: Paths) -> str:
         """The URL in effect: the setting, else the local gateway's socket."""
         return self.settings.gateway_url or f"ws+unix:{paths.gateway_socket}"

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from coditect_cli import __version__, config, tokens
 from coditect_cli.attach.request import request
-from coditect_cli.errors import CoditectError
+from coditect_cli.errors import CoditectError, NotFound
 from coditect_cli.paths import Paths
+from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel takes 108 on Linux, 104 on macOS
@@ -78,6 +79,19 @@ def _key_file(machine: Machine) -> Finding:
     except CoditectError as error:
         return Finding("key file", "fail", error.message, error.hint)
     return Finding("key file", "pass", str(machine.paths.key_file))
+
+
+def _records(machine: Machine) -> Finding:
+    workspaces = LocalWorkspaces(machine.paths)
+    ids = workspaces.ids()
+    for id in ids:
+        try:
+            workspaces.get(id)
+        except NotFound:
+            continue  # deleted since the ids were read
+        except CoditectError as error:
+            return Finding("workspaces", "fail", error.message, error.hint)
+    return Finding("workspaces", "pass", f"{len(ids)} in {machine.paths.workspaces}")
 
 
 def _config(machine: Machine) -> Finding:
@@ -169,6 +183,7 @@ CHECKS = (
     _platform,
     _folders,
     _key_file,
+    _records,
     _config,
     _socket_path,
     _gateway,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _workspace_ids() -> list[str]:
     try:
-        return [w.id for w in Runtime(Streams.system()).workspaces.list()]
+        return Runtime(Streams.system()).workspaces.ids()
     except (CoditectError, OSError):
         return []  # a shell that completes has no use for an error
 
@@ -55,9 +55,17 @@ class Runtime:
         return config.load(self.paths, os.environ, {}, self.context_name)
 
     @cached_property
-    def workspaces(self) -> LocalWorkspaces:  # depends on paths
+    def workspaces(self) -> LocalWorkspaces:  # depends on paths and context
         from coditect_cli.workspaces.local import LocalWorkspaces
 
+        if self.context.is_remote:
+            raise UsageError(
+                f"context {self.context.name} uses a gateway elsewhere, whose workspaces are "
+                "looked after there",
+                code="context.remote",
+                hint="run this on the gateway's machine, or with another --context; attach, exec "
+                "and cp work from here",
+            )
         return LocalWorkspaces(self.paths)
 
     @cached_property

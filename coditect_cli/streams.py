@@ -45,7 +45,9 @@ class Streams:
 def _lenient(stream: TextIO | None, mode: Literal["r", "w"] = "w") -> TextIO:
     """The stream, made to take any byte and any character without an error."""
     if stream is None:
-        return open(os.devnull, mode)
+        # It takes the closed one's descriptor, so that nothing else does.
+        stream = open(os.devnull, mode)  # noqa: SIM115 (open to the end)
+        os.set_inheritable(stream.fileno(), True)
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="surrogateescape" if mode == "r" else "backslashreplace")
     return stream

@@ -8,6 +8,7 @@ import pytest
 from coditect_cli import tokens
 from coditect_cli.doctor import CHECKS, Finding, Machine, examine
 from coditect_cli.paths import Paths, make_private
+from coditect_cli.workspaces.local import LocalWorkspaces
 
 
 @pytest.fixture
@@ -33,6 +34,15 @@ def test_an_exposed_key_fails(machine: Machine) -> None:
     found = finding(machine, "key file")
     assert found.status == "fail"
     assert "chmod 600" in (found.fix or "")
+
+
+def test_a_damaged_workspace_fails(machine: Machine) -> None:
+    for id in ("bad", "good"):
+        LocalWorkspaces(machine.paths).create(id, "ada")
+    assert finding(machine, "workspaces").status == "pass"
+    (machine.paths.workspaces / "bad" / "workspace.json").write_text("{")
+    found = finding(machine, "workspaces")
+    assert (found.status, "workspace bad" in found.message) == ("fail", True)
 
 
 def test_a_folder_that_others_may_enter_is_warned_of(machine: Machine) -> None:

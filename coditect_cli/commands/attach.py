@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -52,7 +51,7 @@ def up(
         raise UsageError(f"-o {runtime.output} prints the workspace, so it runs no command")
     fields = _running_workspace(runtime, id)
     if exec_command is not None:
-        return _exec(runtime, id, ("bash", "-c", exec_command), stdin=not sys.stdin.isatty())
+        return _exec(runtime, id, ("bash", "-c", exec_command), stdin=False)
     if stdin:
         return _exec(runtime, id, ("bash", "-s"), stdin=True)
     if detach or not for_people or not (os.isatty(0) and os.isatty(1)):
@@ -171,13 +170,7 @@ def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
         record = runtime.workspaces.get(id)
     if record.desired != "running":
         record = runtime.workspaces.set_desired(id, "running")
-    return {
-        "id": record.id,
-        "status": record.desired,
-        "owner": record.owner,
-        "createdAt": record.created_at,
-        "root": str(record.root),
-    }
+    return record.as_dict()
 
 
 def _attach(

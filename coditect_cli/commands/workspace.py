@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import typer
 
-from coditect_cli.errors import Conflict, NotFound, TimedOut, Unreachable, UsageError
+from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, WorkspaceId
 from coditect_cli.workspaces.local import LocalWorkspaces
@@ -63,7 +64,7 @@ def create(
 
 
 def list_(ctx: typer.Context) -> Result:
-    """List the workspaces.
+    """List the workspaces. One whose record is damaged has the status "damaged".
 
     Examples:
       coditect workspace list
@@ -71,7 +72,17 @@ def list_(ctx: typer.Context) -> Result:
 
     Exit codes: 0 done
     """
-    items = [_fields(record) for record in ctx.obj.workspaces.list()]
+    runtime: Runtime = ctx.obj
+    items = []
+    for id in runtime.workspaces.ids():
+        try:
+            items.append(runtime.workspaces.get(id).as_dict())
+        except NotFound:
+            continue  # deleted since the ids were read
+        except Failed as error:
+            runtime.streams.say(f"warning: {error.message}")
+            nothing = dict.fromkeys(("owner", "createdAt", "root"))
+            items.append({"id": id, "status": "damaged", **nothing})
     return Result("WorkspaceList", {"items": items}, COLUMNS, WIDE)
 
 
@@ -87,7 +98,7 @@ def show(ctx: typer.Context, id: WorkspaceId) -> Result:
     runtime: Runtime = ctx.obj
     record = runtime.workspaces.get(id)
     answer = _ask_gateway(runtime, id, {"type": "sessions"})
-    return Result("Workspace", {**_fields(record), "sessions": answer.get("items", [])})
+    return Result("Workspace", {**record.as_dict(), "sessions": answer.get("items", [])})
 
 
 def start(
@@ -176,6 +187,7 @@ def delete(
             root = runtime.workspaces.root(id)
             question = f"This removes workspace {id} with all its files in {root}."
             runtime.confirm_name(question, id, confirm, "--confirm")
+            _mend(runtime, id)
         _end_sessions(runtime, id, force, kept=purge)
         runtime.workspaces.delete(id, purge)
     except NotFound:
@@ -208,6 +220,14 @@ def wait(
     _wait(runtime, id, condition, _seconds(timeout))
     fields = {"id": id, "status": condition}
     return Result("Workspace", fields, text=f"workspace {id} is {condition}")
+
+
+def _mend(runtime: Runtime, id: str) -> None:
+    """Let a purge go on where the record is damaged, or only a directory is left."""
+    from coditect_cli.tokens import local_user
+
+    with suppress(NotFound):
+        runtime.workspaces.mend(id, local_user())
 
 
 def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int:
@@ -279,18 +299,9 @@ def _seconds(timeout: str) -> float:
 
 
 def _workspace(record: WorkspaceRecord, text: str) -> Result:
-    return Result("Workspace", _fields(record), text=text)
+    return Result("Workspace", record.as_dict(), text=text)
 
 
 def _absent(id: str) -> Result:
     return Result("Workspace", {"id": id, "status": "deleted"}, text=f"there is no workspace {id}")
 
-
-def _fields(record: WorkspaceRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "status": record.desired,
-        "owner": record.owner,
-        "createdAt": record.created_at,
-        "root": str(record.root),
-    }

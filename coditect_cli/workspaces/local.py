@@ -35,8 +35,7 @@ class LocalWorkspaces:
                     hint="choose another id, or pass --if-not-exists",
                 )
             make_private(home / "root")
-            created_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            record = WorkspaceRecord(id, owner, created_at, "running", home / "root")
+            record = self._new(id, owner)
             self._write(record)
         return record
 
@@ -58,15 +57,22 @@ class LocalWorkspaces:
             raise _not_found(id)
         return root
 
-    def list(self) -> list[WorkspaceRecord]:
-        """Every workspace's record, by id."""
-        records = []
-        for file in sorted(self._folder.glob("[a-z]*/workspace.json")):
-            try:
-                records.append(self._record(file.parent, file.read_bytes()))
-            except FileNotFoundError:
-                continue  # deleted since the folder was read
-        return records
+    def ids(self) -> list[str]:
+        """Every workspace's id in order, also of those whose records are damaged."""
+        return sorted(file.parent.name for file in self._folder.glob("[a-z]*/workspace.json"))
+
+    def mend(self, id: str, owner: str) -> None:
+        """Put a new record in the place of a damaged one, so that the workspace can be deleted.
+
+        Raises NotFound (workspace.not_found).
+        """
+        try:
+            self.get(id)
+        except Failed as error:
+            if error.code != "workspace.damaged":
+                raise
+            with locked(self._folder):
+                self._write(self._new(id, owner))
 
     def set_desired(self, id: str, desired: Desired) -> WorkspaceRecord:
         """Say whether a workspace is to run. Raises NotFound (workspace.not_found)."""
@@ -106,6 +112,10 @@ class LocalWorkspaces:
     def _home(self, id: str) -> Path:
         return self._folder / check_workspace_id(id)
 
+    def _new(self, id: str, owner: str) -> WorkspaceRecord:
+        created_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return WorkspaceRecord(id, owner, created_at, "running", self._home(id) / "root")
+
     def _write(self, record: WorkspaceRecord) -> None:
         fields = {
             "id": record.id,
@@ -126,8 +136,8 @@ class LocalWorkspaces:
             raise Failed(
                 f"the record of workspace {home.name} is damaged: {home / 'workspace.json'}",
                 code="workspace.damaged",
-                hint=f"its files in {home / 'root'} are untouched: remove the record, "
-                f"then run: coditect workspace create {home.name}",
+                hint=f"its files in {home / 'root'} are untouched; to keep them, remove the "
+                f"record, then run: coditect workspace create {home.name}",
             ) from None
         return WorkspaceRecord(home.name, str(owner), str(created_at), desired, home / "root")
 

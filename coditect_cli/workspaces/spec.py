@@ -27,6 +27,16 @@ class WorkspaceRecord:
     desired: Desired
     root: Path
 
+    def as_dict(self) -> dict[str, str | None]:
+        """The workspace as the JSON contract shows it."""
+        return {
+            "id": self.id,
+            "status": self.desired,
+            "owner": self.owner,
+            "createdAt": self.created_at,
+            "root": str(self.root),
+        }
+
 
 def check_workspace_id(text: str) -> str:
     """`text` itself, when it is a legal workspace id; else raises UsageError."""

@@ -87,7 +87,7 @@ def test_the_command_reports_and_leaves_nothing(run_cli: RunCli, paths: Paths) -
     fields = ["apiVersion", "kind", "gatewayUrl", "writes", "lost", "doubled"]
     assert list(report) == [*fields, "p50Ms", "p99Ms", "ok"]
     assert (report["kind"], report["writes"], report["ok"]) == ("GatewayProbe", 5, True)
-    assert [one.id for one in LocalWorkspaces(paths).list()] == ["demo"]
+    assert LocalWorkspaces(paths).ids() == ["demo"]
     assert not (paths.workspaces / "probe").exists()
 
 
@@ -108,4 +108,4 @@ def test_a_kept_directory_survives_the_probe(run_cli: RunCli, paths: Paths) -> N
     workspaces.delete("probe")
     assert run_cli("gateway", "probe")[0] == 9
     assert (root / "work").read_text() == "mine"
-    assert workspaces.list() == []
+    assert workspaces.ids() == []

@@ -55,6 +55,37 @@ def test_the_documents_have_these_keys(run_cli: RunCli) -> None:
     }
 
 
+def test_a_damaged_record_hides_no_other_and_can_be_purged(run_cli: RunCli, paths: Paths) -> None:
+    for id in ("bad", "good"):
+        run_cli("workspace", "create", id)
+    (paths.workspaces / "bad" / "workspace.json").write_text("{")
+    code, out, err = run_cli("workspace", "list", "-o", "json")
+    items = json.loads(out)["items"]
+    assert (code, [item["status"] for item in items]) == (0, ["damaged", "running"])
+    assert items[0].keys() == items[1].keys()
+    assert "record of workspace bad is damaged" in err
+    assert run_cli("workspace", "list", "-o", "name")[1] == "bad\ngood\n"
+    assert run_cli("workspace", "delete", "bad")[0] == 8
+    assert run_cli("workspace", "delete", "bad", "--purge", "--confirm", "bad")[0] == 0
+    assert run_cli("workspace", "list", "-o", "name") == (0, "good\n", "")
+
+
+def test_a_context_of_a_gateway_elsewhere_touches_nothing_here(
+    run_cli: RunCli, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cli("context", "set", "far", "gateway_url=wss://gateway.example.com")
+    lines = [("workspace", verb, "demo") for verb in ("create", "show", "start", "stop", "delete")]
+    for line in (*lines, ("workspace", "list"), ("up", "demo")):
+        code, out, err = run_cli(*line, "--context", "far", "-o", "json")
+        assert (code, out, error_code(err)) == (2, "", "context.remote")
+    assert not paths.workspaces.exists()
+    for url in ("ws://127.0.0.1:1", "ws://[::1]:1", "ws://localhost:1", "ws+unix:/nowhere/s"):
+        run_cli("context", "set", "near", f"gateway_url={url}")
+        assert run_cli("workspace", "list", "--context", "near")[0] == 0
+    monkeypatch.setenv("CODITECT_GATEWAY_URL", "wss://proxy.example.com")
+    assert run_cli("workspace", "list", "--context", "far")[0] == 0
+
+
 def test_an_empty_list_is_a_document_too(run_cli: RunCli) -> None:
     code, out, err = run_cli("workspace", "list", "-o", "json")
     assert (code, err) == (0, "")

@@ -25,7 +25,7 @@ def test_a_new_workspace_has_a_private_directory_and_a_record(
     assert stat.S_IMODE(record.root.stat().st_mode) == 0o700
     assert (record.id, record.owner, record.desired) == ("demo", "ada", "running")
     assert workspaces.get("demo") == record
-    assert workspaces.list() == [record]
+    assert workspaces.ids() == ["demo"]
     file = paths.workspaces / "demo" / "workspace.json"
     assert json.loads(file.read_bytes()) == {
         "id": "demo",
@@ -57,7 +57,7 @@ def test_of_racing_creates_one_wins(workspaces: LocalWorkspaces) -> None:
 
 
 def test_what_is_not_there_is_not_found(workspaces: LocalWorkspaces) -> None:
-    assert workspaces.list() == []
+    assert workspaces.ids() == []
     calls: list[Callable[[], object]] = [
         lambda: workspaces.get("demo"),
         lambda: workspaces.root("demo"),
@@ -93,7 +93,7 @@ def test_the_wish_is_kept(workspaces: LocalWorkspaces) -> None:
 def test_a_deleted_workspace_keeps_its_files_for_the_next(workspaces: LocalWorkspaces) -> None:
     (workspaces.create("demo", "ada").root / "file").write_text("kept")
     workspaces.delete("demo")
-    assert workspaces.list() == []
+    assert workspaces.ids() == []
     assert (workspaces.root("demo") / "file").read_text() == "kept"
     assert (workspaces.create("demo", "ada").root / "file").read_text() == "kept"
 
@@ -120,7 +120,7 @@ def test_purge_removes_everything_also_what_is_read_only_and_what_delete_kept(
 def test_a_killed_purge_is_finished_by_the_next(workspaces: LocalWorkspaces, paths: Paths) -> None:
     workspaces.create("demo", "ada")
     (paths.workspaces / ".purged-old-00" / "root").mkdir(parents=True)
-    assert [record.id for record in workspaces.list()] == ["demo"]
+    assert workspaces.ids() == ["demo"]
     workspaces.delete("demo", purge=True)
     assert list(paths.workspaces.iterdir()) == []
 
@@ -135,6 +135,17 @@ def test_a_damaged_record_is_told_and_its_files_left(
         workspaces.get("demo")
     assert caught.value.code == "workspace.damaged"
     assert root.is_dir()
+    assert workspaces.ids() == ["demo"]
+    workspaces.mend("demo", "ada")
+    assert workspaces.get("demo").owner == "ada"
+
+
+def test_only_a_damaged_record_is_mended(workspaces: LocalWorkspaces) -> None:
+    record = workspaces.create("demo", "ada")
+    workspaces.mend("demo", "eve")
+    assert workspaces.get("demo") == record
+    with pytest.raises(NotFound):
+        workspaces.mend("none", "eve")
 
 
 def test_readers_never_see_half_a_record(workspaces: LocalWorkspaces) -> None:

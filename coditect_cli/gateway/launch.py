@@ -21,10 +21,13 @@ def ensure_running(paths: Paths, context: str) -> None:
     """Return once the local gateway's socket accepts connections, starting a gateway if need be.
 
     A new one takes its settings from `context`. Any number of processes may do so at once: one
-    keeper gets the lock, the others end.
+    keeper gets the lock, the others end. One that is ending keeps the lock to its end.
     Raises Unreachable with the log's last lines when it cannot be started.
     """
     if not accepts(paths):
+        import logging
+
+        logging.getLogger("coditect.launch").info("starting_gateway log=%s", paths.gateway_log)
         keeper = start(paths, context, os.environ)
         keeper.returncode = 0  # it outlives this process: nobody waits for it
 
@@ -38,7 +41,9 @@ def start(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.
     pause = 0.002
     while not accepts(paths):
         status = keeper.poll()
-        if status and status != LOCKED:
+        if status in (0, LOCKED):  # one that ends is still there, or ours was stopped at once
+            keeper = _spawn(paths, context, environ)
+        elif status is not None:
             raise _failed(paths, log_start, f"it ended with status {status}")
         if time.monotonic() > deadline:
             raise _failed(paths, log_start, f"its socket does not answer after {TIMEOUT:g} s")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -75,6 +76,19 @@ def test_a_gateway_that_was_killed_is_started_again(paths: Paths) -> None:
     assert paths.gateway_socket.exists()
     assert start_in_another_process().wait() == 0
     assert [one.pid for one in keepers(paths)] != [keeper.pid]
+
+
+def test_a_start_waits_for_a_gateway_that_is_ending(paths: Paths) -> None:
+    make_private(paths.state)
+    with open(paths.gateway_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as one does that listens no more
+        starting = start_in_another_process()
+        while not (
+            paths.gateway_log.exists() and "already_running" in paths.gateway_log.read_text()
+        ):
+            time.sleep(0.01)
+    assert starting.wait() == 0
+    assert launch.accepts(paths)
 
 
 def test_a_start_that_fails_shows_the_log(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

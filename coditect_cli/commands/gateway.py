@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ POLL = 0.02  # seconds
 def serve(
     ctx: typer.Context,
     role: Annotated[
-        Literal["local", "workspace", "edge"], typer.Option("--role", help="What it serves.")
+        str, typer.Option("--role", metavar="local|workspace", help="What it serves.")
     ] = "local",
     listen: Annotated[
         list[str] | None,
@@ -49,9 +49,14 @@ def serve(
       coditect gateway serve --listen 127.0.0.1:8080
       coditect gateway serve --role workspace --workspace-id demo --listen 0.0.0.0:8080
 
-    Exit codes: 0 it was told to stop, 2 an address that is none, 6 one runs already
+    Exit codes: 0 it was told to stop, 2 an address that is none, 6 one runs already, or the
+    address is taken
     """
     runtime: Runtime = ctx.obj
+    if role == "edge":
+        raise UsageError("--role edge comes with the Kubernetes provider", code="gateway.role")
+    if role not in ("local", "workspace"):
+        raise UsageError(f"--role {role!r} is neither local nor workspace")
     keeper = [sys.executable, "-m", "coditect_cli.gateway.keeper"]
     bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role, "--stay"]
     addresses = [_address(text) for text in listen or ()]
@@ -75,7 +80,8 @@ def serve(
         keeper += ["--listen", address]
     environ = {**os.environ, "CODITECT_CONTEXT": runtime.context.name}
     environ.pop("CODITECT_TOKEN", None)
-    runtime.streams.say("serving on " + ", ".join(addresses))
+    for address in listen or ():
+        _check_free(address)
     os.execve(sys.executable, [*keeper, "--", *bridge], environ)  # noqa: S606 (no shell)
 
 
@@ -314,6 +320,24 @@ def _lives(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _check_free(address: str) -> None:
+    """Raises UsageError, or Conflict where something else listens there."""
+    import errno
+
+    from coditect_cli.gateway.keeper import listen
+
+    try:
+        listen(address).close()
+    except (OSError, ValueError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise (Conflict if taken else UsageError)(
+            f"can't listen on {address}: {why}",
+            code="gateway.listen",
+            hint="choose another port" if taken else "choose an address of this machine",
+        ) from error
 
 
 def _address(text: str) -> str:

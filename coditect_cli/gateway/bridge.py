@@ -373,6 +373,11 @@ def _not_started(command: spawn.Command, answer: dict[str, Any]) -> CoditectErro
     what = f"can't start {command.argv[0][:200]!r}: {answer['error']}"
     if answer["errno"] in (errno.ENOEXEC, errno.EACCES):
         return CommandNotExecutable(what)
+    if answer["errno"] == errno.ENOENT and os.path.exists(command.executable):
+        return CommandNotFound(
+            f"can't start {command.argv[0][:200]!r}: its interpreter is not there",
+            hint="its first line (or a binary's loader) names a file that does not exist",
+        )
     if answer["errno"] == errno.ENOENT:
         return CommandNotFound(what)
     return Failed(what, code="session.not_started", hint="see the gateway's log")

@@ -322,9 +322,13 @@ def listen(address: str) -> socket.socket:
                 raise ValueError(f"{path} is there already and is not a socket")
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX)
-        with short_path(path) as bindable:
-            listener.bind(bindable)
-            os.chmod(bindable, 0o600)
+        try:
+            with short_path(path) as bindable:
+                listener.bind(bindable)
+                os.chmod(bindable, 0o600)
+        except OSError:
+            listener.close()
+            raise
     else:
         host, _, port = address.rpartition(":")
         listener = socket.create_server((host.strip("[]"), int(port)), reuse_port=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,11 @@ def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> 
         ("--listen", "nowhere"),
         ("--listen", "unix:relative"),
         ("--listen", "host:99999"),
+        ("--listen", "192.0.2.1:8080"),
+        ("--listen", "unix:/nonexistent/socket"),
+        ("--listen", "unix:/etc/passwd"),
+        ("--role", "edge", "--listen", "127.0.0.1:0"),
+        ("--role", "nonsense"),
         ("--role", "workspace"),
         ("--role", "workspace", "--listen", "127.0.0.1:1"),
         ("--workspace-id", "demo"),
@@ -100,4 +106,15 @@ def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> 
 def test_serve_refuses_what_it_cannot_do(run_cli: RunCli, args: tuple[str, ...]) -> None:
     code, out, err = run_cli("gateway", "serve", *args)
     assert (code, out) == (2, "")
-    assert "error: " in err
+    assert err.startswith("error: ")
+
+
+def test_serve_says_when_an_address_is_taken(run_cli: RunCli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        code, _, err = run_cli("gateway", "serve", "--listen", address, "-o", "json")
+    assert (code, json.loads(err)["error"]["code"]) == (6, "gateway.listen")
+
+
+def test_the_edge_has_its_own_answer(run_cli: RunCli) -> None:
+    assert "comes with the Kubernetes provider" in run_cli("gateway", "serve", "--role", "edge")[2]

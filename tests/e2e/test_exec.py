@@ -46,6 +46,15 @@ def test_a_missing_command_is_127(coditect: Coditect) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_a_script_without_its_interpreter_is_told(coditect: Coditect) -> None:
+    script = b"#!/no/such/interpreter\n"
+    write = ("sh", "-c", "cat > script; chmod +x script")
+    assert coditect("exec", "demo", "--", *write, input=script).returncode == 0
+    done = coditect("exec", "demo", "--", "./script")
+    assert (done.returncode, done.stdout) == (127, b"")
+    assert b"its interpreter is not there" in done.stderr
+
+
 def test_the_end_of_stdin_half_closes(coditect: Coditect) -> None:
     done = coditect("exec", "demo", "--", "sh", "-c", "cat; echo after; echo >&2", input=b"all\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"all\nafter\n", b"\n")

@@ -92,7 +92,7 @@ class Runtime:
 
         handler = logging.StreamHandler(self.streams.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger = logging.getLogger("coditect_cli")
+        logger = logging.getLogger("coditect")
         logger.handlers = [handler]
         logger.setLevel(level.upper())
 

@@ -162,7 +162,7 @@ def test_nothing_but_our_own_log_is_shown(home: Path, monkeypatch: pytest.Monkey
     streams = Streams.test()
     assert main(["version", "-o", "json"], streams) == 0
     logging.getLogger("websockets.client").debug("a token")
-    logging.getLogger("coditect_cli.x").debug("ours")
+    logging.getLogger("coditect.x").debug("ours")
     streams.stderr.seek(0)
     assert "ours" in (text := streams.stderr.read())
     assert "a token" not in text

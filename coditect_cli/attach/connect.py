@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from coditect_cli.attach.link import Link
 from coditect_cli.config import Context
 from coditect_cli.errors import Unreachable
 from coditect_cli.paths import Paths
+
+log = logging.getLogger("coditect.connect")
 
 PATIENCE = 10.0  # seconds for a gateway that is ending to make room for a new one
 PAUSE = 0.02
@@ -44,15 +47,18 @@ def dialing(
         while True:
             if not stood:
                 start_gateway(context, paths)
+            log.info("connecting workspace=%s url=%s", workspace_id, url)
             try:
                 link = Link.open(url, workspace_id, credentials.token(), insecure=insecure)
                 break
             except Unreachable as error:
+                log.info("not_connected code=%s", error.code)
                 late = time.monotonic() >= deadline
                 if stood or late or not (error.retryable and _is_local(context)):
                     raise
             time.sleep(PAUSE)
         stood = True
+        log.info("connected")
         return link
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import select
 import time
@@ -15,6 +16,8 @@ from coditect_cli.errors import CoditectError, Failed, NotFound, SessionLost, Un
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
 from coditect_cli.protocol.stream import Inbox, Outbox
+
+log = logging.getLogger("coditect.session")
 
 FRAME = 64 * 1024  # bytes of input in one message
 UNSENT_LIMIT = 256 * 1024  # bytes that may wait for the network
@@ -249,6 +252,7 @@ class Pump:
         self._open = False
         if self.status is not None:
             return
+        log.info("link_lost close_code=%d", lost.close_code)
         if lost.close_code == messages.CLOSE_ENDED:
             raise _gateway_ended()
         failed = lost.close_code == 1011 and self.session is None
@@ -326,6 +330,7 @@ class Pump:
     def _opened(self, message: messages.Attached | messages.Started) -> None:
         resumed = self.session is not None
         self.session = message.session
+        log.info("%s session=%s", "resumed" if resumed else "joined", self.session)
         self.window = message.window
         self.outbox.rewind(message.input)
         for name, inbox in self.inboxes.items():

@@ -268,7 +268,8 @@ def _wait(runtime: Runtime, id: str, condition: str, limit: float) -> None:
         return
     import logging
 
-    logging.getLogger(__name__).info("waiting until workspace %s is %s", id, condition)
+    log = logging.getLogger("coditect.workspace")
+    log.info("waiting until workspace %s is %s", id, condition)
     deadline = time.monotonic() + limit
     while not _holds(runtime.workspaces, id, condition):
         if time.monotonic() >= deadline:

@@ -5,9 +5,26 @@ import sys
 
 import pytest
 
+from coditect_cli.paths import Paths
 from tests.conftest import RunCli
 
 PROGRAM = [sys.executable, "-m", "coditect_cli"]
+SECRETIVE = "printf 'a %s' secret"
+EXEC = ["exec", "demo", "--", "sh", "-c", f"cat > /dev/null; {SECRETIVE}"]
+
+
+def test_the_log_tells_the_way_to_the_session_and_no_secret(run_cli: RunCli, paths: Paths) -> None:
+    run_cli("workspace", "create", "demo")
+    for flag, words in (("-v", ["up", "demo", "--exec", SECRETIVE]), ("--debug", EXEC)):
+        run = subprocess.run(
+            [*PROGRAM, flag, *words], input="typed", capture_output=True, text=True, check=False
+        )
+        assert (run.returncode, run.stdout) == (0, "a secret")
+        assert ("coditect.launch: starting_gateway" in run.stderr) == (flag == "-v")
+        assert f"connecting workspace=demo url=ws+unix:{paths.gateway_socket}" in run.stderr
+        assert "coditect.session: joined session=" in run.stderr
+        for leaked in ("secret", "typed", "eyJ", "earer"):
+            assert leaked not in run.stderr
 
 
 def test_up_exec_leaves_stdin_to_the_loop_around_it(run_cli: RunCli) -> None:

@@ -60,6 +60,16 @@ def local_key(paths: Paths) -> bytes:
     return key
 
 
+def local_user() -> str:
+    """The user of the local context: the name of this uid, or the number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def _make_key(path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

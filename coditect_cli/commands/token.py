@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from coditect_cli import tokens
-from coditect_cli.attach.credentials import local_user
 from coditect_cli.config import parse_duration
 from coditect_cli.errors import UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
+from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 
 LONGEST = 365 * 86_400.0  # seconds that a token may hold

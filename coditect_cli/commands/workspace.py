@@ -47,7 +47,7 @@ def create(
 
     Exit codes: 0 done, 2 not a legal id, 6 exists already, 124 not ready in time
     """
-    from coditect_cli.attach.credentials import local_user
+    from coditect_cli.tokens import local_user
 
     runtime: Runtime = ctx.obj
     limit = _seconds(timeout)
@@ -236,17 +236,13 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
     Nothing has changed when this raises. With `kept`, there may be only a kept directory.
     """
     try:
-        before = runtime.workspaces.get(id).desired
+        runtime.workspaces.get(id)
     except NotFound:
         if kept:
             return 0
         raise
-    runtime.workspaces.set_desired(id, "stopped")
-    try:
-        answer = _ask_gateway(runtime, id, {"type": "stop", "force": force})
-    except BaseException:
-        runtime.workspaces.set_desired(id, before)
-        raise
+    answer = _ask_gateway(runtime, id, {"type": "stop", "force": force})
+    runtime.workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
     return int(answer.get("sessions", 0))
 
 
@@ -305,4 +301,3 @@ def _workspace(record: WorkspaceRecord, text: str) -> Result:
 
 def _absent(id: str) -> Result:
     return Result("Workspace", {"id": id, "status": "deleted"}, text=f"there is no workspace {id}")
-

@@ -19,7 +19,7 @@ from coditect_cli.errors import (
     UsageError,
 )
 from coditect_cli.protocol.messages import BEARER, V1, V2
-from coditect_cli.tokens import Claims, verify
+from coditect_cli.tokens import Claims, local_user, verify
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY, WorkspaceRecord, check_workspace_id
 
@@ -73,8 +73,13 @@ class Access:
         origin: str | None,
         offered: list[str],
         user_agent: str,
+        named: str | None,
     ) -> Admitted:
-        """Who is asking, when all is in order; else raises the error that says why not."""
+        """Who is asking, when all is in order; else raises the error that says why not.
+
+        `named` is the workspace that the client means, where it says so: a token of another one
+        must not act on that one instead.
+        """
         if path.partition("?")[0] not in PATHS:
             raise NotFound(
                 "there is nothing at this path", code="path.not_found", hint="the endpoint is /ws"
@@ -86,6 +91,12 @@ class Access:
                 hint="add it to the setting allowed_origins",
             )
         claims = self._claims(authorization, offered, from_page=origin is not None)
+        if named is not None and named != claims.workspace_id:
+            raise Forbidden(
+                "the token is for another workspace than the one that was named",
+                code="workspace.forbidden",
+                hint="use a token of that workspace",
+            )
         record = self._workspace(claims)
         agent, _, version = user_agent.partition("/")
         client_version = version if agent == "coditect" else "of another kind"
@@ -120,6 +131,8 @@ class Access:
 
     def _workspace(self, claims: Claims) -> WorkspaceRecord | None:
         if claims.workspace_id == GATEWAY:
+            if claims.user_id != local_user():
+                raise Forbidden("this gateway belongs to another user", code="gateway.forbidden")
             return None
         try:
             check_workspace_id(claims.workspace_id)

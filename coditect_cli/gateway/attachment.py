@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from coditect_cli.protocol.messages import WINDOW, Ack, Message, Redraw, Stream
+from coditect_cli.protocol.messages import WINDOW, Ack, Lead, Message, Redraw, Stream
 
 if TYPE_CHECKING:
     from coditect_cli.gateway.session import Session
@@ -45,6 +45,7 @@ class Attachment:
         self._ack_is_due = False
         self._stream = next(iter(session.rings))
         self._whole = True  # false while it has nothing yet that a gap could follow
+        self._lead: Lead | None = None
         self._told_exit = False
         self._wake = asyncio.Event()
 
@@ -70,6 +71,15 @@ class Attachment:
     def notify(self, message: Message) -> None:
         self.notices.append(message)
         self._wake.set()
+
+    def tell_lead(self, message: Lead) -> None:
+        """Tell what has changed; what waits to be told is replaced."""
+        waiting = [one for one in self.notices if isinstance(one, Lead)]
+        for one in waiting:
+            self.notices.remove(one)
+        if message != self._lead or waiting:
+            self._lead = message
+            self.notify(message)
 
     def wake(self) -> None:
         """There may be something to send."""

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
 from coditect_cli.gateway.session import Held, Session
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Exec, Files
+from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
 log = logging.getLogger("coditect.bridge")
@@ -43,8 +45,11 @@ Starting = tuple[spawn.Command, spawn.Prepared]
 class Bridge:
     """Starts, finds and ends sessions; survives nothing, but leaves all to its successor."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], workspaces: LocalWorkspaces
+    ) -> None:
         self.settings = settings
+        self.workspaces = workspaces
         self.environ = environ
         self.metrics = Metrics()
         self.sessions: dict[str, Session] = {}
@@ -58,6 +63,7 @@ class Bridge:
         self._spawning: dict[str, tuple[Starting, asyncio.Future[Session]]] = {}
         self._restart: asyncio.Future[str | None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._stopping: Counter[str] = Counter()
 
     def connect(self, end: socket.socket) -> None:
         """Take over what the keeper holds; `ready` is set when all of it has come."""
@@ -206,8 +212,52 @@ class Bridge:
             )
         return session
 
-    def made_by(self, workspace: str, client: str) -> Session | None:
+    def running(self, workspace: str) -> WorkspaceRecord:
+        """The workspace as it is now. Raises NotFound, Conflict where nothing may start in it."""
+        record = self.workspaces.get(workspace)
+        if record.desired == "stopped" or self._stopping[workspace]:
+            raise Conflict(
+                f"workspace {workspace} is stopped",
+                code="workspace.stopped",
+                hint=f"coditect workspace start {workspace}",
+            )
+        return record
+
+    async def stop(self, workspace: str, *, force: bool) -> int:
+        """End a workspace's programs and let no new one start; how many sessions there were.
+
+        Raises Conflict where somebody is attached and `force` is not given; nothing has changed.
+        """
+        await self.settled(workspace)
+        sessions = self.live(workspace)
+        if not force and any(one.attachments for one in sessions):
+            raise Conflict(
+                f"somebody is attached to workspace {workspace}",
+                code="workspace.in_use",
+                hint="wait until they leave, or pass --force",
+            )
+        self._stopping[workspace] += 1
+        try:
+            self.workspaces.set_desired(workspace, "stopped")
+            await self.settled(workspace)
+            await self.end(self.live(workspace), workspace)
+        finally:
+            self._stopping[workspace] -= 1
+        return len(sessions)
+
+    async def settled(self, workspace: str, client: str | None = None) -> None:
+        """Wait until every program that is being started (by this client) is a session or not."""
+        starting = [
+            waiting
+            for (command, _), waiting in self._spawning.values()
+            if command.meta["workspace"] == workspace and client in (None, command.meta["client"])
+        ]
+        if starting:
+            await asyncio.wait(starting)
+
+    async def made_by(self, workspace: str, client: str) -> Session | None:
         """The session that this client started, if it is still known."""
+        await self.settled(workspace, client)
         for session in self.sessions.values():
             if session.workspace == workspace and session.meta["client"] == client:
                 return session
@@ -217,6 +267,7 @@ class Bridge:
         self, record: WorkspaceRecord, user: str, client: str, size: tuple[int, int], term: str
     ) -> Session:
         """Start a login shell on a new PTY. Raises LimitReached, Failed."""
+        record = self.running(record.id)
         path = environment.shell(self.settings.shell)
         command = self._command(
             record, user, str(uuid.uuid4()), ["-" + Path(path).name], path, str(record.root)
@@ -230,6 +281,7 @@ class Bridge:
 
     async def run(self, record: WorkspaceRecord, user: str, asked: Exec) -> Session:
         """Start a program for one client. Raises CommandNotFound, NotFound and the like."""
+        record = self.running(record.id)
         cwd = str(record.root / asked.workdir) if asked.workdir else str(record.root)
         if not os.path.isdir(cwd):
             raise NotFound(f"no folder {cwd}", code="exec.workdir", hint="see --workdir")
@@ -251,6 +303,7 @@ class Bridge:
 
     async def run_files(self, record: WorkspaceRecord, user: str, asked: Files) -> Session:
         """Start the gateway's own program for files in the workspace."""
+        record = self.running(record.id)
         argv = [sys.executable, "-m", "coditect_cli.gateway.files", asked.op]
         argv += [str(record.root), "--", asked.path]
         command = self._command(record, user, asked.client, argv, sys.executable, "/")

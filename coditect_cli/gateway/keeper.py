@@ -34,6 +34,7 @@ PR_SET_CHILD_SUBREAPER = 36
 _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
+_CHECK_SECONDS = 20.0
 
 
 @dataclass
@@ -251,19 +252,24 @@ class Keeper:
 
     def on_restart(self, message: dict[str, Any], _fds: list[int]) -> None:
         """Let another bridge take over, if the one that is installed now can."""
-        check = subprocess.run(
-            [*self.bridge, "--check-handover", str(VERSION), *message["check"]],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if check.returncode:
-            log("restart_refused", status=check.returncode)
-            why = check.stderr.strip().splitlines()[-1:] or [f"it ended with {check.returncode}"]
-            self.say({"type": "restart", "refused": why[0]})
-        else:
-            self.say({"type": "restart", "refused": None})
+        refused = None
+        try:
+            subprocess.run(
+                [*self.bridge, "--check-handover", str(VERSION), *message["check"]],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_CHECK_SECONDS,
+            )
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.strip().splitlines()
+            refused = lines[-1] if lines else f"it ended with {error.returncode}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            refused = str(error)
+        if refused is not None:
+            log("restart_refused", why=refused)
+        self.say({"type": "restart", "refused": refused})
 
     def on_stop(self, _message: dict[str, Any], _fds: list[int]) -> None:
         self.stop()
@@ -275,8 +281,18 @@ class Keeper:
             self.retry_in = None
             signal.setitimer(signal.ITIMER_REAL, _DRAIN_SECONDS)
             signal.signal(signal.SIGALRM, self.stop_waiting)
+            self.stop_listening()
             with suppress(OSError):
                 self.say({"type": "drain"})
+
+    def stop_listening(self) -> None:
+        """From now on whoever connects is refused, and may start a gateway of its own."""
+        for address, listener in self.listeners.items():
+            listener.close()
+            if address.startswith("unix:"):
+                with suppress(FileNotFoundError):
+                    os.unlink(address.removeprefix("unix:"))
+        self.listeners = {}
 
     def stop_waiting(self, *_: object) -> None:
         with suppress(ProcessLookupError):
@@ -289,11 +305,7 @@ class Keeper:
         signal.set_wakeup_fd(-1)
         self.wakeup.close()
         self._wakeup_end.close()
-        for address, listener in self.listeners.items():
-            listener.close()
-            if address.startswith("unix:"):
-                with suppress(FileNotFoundError):
-                    os.unlink(address.removeprefix("unix:"))
+        self.stop_listening()
         for program in self.programs.values():
             for fd in program.fds.values():
                 os.close(fd)

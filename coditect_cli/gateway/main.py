@@ -68,7 +68,8 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     """Take over from the keeper, listen, and end at once when there is a reason to."""
     paths = Paths.from_environ(os.environ)
     context = config.load(paths, os.environ, context=options.context)
-    bridge = Bridge(context.settings, os.environ)
+    workspaces = LocalWorkspaces(paths)
+    bridge = Bridge(context.settings, os.environ, workspaces)
     ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def end(reason: str) -> None:
@@ -80,9 +81,7 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a foreground gateway is the keeper's
     bridge.connect(socket.socket(fileno=options.keeper_fd))
     await bridge.ready.wait()
-    access = Access(
-        context.settings, tokens.local_key(paths), LocalWorkspaces(paths), options.workspace_id
-    )
+    access = Access(context.settings, tokens.local_key(paths), workspaces, options.workspace_id)
     server = Server(bridge, access, options.role, log_path())
     await server.listen(bridge.listeners)
     log.info("serving pid=%d sessions=%d", os.getpid(), len(bridge.sessions))
@@ -94,11 +93,11 @@ async def serve(options: argparse.Namespace) -> NoReturn:
         watch = asyncio.create_task(watching)  # noqa: F841, RUF006 - lives as long as this frame
     reason = await ending
     log.info("ending reason=%s", reason)
+    if reason not in ("restart", "keeper"):
+        bridge.tell_keeper({"type": "stop"})  # before the farewells: who comes now is refused
     await server.drain("restart" if reason == "restart" else "stop")
     if reason == "keeper":
         bridge.end_for_good()
-    elif reason != "restart":
-        bridge.tell_keeper({"type": "stop"})
     # Nothing is to be tidied up: a successor, or nobody, goes on from what the keeper holds.
     os._exit(0)
 

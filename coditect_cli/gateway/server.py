@@ -28,7 +28,7 @@ from coditect_cli.gateway.access import PAGES, Access, Admitted, http_status
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.metrics import CONTENT_TYPE
-from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2
+from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2, WORKSPACE_HEADER
 
 log = logging.getLogger("coditect.server")
 
@@ -107,6 +107,7 @@ class Server:
                 headers.get("Origin"),
                 offered_protocols(headers),
                 headers.get("User-Agent", ""),
+                headers.get(WORKSPACE_HEADER),
             )
             self.limits.check(admitted.user)
         except CoditectError as error:

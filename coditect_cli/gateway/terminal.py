@@ -191,7 +191,7 @@ class Terminal(Session):
             pty.set_size(self.master, *attachment.size)
             self.checkpoint()
         for one in self.attachments:
-            one.notify(Lead(one is self.lead, *self.size))
+            one.tell_lead(Lead(one is self.lead, *self.size))
 
     def resize(self, attachment: Attachment, cols: int, rows: int) -> None:
         """A client's terminal has another size; only the lead's is the program's."""

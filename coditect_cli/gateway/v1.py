@@ -51,6 +51,7 @@ async def serve(server: Server, connection: ServerConnection, admitted: Admitted
     """Serve the connection until it is closed."""
     try:
         record = _workspace(admitted)
+        server.bridge.running(record.id)
     except CoditectError as error:
         await connection.send(g.encode(g.Error.of(error)))
         await connection.close(m.CLOSE_REFUSED, error.code)
@@ -63,8 +64,6 @@ def _workspace(admitted: Admitted) -> WorkspaceRecord:
     record = admitted.record
     if record is None:
         raise Forbidden("this token is for managing the gateway only", code="workspace.forbidden")
-    if record.desired == "stopped":
-        raise Conflict(f"workspace {record.id} is stopped", code="workspace.stopped")
     return record
 
 

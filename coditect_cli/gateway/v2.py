@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from websockets.exceptions import ConnectionClosed
 
 from coditect_cli import __version__
-from coditect_cli.errors import CoditectError, Conflict, Forbidden, NotFound, UsageError
+from coditect_cli.errors import CoditectError, Conflict, Forbidden, NotFound, TimedOut, UsageError
 from coditect_cli.gateway.access import Admitted
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.gateway.pipes import Pipes
@@ -22,6 +22,9 @@ from coditect_cli.workspaces.spec import WorkspaceRecord
 
 if TYPE_CHECKING:
     from coditect_cli.gateway.server import Connection, Server
+
+
+FIRST_MESSAGE_SECONDS = 30
 
 
 async def serve(server: Server, connection: Connection, admitted: Admitted) -> None:
@@ -51,7 +54,10 @@ async def say_goodbye(connection: Connection, reason: str, code: int) -> None:
 
 
 async def _text(connection: Connection) -> str:
-    received = await connection.recv()
+    try:
+        received = await asyncio.wait_for(connection.recv(), FIRST_MESSAGE_SECONDS)
+    except TimeoutError:
+        raise TimedOut("no first message came", code="message.missing") from None
     if not isinstance(received, str):
         raise UsageError("the first message must be a text frame", code="message.invalid")
     return received
@@ -63,15 +69,10 @@ async def _open(
     """The session that the first message asks for, started where need be, and attached to."""
     if admitted.record is None:
         raise Forbidden("this token is for managing the gateway only", code="workspace.forbidden")
-    if admitted.record.desired == "stopped":
-        raise Conflict(
-            f"workspace {admitted.record.id} is stopped",
-            code="workspace.stopped",
-            hint=f"coditect workspace start {admitted.record.id}",
-        )
+    server.bridge.running(admitted.record.id)
     if isinstance(first, m.Attach):
         return await _open_terminal(server, admitted.record, admitted.user, first)
-    session = server.bridge.made_by(admitted.record.id, first.client)
+    session = await server.bridge.made_by(admitted.record.id, first.client)
     created = session is None
     if session is None:
         if first.resume is not None:
@@ -102,8 +103,9 @@ async def _open_terminal(
         if session.kind != "terminal":
             raise Conflict("that session is an exec, not a terminal", code="session.kind")
     else:
-        session = bridge.made_by(record.id, first.client)
+        session = await bridge.made_by(record.id, first.client)
         if session is None and first.session is None:
+            await bridge.settled(record.id)
             live = [one for one in bridge.live(record.id) if one.kind == "terminal"]
             session = live[0] if live else None
         if session is None:
@@ -244,7 +246,7 @@ async def _answer(server: Server, admitted: Admitted, message: m.Message) -> m.M
     if isinstance(message, m.Sessions):
         return m.SessionList(tuple(one.describe() for one in server.bridge.live(record.id)))
     if isinstance(message, m.Stop):
-        return await _stop_workspace(server, record, force=message.force)
+        return m.Stopped(await server.bridge.stop(record.id, force=message.force))
     raise UsageError(f"{message.type} is not a first message", code="message.invalid")
 
 
@@ -261,18 +263,6 @@ def _status(server: Server) -> m.GatewayStatus:
         listen=tuple(bridge.listeners),
         log=server.log_path,
     )
-
-
-async def _stop_workspace(server: Server, record: WorkspaceRecord, *, force: bool) -> m.Stopped:
-    sessions = server.bridge.live(record.id)
-    if not force and any(one.attachments for one in sessions):
-        raise Conflict(
-            f"somebody is attached to workspace {record.id}",
-            code="workspace.in_use",
-            hint="wait until they leave, or pass --force",
-        )
-    await server.bridge.end(sessions, record.id)
-    return m.Stopped(len(sessions))
 
 
 async def _check_gateway(server: Server, message: m.Gateway) -> m.Accepted:

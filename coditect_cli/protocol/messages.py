@@ -13,6 +13,7 @@ from coditect_cli.protocol import shape
 V1 = "coditect.v1+json"
 V2 = "coditect.v2"
 BEARER = "coditect.bearer."
+WORKSPACE_HEADER = "Coditect-Workspace"
 
 WINDOW = 262_144
 MAX_TOKEN = 4_096

@@ -6,6 +6,7 @@ import base64
 import json
 import stat
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -184,3 +185,57 @@ def test_a_shell_inherits_nothing_of_the_gateway(start_gateway: Callable[..., Ga
     assert b"WORKSPACE_ID" in names
     assert not {name for name in names if name.startswith(b"CODITECT_")} - {b"CODITECT_SESSION"}
     assert client.run("ls /proc/self/fd | wc -l") == b"4\r\n"  # 0, 1, 2 and the folder's own
+
+
+def test_a_token_for_another_workspace_than_the_named_one_does_nothing_there(
+    gateway: Gateway,
+) -> None:
+    victim = gateway.attach("demo")
+    status, error = refused(gateway.connect, "demo", headers={"Coditect-Workspace": "other"})
+    assert (status, error["code"], error["exitCode"]) == (403, "workspace.forbidden", 5)
+    assert victim.run("echo unharmed") == b"unharmed\r\n"
+    gateway.connect("demo", headers={"Coditect-Workspace": "demo"}).attach()
+
+
+def test_another_users_token_does_not_manage_the_gateway(gateway: Gateway) -> None:
+    token = gateway.token("_gateway", user="bob")
+    assert refused(gateway.connect, "_gateway", token=token)[1]["code"] == "gateway.forbidden"
+
+
+def test_a_connection_from_before_a_stop_starts_nothing_after_it(gateway: Gateway) -> None:
+    early = gateway.connect("demo")
+    gateway.attach("demo").detach()
+    assert gateway.request("demo", type="stop", force=False) == {"type": "stopped", "sessions": 1}
+    with pytest.raises(AssertionError, match=r"workspace\.stopped"):
+        early.attach()
+    assert gateway.workspaces.get("demo").desired == "stopped"
+
+
+def test_a_read_only_client_that_sends_input_is_refused_and_its_size_is_ignored(
+    gateway: Gateway,
+) -> None:
+    writer = gateway.attach()
+    reader = gateway.connect()
+    reader.attach(session=writer.session, read_only=True, size=(40, 10))
+    reader.send({"type": "resize", "cols": 50, "rows": 12})
+    reader.send(b"echo typed\n")
+    assert reader.closed() == 1008
+    assert reader.heard[-1]["code"] == "attach.read_only"
+    assert writer.run("stty size") == b"24 80\r\n"
+
+
+def test_one_client_id_never_gets_two_sessions(gateway: Gateway) -> None:
+    """A link that was cut just after the first attach, and the client's second try."""
+    client = uuid.uuid4().hex
+    links = [gateway.connect() for _ in range(4)]
+    message = {"type": "attach", "client": client, "session": "new", "cols": 80, "rows": 24}
+    for link in links:
+        link.send({**message, "term": "xterm", "readOnly": False, "resume": None})
+    until(gateway.sessions, "a session")
+    for link in links[:-1]:  # each was left for the next, some before they heard of the session
+        link.closed()
+    answers = [one for link in links for one in link.heard] + [links[-1].message()]
+    assert {one["session"] for one in answers if one["type"] == "attached"} == {
+        gateway.sessions()[0]["session"]
+    }
+    assert len(gateway.sessions()) == 1

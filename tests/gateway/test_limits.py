@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections import deque
 from collections.abc import Callable
 
 import pytest
 
+from coditect_cli.gateway.attachment import Attachment
+from coditect_cli.protocol.messages import Lead
 from tests.gateway.test_access import refused
 from tests.support.gateway import Gateway, until
 
@@ -98,3 +102,23 @@ def test_idle_time_ends_a_session_that_nobody_uses(start_gateway: Callable[..., 
     assert used.run("echo still here") == b"still here\r\n"
     with pytest.raises(AssertionError, match=r"session\.not_found"):
         gateway.attach(session=left.session)
+
+
+def test_input_past_the_window(gateway: Gateway) -> None:
+    client = gateway.attach()
+    client.send(b"stty raw -echo; echo rea''dy; sleep 1000\n")
+    client.expect(b"ready")
+    for _ in range(12):
+        client.send(bytes(65_536))
+    assert client.closed() == 1008
+    assert client.heard[-1]["code"] == "input.window"
+
+
+def test_a_client_that_does_not_read_is_told_the_newest_lead_only() -> None:
+    told = [Lead(True, 80, 24), Lead(False, 80, 24), Lead(False, 90, 24)]
+    attachment = Attachment.__new__(Attachment)
+    attachment.notices, attachment._lead = deque(), None
+    attachment._wake = asyncio.Event()
+    for message in told:
+        attachment.tell_lead(message)
+    assert list(attachment.notices) == [told[-1]]

@@ -93,7 +93,12 @@ class Gateway:
         now = claims.pop("now", time.time())
         ttl = claims.pop("ttl", 60)
         return tokens.issue(
-            key, workspace_id=workspace, user_id=user or self.user, ttl=ttl, now=now, **claims
+            key,
+            workspace_id=workspace,
+            user_id=user or (tokens.local_user() if workspace == "_gateway" else self.user),
+            ttl=ttl,
+            now=now,
+            **claims,
         )
 
     def workspace(self, id: str = "demo") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coditect_cli.protocol.messages import WINDOW, Ack, Lead, Message, Redraw, Stream
@@ -48,6 +49,8 @@ class Attachment:
         self._lead: Lead | None = None
         self._told_exit = False
         self._wake = asyncio.Event()
+        self._waiting = False
+        self.send_now: Callable[[bytes], None] | None = None
 
     @property
     def input(self) -> int:
@@ -82,13 +85,23 @@ class Attachment:
             self.notify(message)
 
     def wake(self) -> None:
-        """There may be something to send."""
+        """There may be something to send: at once where its sender waits, without a detour."""
+        if self.send_now is not None and self._waiting and not (self.notices or self.redraw):
+            for name in self.session.rings:
+                if chunk := self._next_bytes(name):
+                    self.send_now(chunk)
+            if self._all_sent() and not self.notices and self.session.outcome is None:
+                return
         self._wake.set()
 
     async def wait(self) -> None:
         """Wait until there may be something to send."""
         self._wake.clear()
-        await self._wake.wait()
+        self._waiting = True
+        try:
+            await self._wake.wait()
+        finally:
+            self._waiting = False
 
     def acknowledge(self, stream: str, offset: int) -> None:
         """The client has everything of `stream` before `offset`."""

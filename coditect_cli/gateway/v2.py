@@ -175,6 +175,7 @@ class _Attached:
 
     async def send(self) -> None:
         attachment, connection = self.attachment, self.connection
+        attachment.send_now = connection.send_now
         while not attachment.detached:
             item = attachment.take()
             if item is None:

@@ -179,7 +179,7 @@ class Bridge:
     def _session_changed(self, session: Session) -> None:
         """Forget what is over, and end a program whose only client is gone."""
         self.changed.set()
-        if session.attachments or session.awaited or session.id not in self.sessions:
+        if session.attachments or session.awaited is not None or session.id not in self.sessions:
             return
         if session.outcome is not None:
             self._forget(session)

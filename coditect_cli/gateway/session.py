@@ -47,7 +47,8 @@ class Session:
         self._first = first
         self.attachments: list[Attachment] = []
         self.outcome: Message | None = None
-        self.awaited: tuple[str, float] | None = None  # a lost client, and until when
+        self.awaited: str | None = None  # the lost client that may come back; "": any
+        self._patience: asyncio.TimerHandle | None = None
         self._changed = changed
         self.metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -211,7 +212,7 @@ class Session:
             old.detached = True
             old.wake()
             self.detach(old)
-        if self.awaited and self.awaited[0] in ("", attachment.client):
+        if self.awaited in ("", attachment.client):
             self.awaited = None
         if uncertain := self.inlet.uncertain(attachment.slot):
             attachment.notify(Uncertain(*uncertain))
@@ -229,12 +230,14 @@ class Session:
 
     def await_client(self, client: str, grace: float) -> None:
         """Keep everything for this client ("": any) for so many seconds."""
-        self.awaited = (client, time.monotonic() + grace)
-        self._loop.call_later(grace, self.stop_waiting)
+        if self._patience is not None:
+            self._patience.cancel()
+        self.awaited = client
+        self._patience = self._loop.call_later(grace, self.stop_waiting)
 
     def stop_waiting(self) -> None:
         """A lost client's time is over."""
-        if self.awaited and self.awaited[1] <= time.monotonic() + 0.001:
+        if self.awaited is not None and not self.closed:
             self.awaited = None
             self.words[HOLDER] = 0
             self.credit_changed()

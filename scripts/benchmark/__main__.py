@@ -20,11 +20,11 @@ import rivals
 from ways import Gateway, Terminal, Way
 
 from coditect_cli import tokens
-from coditect_cli.attach.credentials import local_user
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.request import request
 from coditect_cli.config import load
 from coditect_cli.paths import Paths
+from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.local import LocalWorkspaces
 
 BARE, NESTED, OURS, SOCKET = "bare PTY", "PTY in a PTY (script)", "coditect attach", "our socket"

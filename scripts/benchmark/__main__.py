@@ -267,6 +267,7 @@ class Bench:
             met=each <= 1,
         )
         self.ask("demo", {"type": "stop", "force": True})
+        LocalWorkspaces(self.paths).set_desired("demo", "running")
 
     def redraw(self) -> None:
         """From asking for a session that printed a lot to its screen."""

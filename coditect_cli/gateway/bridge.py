@@ -108,7 +108,7 @@ class Bridge:
             message["status"],
         )
         session = self._new_session(held)
-        session.recover(self._grace(session))
+        session.recover(self.grace(session))
         session.start()
 
     def _on_ready(self, message: dict[str, Any], _fds: list[int]) -> None:
@@ -126,7 +126,7 @@ class Bridge:
         session = self._new_session(
             Held(command.id, message["pid"], command.meta, prepared.kept, None)
         )
-        session.await_client(command.meta["client"], self._grace(session))
+        session.await_client(command.meta["client"], self.grace(session))
         session.start()
         log.info("session_started id=%s workspace=%s", session.id, session.workspace)
         waiting.set_result(session)
@@ -167,14 +167,11 @@ class Bridge:
     def _release(self, id: str, name: str) -> None:
         self.tell_keeper({"type": "release", "id": id, "name": name})
 
-    def _grace(self, session: Session) -> float:
+    def grace(self, session: Session) -> float:
+        """How long a session waits for a client whose connection broke, in seconds."""
         if session.kind == "exec":
             return self.settings.exec_linger
         return self.settings.resume_grace
-
-    def lost(self, session: Session) -> float:
-        """How long a session waits for a client whose connection broke, in seconds."""
-        return self._grace(session)
 
     def _session_changed(self, session: Session) -> None:
         """Forget what is over, and end a program whose only client is gone."""

@@ -169,7 +169,7 @@ class _Attached:
             receiving.cancel()
             await asyncio.gather(sending, receiving, return_exceptions=True)
             over = self.attachment.done or self.attachment.detached
-            grace = 0 if over else self.server.bridge.lost(self.session)
+            grace = 0 if over else self.server.bridge.grace(self.session)
             self.session.detach(self.attachment, grace=grace)
         await self.connection.close(m.CLOSE_DONE)
 

@@ -174,6 +174,8 @@ class Link:
 
     def receive(self) -> list[bytes | str]:
         """The messages that have arrived, in order. Raises LinkLost once there are no more."""
+        if came_with_the_handshake := self._messages():
+            return came_with_the_handshake
         while True:
             try:
                 data = self._socket.recv(CHUNK)
@@ -198,7 +200,7 @@ class Link:
 
     def pending(self) -> bool:
         """Whether messages wait that a select on the socket would not show."""
-        if self._protocol.close_rcvd is not None:
+        if self._protocol.events or self._protocol.close_rcvd is not None:
             return True
         pending = getattr(self._socket, "pending", None)
         return bool(pending and pending())

@@ -41,6 +41,12 @@ def request(
         link.close()
     if answer.get("type") == "error":
         raise from_dict(answer)
+    if answer.get("type") == "drain":
+        raise Unreachable(
+            "the gateway was just ending when it was asked",
+            code="gateway.no_answer",
+            retryable=True,
+        )
     return answer
 
 
@@ -49,13 +55,13 @@ def _first_text(link: Link) -> str:
     while True:
         link.flush()
         writers = [link] if link.unsent else []
-        left = deadline - time.monotonic()
+        left = 0.0 if link.pending() else deadline - time.monotonic()
         readable, _, _ = select.select([link], writers, [], max(0.0, left))
-        if readable:
+        if readable or link.pending():
             for received in link.receive():
                 if isinstance(received, str):
                     return received
-        elif left <= 0:
+        elif time.monotonic() >= deadline:
             raise Unreachable(
                 f"the gateway gave no answer within {TIMEOUT:g} s", code="gateway.no_answer"
             )

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 from websockets.sync.server import ServerConnection, unix_serve
 from websockets.typing import Subprotocol
 
@@ -207,6 +209,34 @@ def test_sending_never_waits_for_the_other_side(serve: Serve) -> None:
     finally:
         link.close()
         release.set()
+
+
+def test_what_came_in_one_read_with_the_handshake_is_received(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+
+    def serve() -> None:
+        protocol = ServerProtocol(subprotocols=[Subprotocol("coditect.v2")])
+        with listener, listener.accept()[0] as connection:
+            protocol.receive_data(connection.recv(65_536))
+            (request,) = protocol.events_received()
+            assert isinstance(request, Request)
+            protocol.send_response(protocol.accept(request))
+            protocol.send_text(b"early")
+            protocol.send_close(1012)
+            connection.sendall(b"".join(protocol.data_to_send()))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    link = Link.open(f"ws+unix:{tmp_path / 'socket'}", "demo", TOKEN)
+    thread.join()
+    assert link.pending()
+    assert link.receive() == ["early"]
+    with pytest.raises(LinkLost) as lost:
+        link.receive()
+    assert lost.value.close_code == 1012
+    link.close()
 
 
 def test_the_token_is_never_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 from coditect_cli.main import main
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
+from tests.support.cluster import Cluster, shared_cluster
 
 RunCli = Callable[..., tuple[int, str, str]]
 
@@ -34,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real control plane, started once and shared by the workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    with shared_cluster(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as running:
+        yield running
 
 
 @pytest.fixture

@@ -342,7 +342,7 @@ def shared_cluster(folder: Path) -> Iterator[Cluster]:
                 until(lambda: address.exists() or plane.poll() is not None, "a start", 2 * PATIENCE)
             finally:
                 fcntl.flock(start, fcntl.LOCK_UN)
-            assert address.exists(), f"no control plane: its error is above"
+            assert address.exists(), "no control plane: its error is above"
         fcntl.flock(start, fcntl.LOCK_UN)
         yield Cluster(folder / "cluster", json.loads(address.read_text())["url"])
     if plane is not None:

@@ -46,7 +46,7 @@ TREE = {
         "gateway",
         verbs=("serve", "status", "stop", "restart", "logs", "probe", "selftest"),
     ),
-    "token": Command("Issue and inspect tokens.", "token", verbs=("issue", "inspect")),
+    "token": Command("Issue and inspect tokens.", "token", verbs=("issue", "jwks", "inspect")),
     "keys": Command(
         "Look at the keys of the session store; nothing here writes.",
         "keys",

@@ -119,6 +119,13 @@ def _file(value: object) -> str:
     return text
 
 
+def _key_set(value: object) -> str:
+    text = _text(value)
+    if not text.startswith(("/", "https://")) or "@" in text:
+        raise ValueError("the absolute path of a file, or an https URL without a user")
+    return text
+
+
 def _setting(default: Any, parse: Callable[[object], Any], meaning: str) -> Any:
     return field(default=default, metadata={"parse": parse, "meaning": meaning})
 
@@ -131,6 +138,15 @@ class Settings:
     gateway_url: str | None = _setting(None, _url, "the gateway to use instead of one's own")
     token_command: tuple[str, ...] | None = _setting(
         None, _words, "a command whose output is the token"
+    )
+    token_jwks: str | None = _setting(
+        None, _key_set, "the key set that tokens are verified with: a file or an https URL"
+    )
+    token_key_file: str | None = _setting(
+        None, _file, "the private key that tokens are signed with (PEM); unset: the local key"
+    )
+    token_secret_file: str | None = _setting(
+        None, _file, "an HS256 secret that an edge gateway accepts tokens of, too"
     )
     token_issuer: str | None = _setting(None, _text, "the `iss` that a token must have")
     token_audience: str | None = _setting(None, _text, "the `aud` that a token must have")
@@ -154,6 +170,7 @@ class Settings:
     gateway_idle: float = _setting(
         600.0, parse_duration, "when a gateway without sessions and clients ends; 0: never"
     )
+    workspace_root: str = _setting("/workspace", _file, "in a pod: the workspace's volume")
     shell: str | None = _setting(None, _program, "the shell of sessions; unset: the user's own")
     store: str = _setting("sqlite", _store, "where sessions are recorded: sqlite or foundationdb")
     fdb_cluster_file: str | None = _setting(

@@ -11,15 +11,18 @@ import json
 import math
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coditect_cli.errors import NotAuthenticated
 from coditect_cli.paths import Paths, make_private, unusable
 
+if TYPE_CHECKING:
+    from coditect_cli.signing import Key, PrivateKey
+
 MAX_TOKEN = 4096  # bytes
-ALGORITHM = "HS256"
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def _check_key_file(path: Path, status: os.stat_result) -> None:
 
 
 def issue(
-    key: bytes,
+    key: bytes | PrivateKey,
     *,
     workspace_id: str,
     user_id: str,
@@ -110,7 +113,10 @@ def issue(
     issuer: str | None = None,
     audience: str | None = None,
 ) -> str:
-    """A token for one user and one workspace that holds for `ttl` seconds from `now`."""
+    """A token for one user and one workspace that holds for `ttl` seconds from `now`.
+
+    It is signed by HS256 with a key of bytes, else by the private key's algorithm.
+    """
     claims: dict[str, Any] = {
         "sub": user_id,
         "user_id": user_id,
@@ -124,8 +130,14 @@ def issue(
     if audience is not None:
         claims["aud"] = audience
     # Without PyJWT, whose import takes longer than everything else that an attach does here.
-    signed = _segment({"alg": ALGORITHM, "typ": "JWT"}) + b"." + _segment(claims)
-    return (signed + b"." + _base64url(hmac.digest(key, signed, "sha256"))).decode()
+    if isinstance(key, bytes):
+        signed = _segment({"alg": "HS256", "typ": "JWT"}) + b"." + _segment(claims)
+        signature = hmac.digest(key, signed, "sha256")
+    else:
+        header = {"alg": key.algorithm, "kid": key.id, "typ": "JWT"}
+        signed = _segment(header) + b"." + _segment(claims)
+        signature = key.sign(signed)
+    return (signed + b"." + _base64url(signature)).decode()
 
 
 def _segment(part: dict[str, Any]) -> bytes:
@@ -138,44 +150,69 @@ def _base64url(content: bytes) -> bytes:
 
 def verify(
     token: str,
-    key: bytes,
+    keys: Sequence[Key],
     *,
     now: float,
     issuer: str | None = None,
     audience: str | None = None,
 ) -> Claims:
-    """What the token says, once all of it holds.
+    """What the token says, once one of `keys` verifies it and all of it holds.
 
-    Raises NotAuthenticated with one of the codes token.too_large, token.invalid,
-    token.algorithm, token.claims, token.not_yet_valid, token.expired.
+    A key is used with its own algorithm only. Raises NotAuthenticated with one of the codes
+    token.too_large, token.invalid, token.algorithm, token.unknown_key, token.claims,
+    token.not_yet_valid, token.expired.
     """
     import jwt
 
     _check_size(token)
     try:
-        algorithm = jwt.get_unverified_header(token).get("alg")
+        header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise _malformed() from None
-    if algorithm != ALGORITHM:
-        raise NotAuthenticated(
-            "the token is signed with an algorithm that is not allowed here",
-            code="token.algorithm",
-            hint=f"only {ALGORITHM} is",
-        )
-    try:
-        claims = json.loads(jwt.PyJWS().decode(token, key, algorithms=[ALGORITHM]))
-        if not isinstance(claims, dict):
-            raise _malformed()
-    except jwt.InvalidSignatureError:
-        raise NotAuthenticated(
-            "the token is not signed with this gateway's key",
-            hint="get a new one; a token of another machine or context does not hold here",
-        ) from None
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise _malformed() from None
+    claims = _verified(token, _usable(header, keys))
     _check_claims(claims, issuer, audience)
     _check_times(claims, now)
     return Claims(claims["workspace_id"], claims["user_id"], float(claims["exp"]))
+
+
+def _usable(header: dict[str, Any], keys: Sequence[Key]) -> list[Key]:
+    """The keys that a token of this header may be signed with; at least one."""
+    of_algorithm = [key for key in keys if key.algorithm == header.get("alg")]
+    if not of_algorithm:
+        allowed = " and ".join(sorted({key.algorithm for key in keys}))
+        raise NotAuthenticated(
+            "the token is signed with an algorithm that is not allowed here",
+            code="token.algorithm",
+            hint=f"allowed is {allowed}",
+        )
+    kid = header.get("kid")
+    usable = [key for key in of_algorithm if kid is None or key.id in (None, kid)]
+    if not usable:
+        raise NotAuthenticated(
+            "the token is signed with a key that is not known here",
+            code="token.unknown_key",
+            hint="get a new token; compare its kid with the key set (coditect token inspect)",
+        )
+    return usable
+
+
+def _verified(token: str, keys: Sequence[Key]) -> dict[str, Any]:
+    import jwt
+
+    for key in keys:
+        try:
+            claims = json.loads(jwt.PyJWS().decode(token, key.material, algorithms=[key.algorithm]))
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise _malformed() from None
+        if not isinstance(claims, dict):
+            raise _malformed()
+        return claims
+    raise NotAuthenticated(
+        "the token is not signed with this gateway's key",
+        hint="get a new one; a token of another machine or context does not hold here",
+    )
 
 
 def inspect(token: str) -> dict[str, Any]:

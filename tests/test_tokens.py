@@ -13,8 +13,10 @@ import pytest
 from coditect_cli import tokens
 from coditect_cli.errors import NotAuthenticated
 from coditect_cli.paths import Paths
+from coditect_cli.signing import Key
 
 KEY = bytes(range(32))
+KEYS = [Key("HS256", KEY)]
 NOW = 1_000_000.5
 
 
@@ -39,14 +41,14 @@ GOOD = {"sub": "ada", "user_id": "ada", "workspace_id": "demo", "exp": NOW + 60}
 
 def refusal(token: str, **checks: Any) -> str:
     with pytest.raises(NotAuthenticated) as caught:
-        tokens.verify(token, KEY, **{"now": NOW, **checks})
+        tokens.verify(token, KEYS, **{"now": NOW, **checks})
     error = caught.value
     assert token not in f"{error.message}{error.hint}{error.__cause__!r}" or not token
     return error.code
 
 
 def test_what_was_issued_is_verified() -> None:
-    claims = tokens.verify(issue(), KEY, now=NOW)
+    claims = tokens.verify(issue(), KEYS, now=NOW)
     assert (claims.workspace_id, claims.user_id) == ("demo", "ada")
     assert NOW + 60 <= claims.expires_at <= NOW + 61
 
@@ -57,7 +59,7 @@ def test_two_tokens_never_have_one_id() -> None:
 
 
 def test_a_token_made_by_hand_is_good() -> None:
-    assert tokens.verify(signed(GOOD), KEY, now=NOW).user_id == "ada"
+    assert tokens.verify(signed(GOOD), KEYS, now=NOW).user_id == "ada"
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "HS384", "HS512", "RS256", "", None, 1])
@@ -99,14 +101,14 @@ def test_the_size_is_checked_before_anything_else() -> None:
 
 def test_it_expires_to_the_second() -> None:
     assert refusal(signed(GOOD), now=NOW + 60) == "token.expired"
-    tokens.verify(signed(GOOD), KEY, now=NOW + 59.9)
+    tokens.verify(signed(GOOD), KEYS, now=NOW + 59.9)
 
 
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
 def test_it_does_not_hold_before_its_time(claim: str) -> None:
     token = signed({**GOOD, claim: NOW + 1})
     assert refusal(token) == "token.not_yet_valid"
-    tokens.verify(token, KEY, now=NOW + 1)
+    tokens.verify(token, KEYS, now=NOW + 1)
 
 
 @pytest.mark.parametrize("claim", ["sub", "user_id", "workspace_id", "exp"])
@@ -131,13 +133,13 @@ def test_a_time_that_never_comes_is_refused(time: object) -> None:
 
 def test_issuer_and_audience_are_checked_where_set() -> None:
     token = issue(issuer="us", audience="gateway")
-    tokens.verify(token, KEY, now=NOW, issuer="us", audience="gateway")
-    tokens.verify(token, KEY, now=NOW)
+    tokens.verify(token, KEYS, now=NOW, issuer="us", audience="gateway")
+    tokens.verify(token, KEYS, now=NOW)
     assert refusal(token, issuer="them") == "token.claims"
     assert refusal(token, audience="other") == "token.claims"
     assert refusal(issue(), issuer="us") == "token.claims"
     assert refusal(issue(), audience="gateway") == "token.claims"
-    tokens.verify(signed({**GOOD, "aud": ["a", "gateway"]}), KEY, now=NOW, audience="gateway")
+    tokens.verify(signed({**GOOD, "aud": ["a", "gateway"]}), KEYS, now=NOW, audience="gateway")
 
 
 def test_inspect_shows_everything_but_the_signature() -> None:

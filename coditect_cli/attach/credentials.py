@@ -82,6 +82,7 @@ class Credentials:
         try:
             with subprocess.Popen(
                 argv,
+                env={**self._environ, "CODITECT_WORKSPACE_ID": self._workspace_id},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

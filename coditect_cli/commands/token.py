@@ -1,10 +1,12 @@
-"""`coditect token`: issue, inspect."""
+"""`coditect token`: issue, jwks, inspect."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +18,13 @@ from coditect_cli.runtime import Runtime
 from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 
+if TYPE_CHECKING:
+    from coditect_cli.signing import PrivateKey
+
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key-file", metavar="FILE", help="A private key: Ed25519 or RSA, in PEM."),
+]
 LONGEST = 365 * 86_400.0  # seconds that a token may hold
 
 
@@ -33,12 +42,17 @@ def issue(
     ttl: Annotated[
         str, typer.Option("--ttl", metavar="DURATION", help="How long it holds, such as 10m.")
     ] = "1h",
+    key_file: KeyFile = None,
 ) -> Result:
-    """Issue a token with the local key, and print nothing else.
+    """Issue a token, and print nothing else.
+
+    It is signed with the private key of --key-file, else of the setting token_key_file, else
+    with this machine's own key, which only its own gateway accepts.
 
     Examples:
       CODITECT_TOKEN=$(coditect token issue --workspace demo) some-client
       coditect token issue --workspace demo --user ada --ttl 10m -o json
+      coditect token issue --workspace demo --user ada --key-file /secrets/platform.pem
 
     Exit codes: 0 done, 2 a bad id, user or duration, 4 the key file is damaged or exposed
     """
@@ -56,7 +70,7 @@ def issue(
         raise UsageError(f"--ttl {ttl!r} is not a duration from 1s to 365d")
     now = time.time()
     token = tokens.issue(
-        tokens.local_key(runtime.paths),
+        _signing_key(runtime, key_file) or tokens.local_key(runtime.paths),
         workspace_id=workspace,
         user_id=user,
         ttl=seconds,
@@ -71,6 +85,34 @@ def issue(
         "expiresAt": _rfc3339(now + seconds),
     }
     return Result("Token", fields, text=token, name="token")
+
+
+def jwks(ctx: typer.Context, key_file: KeyFile = None) -> Result:
+    """Print the key set (JWKS) that verifies the tokens of a private key. It holds no secret.
+
+    Where a key is replaced, the set holds the new and the old one until the old one's tokens
+    have expired: join the `keys` of both.
+
+    Examples:
+      openssl genpkey -algorithm ed25519 -out platform.pem
+      coditect token jwks --key-file platform.pem > jwks.json
+
+    Exit codes: 0 done, 2 no key file was named, 4 other users can read it, 8 it is no such key
+    """
+    key = _signing_key(ctx.obj, key_file)
+    if key is None:
+        raise UsageError("there is no key file", hint="pass --key-file, or set token_key_file")
+    fields = key.public_set()
+    return Result("KeySet", fields, text=json.dumps(fields, indent=2), name="kid")
+
+
+def _signing_key(runtime: Runtime, key_file: Path | None) -> PrivateKey | None:
+    path = key_file or runtime.context.settings.token_key_file
+    if path is None:
+        return None
+    from coditect_cli.signing import PrivateKey
+
+    return PrivateKey.load(str(path))
 
 
 def inspect(ctx: typer.Context) -> Result:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from websockets.datastructures import Headers
 
 from coditect_cli import __version__
 from coditect_cli.config import Settings
@@ -18,10 +21,15 @@ from coditect_cli.errors import (
     NotFound,
     UsageError,
 )
-from coditect_cli.protocol.messages import BEARER, V1, V2
+from coditect_cli.protocol.messages import BEARER, V1, V2, WORKSPACE_HEADER
+from coditect_cli.signing import Keys
 from coditect_cli.tokens import Claims, local_user, verify
-from coditect_cli.workspaces.local import LocalWorkspaces
-from coditect_cli.workspaces.spec import GATEWAY, WorkspaceRecord, check_workspace_id
+from coditect_cli.workspaces.spec import (
+    GATEWAY,
+    WorkspaceRecord,
+    Workspaces,
+    check_workspace_id,
+)
 
 PATHS = ("/ws", "/ws/terminal")
 PAGES = ("/healthz", "/readyz", "/metrics")
@@ -57,103 +65,144 @@ class Access:
     def __init__(
         self,
         settings: Settings,
-        key: bytes,
-        workspaces: LocalWorkspaces,
-        only_workspace: str | None,
+        keys: Keys,
+        workspaces: Workspaces,
+        only_workspace: str | None = None,
     ) -> None:
         self._settings = settings
-        self._key = key
+        self._keys = keys
         self._workspaces = workspaces
         self._only = only_workspace
 
-    def admit(
-        self,
-        path: str,
-        authorization: list[str],
-        origin: str | None,
-        offered: list[str],
-        user_agent: str,
-        named: str | None,
-    ) -> Admitted:
-        """Who is asking, when all is in order; else raises the error that says why not.
-
-        `named` is the workspace that the client means, where it says so: a token of another one
-        must not act on that one instead.
-        """
-        if path.partition("?")[0] not in PATHS:
-            raise NotFound(
-                "there is nothing at this path", code="path.not_found", hint="the endpoint is /ws"
-            )
-        if origin is not None and origin not in self._settings.allowed_origins:
-            raise Forbidden(
-                "pages of this origin may not use the gateway",
-                code="origin.forbidden",
-                hint="add it to the setting allowed_origins",
-            )
-        claims = self._claims(authorization, offered, from_page=origin is not None)
-        if named is not None and named != claims.workspace_id:
-            raise Forbidden(
-                "the token is for another workspace than the one that was named",
-                code="workspace.forbidden",
-                hint="use a token of that workspace",
-            )
+    async def admit(self, request: Asked) -> Admitted:
+        """Who is asking, when all is in order; else raises the error that says why not."""
+        claims = await claims_of(request, self._settings, self._keys)
         record = self._workspace(claims)
-        agent, _, version = user_agent.partition("/")
+        agent, _, version = request.user_agent.partition("/")
         client_version = version if agent == "coditect" else "of another kind"
-        return Admitted(claims.user_id, record, choose(offered, client_version), client_version)
+        protocol = choose(request.offered, client_version)
+        return Admitted(claims.user_id, record, protocol, client_version)
 
-    def admit_to_page(self, authorization: list[str]) -> None:
+    async def admit_to_page(self, request: Asked) -> None:
         """Let a request for one of PAGES in: anyone's in a cluster, a token's owner's here.
 
         Raises NotAuthenticated.
         """
         if self._only is None:
-            self._claims(authorization, [], from_page=False)
-
-    def _claims(self, authorization: list[str], offered: list[str], *, from_page: bool) -> Claims:
-        scheme, _, token = authorization[0].partition(" ") if authorization else ("", "", "")
-        if from_page and not token:
-            bearers = [name for name in offered if name.startswith(BEARER)]
-            scheme, token = "bearer", bearers[0].removeprefix(BEARER) if bearers else ""
-        if len(authorization) > 1 or scheme.lower() != "bearer" or not token.strip():
-            raise NotAuthenticated(
-                "the request has no bearer token",
-                code="token.missing",
-                hint="send it as Authorization: Bearer TOKEN",
-            )
-        return verify(
-            token.strip(),
-            self._key,
-            now=time.time(),
-            issuer=self._settings.token_issuer,
-            audience=self._settings.token_audience,
-        )
+            await verified(bearer(request), self._settings, self._keys)
 
     def _workspace(self, claims: Claims) -> WorkspaceRecord | None:
-        if claims.workspace_id == GATEWAY:
-            if claims.user_id != local_user():
-                raise Forbidden("this gateway belongs to another user", code="gateway.forbidden")
-            return None
-        try:
-            check_workspace_id(claims.workspace_id)
-        except UsageError as error:
-            raise NotAuthenticated(
-                "the token's workspace_id is not a workspace id", code="token.claims"
-            ) from error
         if self._only is not None and claims.workspace_id != self._only:
             raise Forbidden(
                 f"this gateway serves workspace {self._only} only",
                 code="workspace.forbidden",
                 hint="use the token of that workspace, or the gateway of yours",
             )
-        record = self._workspaces.get(claims.workspace_id)
-        if record.owner != claims.user_id:
-            raise Forbidden(
-                f"workspace {record.id} belongs to another user",
-                code="workspace.forbidden",
-                hint="coditect workspace list shows yours",
-            )
+        if claims.workspace_id == GATEWAY:
+            if claims.user_id != local_user():
+                raise Forbidden("this gateway belongs to another user", code="gateway.forbidden")
+            return None
+        record = self._workspaces.get(checked_workspace(claims))
+        check_owner(record.id, record.owner, claims)
         return record
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of an HTTP request decides whether it is let in.
+
+    `offered` are its subprotocols; `named` is the workspace that the client means, where it says
+    so: a token of another one must not act on that one instead.
+    """
+
+    path: str
+    authorization: list[str]
+    origin: str | None
+    offered: list[str]
+    user_agent: str
+    named: str | None
+
+    @classmethod
+    def of(cls, path: str, headers: Headers) -> Asked:
+        lines = headers.get_all("Sec-WebSocket-Protocol")
+        return cls(
+            path,
+            headers.get_all("Authorization"),
+            headers.get("Origin"),
+            [name.strip() for line in lines for name in line.split(",") if name.strip()],
+            headers.get("User-Agent", ""),
+            headers.get(WORKSPACE_HEADER),
+        )
+
+
+async def claims_of(request: Asked, settings: Settings, keys: Keys) -> Claims:
+    """What the token of a request for the endpoint says. Raises the error that says why not."""
+    if request.path.partition("?")[0] not in PATHS:
+        raise NotFound(
+            "there is nothing at this path", code="path.not_found", hint="the endpoint is /ws"
+        )
+    if request.origin is not None and request.origin not in settings.allowed_origins:
+        raise Forbidden(
+            "pages of this origin may not use the gateway",
+            code="origin.forbidden",
+            hint="add it to the setting allowed_origins",
+        )
+    claims = await verified(bearer(request), settings, keys)
+    if request.named is not None and request.named != claims.workspace_id:
+        raise Forbidden(
+            "the token is for another workspace than the one that was named",
+            code="workspace.forbidden",
+            hint="use a token of that workspace",
+        )
+    return claims
+
+
+def bearer(request: Asked) -> str:
+    """The request's token. Raises NotAuthenticated where it has none, or several."""
+    authorization = request.authorization
+    scheme, _, token = authorization[0].partition(" ") if authorization else ("", "", "")
+    if request.origin is not None and not token:
+        bearers = [name for name in request.offered if name.startswith(BEARER)]
+        scheme, token = "bearer", bearers[0].removeprefix(BEARER) if bearers else ""
+    if len(authorization) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated(
+            "the request has no bearer token",
+            code="token.missing",
+            hint="send it as Authorization: Bearer TOKEN",
+        )
+    return token.strip()
+
+
+async def verified(token: str, settings: Settings, keys: Keys) -> Claims:
+    """What the token says; a key that is not known may be a new one, so the set is read again."""
+    now, issuer, audience = time.time(), settings.token_issuer, settings.token_audience
+    try:
+        return verify(token, keys.all, now=now, issuer=issuer, audience=audience)
+    except NotAuthenticated as error:
+        unknown = error.code in ("token.unknown_key", "token.algorithm")
+        if not unknown or not await asyncio.to_thread(keys.refresh):
+            raise
+    return verify(token, keys.all, now=now, issuer=issuer, audience=audience)
+
+
+def checked_workspace(claims: Claims) -> str:
+    """The token's workspace id. Raises NotAuthenticated where it is none."""
+    try:
+        return check_workspace_id(claims.workspace_id)
+    except UsageError as error:
+        raise NotAuthenticated(
+            "the token's workspace_id is not a workspace id", code="token.claims"
+        ) from error
+
+
+def check_owner(id: str, owner: str, claims: Claims) -> None:
+    """Raises Forbidden where the workspace belongs to another user than the token's."""
+    if owner != claims.user_id:
+        raise Forbidden(
+            f"workspace {id} belongs to another user",
+            code="workspace.forbidden",
+            hint="coditect workspace list shows yours",
+        )
 
 
 def choose(offered: Iterable[str], client_version: str) -> str:

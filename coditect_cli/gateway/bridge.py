@@ -34,8 +34,7 @@ from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
 from coditect_cli.gateway.session import Held, Session
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Exec, Files
-from coditect_cli.workspaces.local import LocalWorkspaces
-from coditect_cli.workspaces.spec import WorkspaceRecord
+from coditect_cli.workspaces.spec import WorkspaceRecord, Workspaces
 
 log = logging.getLogger("coditect.bridge")
 
@@ -46,7 +45,7 @@ class Bridge:
     """Starts, finds and ends sessions; survives nothing, but leaves all to its successor."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], workspaces: LocalWorkspaces
+        self, settings: Settings, environ: Mapping[str, str], workspaces: Workspaces
     ) -> None:
         self.settings = settings
         self.workspaces = workspaces

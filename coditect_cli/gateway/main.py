@@ -19,16 +19,22 @@ from typing import NoReturn
 import uvloop
 
 from coditect_cli import __version__, config, tokens
-from coditect_cli.errors import CoditectError
+from coditect_cli.config import Settings
+from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.gateway.access import Access
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.handover import REFUSED, VERSION
 from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
 from coditect_cli.paths import Paths
+from coditect_cli.signing import Key, Keys
 from coditect_cli.workspaces.local import LocalWorkspaces
+from coditect_cli.workspaces.pod import PodWorkspace
+from coditect_cli.workspaces.spec import Workspaces
 
 log = logging.getLogger("coditect.bridge")
+
+RELOAD_SECONDS = 300.0  # after which a key that was withdrawn no longer counts
 
 
 def main(argv: list[str]) -> int:
@@ -68,7 +74,8 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     """Take over from the keeper, listen, and end at once when there is a reason to."""
     paths = Paths.from_environ(os.environ)
     context = config.load(paths, os.environ, context=options.context)
-    workspaces = LocalWorkspaces(paths)
+    keys = verifying_keys(context.settings, paths, options.role)
+    workspaces = served_workspaces(context.settings, paths, options.workspace_id)
     bridge = Bridge(context.settings, os.environ, workspaces)
     ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -81,13 +88,14 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a foreground gateway is the keeper's
     bridge.connect(socket.socket(fileno=options.keeper_fd))
     await bridge.ready.wait()
-    access = Access(context.settings, tokens.local_key(paths), workspaces, options.workspace_id)
+    access = Access(context.settings, keys, workspaces, options.workspace_id)
     server = Server(bridge, access, options.role, log_path())
     await server.listen(bridge.listeners)
     log.info("serving pid=%d sessions=%d", os.getpid(), len(bridge.sessions))
     if not options.stay and context.settings.gateway_idle:
         idle = asyncio.create_task(server.stop_when_idle(context.settings.gateway_idle))
         idle.add_done_callback(lambda task: None if task.cancelled() else end("idle"))
+    reloading = asyncio.create_task(reload_keys(keys))  # noqa: F841, RUF006 - as this frame
     if context.settings.session_idle:
         watching = bridge.end_idle_sessions(context.settings.session_idle)
         watch = asyncio.create_task(watching)  # noqa: F841, RUF006 - lives as long as this frame
@@ -100,6 +108,45 @@ async def serve(options: argparse.Namespace) -> NoReturn:
         bridge.end_for_good()
     # Nothing is to be tidied up: a successor, or nobody, goes on from what the keeper holds.
     os._exit(0)
+
+
+def served_workspaces(settings: Settings, paths: Paths, only: str | None) -> Workspaces:
+    """This machine's workspaces, or in a pod the one that it is. Raises UsageError."""
+    if only is None:
+        return LocalWorkspaces(paths)
+    owner = os.environ.get("USER_ID")
+    if not owner:
+        raise UsageError(
+            "the workspace's owner is not known",
+            code="gateway.no_owner",
+            hint="set USER_ID in the pod's environment",
+        )
+    return PodWorkspace(only, owner, Path(settings.workspace_root))
+
+
+def verifying_keys(settings: Settings, paths: Paths, role: str) -> Keys:
+    """The keys that admit: of the key set, or with the local role this machine's own.
+
+    Raises UsageError for a pod without a key set; what the set can't be read for.
+    """
+    if settings.token_jwks is None and role == "local":
+        return Keys(Key("HS256", tokens.local_key(paths)))
+    if settings.token_jwks is None:
+        raise UsageError(
+            f"--role {role} has no keys to verify tokens with",
+            code="gateway.no_keys",
+            hint="set CODITECT_TOKEN_JWKS to a file or an https URL",
+        )
+    keys = Keys(place=settings.token_jwks)
+    keys.load()
+    return keys
+
+
+async def reload_keys(keys: Keys) -> NoReturn:
+    """Read the key set again and again, for those that were added or withdrawn."""
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        await asyncio.to_thread(keys.refresh)
 
 
 def log_path() -> str | None:

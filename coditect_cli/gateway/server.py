@@ -24,11 +24,11 @@ from websockets.typing import Subprotocol
 from coditect_cli import __version__
 from coditect_cli.errors import CoditectError
 from coditect_cli.gateway import v1, v2
-from coditect_cli.gateway.access import PAGES, Access, Admitted, http_status
+from coditect_cli.gateway.access import PAGES, Access, Admitted, Asked, http_status
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.metrics import CONTENT_TYPE
-from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2, WORKSPACE_HEADER
+from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2
 
 log = logging.getLogger("coditect.server")
 
@@ -97,21 +97,14 @@ class Server:
             handler: Any = self.handle
             self._servers.append(await start(handler, sock=listener, **common))
 
-    def process_request(self, connection: Connection, request: Request) -> Response | None:
+    async def process_request(self, connection: Connection, request: Request) -> Response | None:
         """Let a request in, or answer it with the reason why not."""
-        headers = request.headers
+        asked = Asked.of(request.path, request.headers)
         try:
             if request.path in PAGES:
-                self.access.admit_to_page(headers.get_all("Authorization"))
+                await self.access.admit_to_page(asked)
                 return self.page(request.path)
-            admitted = self.access.admit(
-                request.path,
-                headers.get_all("Authorization"),
-                headers.get("Origin"),
-                offered_protocols(headers),
-                headers.get("User-Agent", ""),
-                headers.get(WORKSPACE_HEADER),
-            )
+            admitted = await self.access.admit(asked)
             self.limits.check(admitted.user)
         except CoditectError as error:
             log.info("refused code=%s", error.code)
@@ -175,12 +168,6 @@ class Server:
             self.bridge.changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.bridge.changed.wait(), left)
-
-
-def offered_protocols(headers: Headers) -> list[str]:
-    """The subprotocols that a client offers, in its order."""
-    lines = headers.get_all("Sec-WebSocket-Protocol")
-    return [name.strip() for line in lines for name in line.split(",") if name.strip()]
 
 
 def refusal(error: CoditectError) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from coditect_cli.errors import UsageError
 
@@ -36,6 +36,16 @@ class WorkspaceRecord:
             "createdAt": self.created_at,
             "root": str(self.root),
         }
+
+
+class Workspaces(Protocol):
+    """The workspaces that a gateway serves: a machine's own, or the one that its pod is."""
+
+    def get(self, id: str) -> WorkspaceRecord:
+        """The record of one workspace. Raises NotFound (workspace.not_found)."""
+
+    def set_desired(self, id: str, desired: Desired) -> WorkspaceRecord:
+        """Say whether a workspace is to run. Raises NotFound (workspace.not_found)."""
 
 
 def check_workspace_id(text: str) -> str:

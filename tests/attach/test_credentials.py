@@ -11,6 +11,7 @@ from coditect_cli.attach.credentials import Credentials
 from coditect_cli.errors import Forbidden, NotAuthenticated
 from coditect_cli.paths import Paths
 from coditect_cli.tokens import local_user
+from tests.support.gateway import local_keys
 
 
 def credentials(home: Path, **environ: str) -> Credentials:
@@ -26,7 +27,7 @@ def python(code: str) -> str:
 def test_the_local_key_gives_a_token_of_a_minute_for_this_user(tmp_path: Path) -> None:
     paths = Paths.from_environ({"CODITECT_HOME": str(tmp_path)})
     token = credentials(tmp_path).token()
-    claims = tokens.verify(token, tokens.local_key(paths), now=time.time())
+    claims = tokens.verify(token, local_keys(paths), now=time.time())
     assert (claims.workspace_id, claims.user_id) == ("demo", local_user())
     assert claims.expires_at <= time.time() + 61
 
@@ -34,6 +35,11 @@ def test_the_local_key_gives_a_token_of_a_minute_for_this_user(tmp_path: Path) -
 def test_the_environments_token_comes_first(tmp_path: Path) -> None:
     found = credentials(tmp_path, CODITECT_TOKEN="given", CODITECT_TOKEN_COMMAND="false")
     assert found.token() == "given"
+
+
+def test_a_token_command_is_told_the_workspace(tmp_path: Path) -> None:
+    command = python('import os; print(os.environ["CODITECT_WORKSPACE_ID"])')
+    assert credentials(tmp_path, CODITECT_TOKEN_COMMAND=command).token() == "demo"
 
 
 def test_a_token_command_runs_for_each_connection(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from coditect_cli import tokens
 from coditect_cli.paths import Paths
+from coditect_cli.signing import parse_set
 from tests.conftest import RunCli
+from tests.support.gateway import local_keys
 
 ISSUE = ("token", "issue", "--workspace", "demo", "--user", "ada")
 
@@ -16,7 +20,7 @@ def test_issue_prints_the_token_and_nothing_else(run_cli: RunCli, paths: Paths) 
     code, out, err = run_cli(*ISSUE, "--ttl", "10m")
     assert (code, err) == (0, "")
     now = time.time()
-    claims = tokens.verify(out.removesuffix("\n"), tokens.local_key(paths), now=now)
+    claims = tokens.verify(out.removesuffix("\n"), local_keys(paths), now=now)
     assert (claims.workspace_id, claims.user_id) == ("demo", "ada")
     assert 500 < claims.expires_at - now < 602
 
@@ -24,7 +28,7 @@ def test_issue_prints_the_token_and_nothing_else(run_cli: RunCli, paths: Paths) 
 def test_the_shortest_and_the_longest_hold(run_cli: RunCli, paths: Paths) -> None:
     for ttl in ("1s", "365d"):
         token = run_cli(*ISSUE, "--ttl", ttl)[1].strip()
-        tokens.verify(token, tokens.local_key(paths), now=time.time())
+        tokens.verify(token, local_keys(paths), now=time.time())
 
 
 def test_issue_follows_the_context(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +86,32 @@ def test_inspect_refuses_what_is_no_token_without_showing_it(run_cli: RunCli) ->
         assert (code, out) == (4, "")
         assert "hush" not in err
     assert run_cli("token", "inspect", "hush")[0] == 2
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    path = tmp_path / "platform.pem"
+    make = ("openssl", "genpkey", "-algorithm", "ed25519", "-out", str(path))
+    subprocess.run(make, check=True, capture_output=True)
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_a_private_key_signs_and_its_printed_set_verifies(
+    run_cli: RunCli, key_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, token, err = run_cli(*ISSUE, "--key-file", key_file)
+    assert (code, err) == (0, "")
+    for form in ("table", "json"):
+        keys = parse_set(
+            run_cli("token", "jwks", "--key-file", key_file, "-o", form)[1].encode(), ""
+        )
+        assert tokens.verify(token.strip(), keys, now=time.time()).user_id == "ada"
+    monkeypatch.setenv("CODITECT_TOKEN_KEY_FILE", key_file)
+    assert tokens.inspect(run_cli(*ISSUE)[1].strip())["header"]["alg"] == "EdDSA"
+
+
+def test_without_a_key_file_there_is_no_set(run_cli: RunCli) -> None:
+    assert run_cli("token", "jwks")[0] == 2
+    code, out, err = run_cli("token", "jwks", "--key-file", "/nonexistent", "-o", "json")
+    assert (code, out, json.loads(err)["error"]["code"]) == (8, "", "path.unusable")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from coditect_cli import tokens
 from coditect_cli.gateway.address import short_path
 from coditect_cli.paths import Paths, make_private
 from coditect_cli.protocol.messages import WINDOW
+from coditect_cli.signing import Key
 from coditect_cli.workspaces.local import LocalWorkspaces
 from tests.support.shell import plain_shell
 
@@ -39,13 +40,24 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
     return value
 
 
+def local_keys(paths: Paths) -> list[Key]:
+    """What verifies the local context's tokens."""
+    return [Key("HS256", tokens.local_key(paths))]
+
+
 class Gateway:
     """A keeper with its bridge; `user` owns every workspace."""
 
     user = "tester"
 
-    def __init__(self, home: Path, bridge: list[str] | None = None, **settings: object) -> None:
-        self.bridge = bridge or ["-m", "coditect_cli.gateway.main"]
+    def __init__(
+        self,
+        home: Path,
+        bridge: list[str] | None = None,
+        role: Sequence[str] = ("--role", "local"),
+        **settings: object,
+    ) -> None:
+        self.bridge = [*(bridge or ["-m", "coditect_cli.gateway.main"]), *role]
         self.environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("CODITECT_")},
             "CODITECT_HOME": str(home),
@@ -66,7 +78,7 @@ class Gateway:
         with open(self.log, "ab") as log:
             keeper = ["-m", "coditect_cli.gateway.keeper", "--lock", str(self.paths.gateway_lock)]
             listen = ["--listen", f"unix:{self.paths.gateway_socket}", "--"]
-            bridge = [sys.executable, *self.bridge, "--role", "local"]
+            bridge = [sys.executable, *self.bridge]
             self.keeper = subprocess.Popen(
                 [sys.executable, *keeper, *listen, *bridge],
                 env=self.environ,
@@ -89,7 +101,7 @@ class Gateway:
         print(self.log.read_text()[-5000:])
 
     def token(self, workspace: str, user: str | None = None, **claims: Any) -> str:
-        key = tokens.local_key(self.paths)
+        key = claims.pop("key", None) or tokens.local_key(self.paths)
         now = claims.pop("now", time.time())
         ttl = claims.pop("ttl", 60)
         return tokens.issue(

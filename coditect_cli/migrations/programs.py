@@ -1,0 +1,221 @@
+"""The user's own gcloud and docker, run so that their login is used and nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from coditect_cli.errors import (
+    CoditectError,
+    Conflict,
+    Failed,
+    Forbidden,
+    LimitReached,
+    NotAuthenticated,
+    NotFound,
+    TimedOut,
+    Unreachable,
+    UsageError,
+)
+
+PAUSES = (2.0, 8.0)  # seconds before each further attempt; gcloud tries a 5xx five times by itself
+LOOK = 120.0  # seconds for a program that only looks
+END = 10.0  # seconds that a program has to end after SIGTERM
+LONGEST_MESSAGE = 600  # characters of what a program said
+
+_INSTALL = {
+    "gcloud": "install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install",
+    "docker": "install Docker, or Podman with its docker command",
+}
+_LOGIN = {
+    "gcloud": "gcloud auth login",
+    "docker": "gcloud auth configure-docker, or docker login",
+}
+
+# What gcloud and docker say, first match wins. gcloud words one status differently per API:
+# Cloud Run and DNS name it, GKE says "code=403", Monitoring and Compute write a sentence.
+_SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
+    (
+        NotAuthenticated,
+        "program.not_logged_in",
+        r"active account selected|gcloud auth login|Reauthentication|invalid_grant"
+        r"|UNAUTHENTICATED|code=401|Invalid Credentials|invalid authentication credentials"
+        r"|no basic auth credentials|unauthorized: |authentication required",
+    ),
+    (
+        LimitReached,
+        "program.quota",
+        r"[Qq]uota\b.*[Ee]xceeded|[Ii]nsufficient .*quota|QUOTA_EXCEED",
+    ),
+    (
+        LimitReached,
+        "program.rate_limited",
+        r"RESOURCE_EXHAUSTED|code=429|[Tt]oo [Mm]any [Rr]equests",
+    ),
+    (
+        Forbidden,
+        "program.forbidden",
+        r"PERMISSION_DENIED|code=403|does not have permission|Required '[\w.]+' permission"
+        r"|denied: ",
+    ),
+    (
+        NotFound,
+        "program.not_found",
+        r"NOT_FOUND|code=404|[Cc]annot find (service|revision)|[Nn]ot found|notFound",
+    ),
+    (
+        Conflict,
+        "program.conflict",
+        r"ALREADY_EXISTS|code=409|already exists|subject of a conflict|ABORTED|FAILED_PRECONDITION"
+        r"|code=412|conditionNotMet|Precondition Failed|fingerprint",
+    ),
+    (
+        Unreachable,
+        "program.unreachable",
+        r"UNAVAILABLE|code=50\d|'status': 50\d|INTERNAL:|DEADLINE_EXCEEDED|ConnectionError"
+        r"|ProxyError|[Cc]onnection refused|[Cc]onnection reset|Failed to resolve|no such host"
+        r"|ServerNotFoundError|TimeoutError|i/o timeout|TLS handshake timeout"
+        r"|received unexpected HTTP status: 5|Cannot connect to the Docker daemon",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that ended with status 0, and what it said."""
+
+    argv: tuple[str, ...]
+    stdout: str
+    stderr: str
+
+
+def run(argv: Sequence[str], *, timeout: float = LOOK, stdin: str | None = None) -> Completed:
+    """Run a program without terminal and questions; again when it failed for a passing reason.
+
+    `timeout` is in seconds and for each attempt. An attempt that reached the service and was cut
+    off may have had its effect: the caller looks, and does not trust an error.
+
+    Raises what the program's words mean: NotAuthenticated, Forbidden, NotFound, Conflict,
+    LimitReached, Unreachable; TimedOut; UsageError where it refused its command line, else Failed.
+    """
+    for pause in PAUSES:
+        try:
+            return _attempt(argv, timeout, stdin)
+        except CoditectError as error:
+            if not error.retryable:
+                raise
+        time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (not a secret)
+    return _attempt(argv, timeout, stdin)
+
+
+def run_json(argv: Sequence[str], *, timeout: float = LOOK) -> Any:
+    """What a program printed, which it was asked to print as JSON. Raises as run() does."""
+    done = run(argv, timeout=timeout)
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise Failed(
+            f"{argv[0]} answered with something that is not JSON: {done.stdout[:80]!r}",
+            code="program.not_json",
+            hint=f"try it yourself: {shlex.join(argv)}",
+        ) from None
+
+
+def _attempt(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+    try:
+        # A session of its own: Ctrl-C comes to us alone, and a password prompt finds no terminal.
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise Failed(
+            f"{argv[0]} is not installed, or not in PATH",
+            code="program.missing",
+            hint=_INSTALL.get(argv[0]),
+        ) from None
+    except OSError as error:
+        raise Failed(
+            f"cannot run {argv[0]}: {error.strerror}", code="program.not_executable"
+        ) from None
+    try:
+        stdout, stderr = process.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        raise TimedOut(
+            f"{_named(argv)} did not end within {timeout:g} s",
+            code="program.timeout",
+            hint=f"try it yourself: {shlex.join(argv)}",
+        ) from None
+    finally:
+        _end(process)
+    if process.returncode != 0:
+        raise failure(argv, process.returncode, stderr)
+    return Completed(tuple(argv), stdout, stderr)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End what is left of the program and its children, and close its pipes."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.communicate(timeout=END)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
+    """The error that a program's exit status and its words on stderr mean."""
+    program, said = argv[0], _gist(stderr)
+    yourself = f"try it yourself: {shlex.join(argv)}"
+    if status == 2 and program == "gcloud":
+        return UsageError(
+            f"gcloud refuses its command line: {said}", code="program.usage", hint=yourself
+        )
+    for kind, code, pattern in _SAYINGS:
+        if re.search(pattern, stderr):
+            hint = _LOGIN.get(program, yourself) if kind is NotAuthenticated else yourself
+            retryable = code in ("program.rate_limited", "program.unreachable")
+            return kind(f"{_named(argv)}: {said}", code=code, hint=hint, retryable=retryable)
+    return Failed(
+        f"{_named(argv)} failed with status {status}: {said}", code="program.failed", hint=yourself
+    )
+
+
+def _named(argv: Sequence[str]) -> str:
+    """The program and its command, without flags and values: `gcloud run deploy`."""
+    words = []
+    for word in argv[:4]:
+        if not re.fullmatch(r"[a-z][a-z-]*", word):
+            break
+        words.append(word)
+    return " ".join(words) or argv[0]
+
+
+def _gist(stderr: str) -> str:
+    """gcloud's ERROR paragraph, else the last line: what to show of all that was said."""
+    text = stderr.strip()
+    errors = re.findall(r"^ERROR: (?:\([\w.-]+\) )?(.+?)(?=^\S*$|\Z)", text, re.M | re.S)
+    gist = errors[-1] if errors else text.rsplit("\n", 1)[-1]
+    gist = re.sub(r"\s*This command is authenticated with .*", "", gist, flags=re.S)
+    gist = re.sub(r"\s+", " ", gist).strip()
+    shown = gist[:LONGEST_MESSAGE] + ("…" if len(gist) > LONGEST_MESSAGE else "")
+    return shown or "it said nothing"

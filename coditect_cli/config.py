@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from coditect_cli.errors import NotFound, UsageError
 from coditect_cli.paths import Paths, locked, make_private, unusable, write_private
@@ -15,7 +15,10 @@ _CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATIONS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+SECTIONS = ("migrate",)  # tables of a context that others than this module read
 LEAST_MESSAGE = 256 << 10  # bytes; more than the client ever sends at once
+
+T = TypeVar("T")
 
 
 def _amount(value: object, units: Mapping[str, float], rule: str) -> float:
@@ -232,28 +235,63 @@ def load(
             code="context.not_found",
             hint=_closest(name, list(contexts)) or "coditect context list shows them",
         )
+    place = f"{paths.config_file}: [contexts.{name}]"
+    settings, sources = _chosen(Settings, contexts[name], place, environ, flags or {})
+    return Context(name, settings, sources)
+
+
+def load_section(
+    section: str,
+    kind: type[T],
+    paths: Paths,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    context: str,
+) -> tuple[T, dict[str, str]]:
+    """A section's settings, and for each of them where its value came from.
+
+    `kind` is a dataclass like Settings. Raises UsageError for a value that breaks its rule, or a
+    key that is not one of its fields.
+    """
+    table = read_contexts(paths)[0].get(context, {}).get(section, {})
+    place = f"{paths.config_file}: [contexts.{context}.{section}]"
+    known = [setting.name for setting in fields(kind)]  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            raise _unknown(f"{place} has an unknown key {key!r}", key, known)
+    return _chosen(kind, table, place, environ, flags, section + "_")
+
+
+def _chosen(
+    kind: type[T],
+    table: Mapping[str, Any],
+    place: str,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    prefix: str = "",
+) -> tuple[T, dict[str, str]]:
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for setting in fields(Settings):
-        variable = "CODITECT_" + setting.name.upper()
-        flag = "--" + setting.name.replace("_", "-")
-        if flags and setting.name in flags:
-            raw, source, place = flags[setting.name], flag, flag
+    for setting in fields(kind):  # type: ignore[arg-type]
+        name = setting.name
+        variable = f"CODITECT_{prefix}{name}".upper()
+        flag = "--" + name.replace("_", "-")
+        if name in flags:
+            raw, source, where = flags[name], flag, flag
         elif variable in environ:
-            raw, source, place = environ[variable], variable, variable
-        elif setting.name in contexts[name]:
-            source = str(paths.config_file)
-            raw, place = contexts[name][setting.name], f"{source}: [contexts.{name}] {setting.name}"
+            raw, source, where = environ[variable], variable, variable
+        elif name in table:
+            raw, source, where = table[name], place.partition(": ")[0], f"{place} {name}"
         else:
-            sources[setting.name] = "default"
+            sources[name] = "default"
             continue
-        values[setting.name] = _parse(setting.name, raw, place)
-        sources[setting.name] = source
-    return Context(name, Settings(**values), sources)
+        values[name] = _parse(kind, name, raw, where)
+        sources[name] = source
+    return kind(**values), sources
 
 
-def _parse(name: str, raw: object, place: str) -> Any:
-    parsers = {setting.name: setting.metadata["parse"] for setting in fields(Settings)}
+def _parse(kind: type, name: str, raw: object, place: str) -> Any:
+    parsers = {setting.name: setting.metadata["parse"] for setting in fields(kind)}
     try:
         return parsers[name](raw)
     except ValueError as rule:
@@ -284,12 +322,19 @@ def read_contexts(paths: Paths) -> tuple[dict[str, dict[str, Any]], str]:
         raise UsageError(f"{file}: current is not a context's name", code="config.invalid")
     if not isinstance(contexts, dict) or not all(isinstance(c, dict) for c in contexts.values()):
         raise UsageError(f"{file}: contexts are not [contexts.NAME] tables", code="config.invalid")
-    known = [setting.name for setting in fields(Settings)]
     for name, values in contexts.items():
-        for key in values:
-            if key not in known:
-                raise _unknown(f"{file}: [contexts.{name}] has an unknown key {key!r}", key, known)
+        _check_keys(values, f"{file}: [contexts.{name}]")
     return {"local": {}, **contexts}, current
+
+
+def _check_keys(table: Mapping[str, Any], place: str) -> None:
+    known = [setting.name for setting in fields(Settings)]
+    for key, value in table.items():
+        if key in SECTIONS:
+            if not isinstance(value, dict):
+                raise UsageError(f"{place} {key} is not a table", code="config.invalid")
+        elif key not in known:
+            raise _unknown(f"{place} has an unknown key {key!r}", key, [*known, *SECTIONS])
 
 
 def use_context(paths: Paths, name: str) -> None:
@@ -308,10 +353,16 @@ def use_context(paths: Paths, name: str) -> None:
     _edit(paths, change)
 
 
-def set_settings(paths: Paths, name: str, changes: Mapping[str, str | None]) -> None:
+def set_settings(
+    paths: Paths,
+    name: str,
+    changes: Mapping[str, str | None],
+    sections: Mapping[str, type] | None = None,
+) -> None:
     """Set (None: unset) settings of a context, made when missing; comments are kept.
 
-    Raises UsageError for an unknown setting, a value that breaks its rule, or a bad name.
+    A setting of a section is `section.name`; `sections` has each one's dataclass. Raises
+    UsageError for an unknown setting, a value that breaks its rule, or a bad name.
     """
     if not _CONTEXT_NAME.fullmatch(name):
         raise UsageError(
@@ -319,21 +370,28 @@ def set_settings(paths: Paths, name: str, changes: Mapping[str, str | None]) -> 
             code="context.invalid_name",
             hint="use letters, digits, dashes and underscores",
         )
-    known = [setting.name for setting in fields(Settings)]
-    values: dict[str, object] = {}
+    kinds: dict[str, type] = {"": Settings, **(sections or {})}
+    known = [
+        f"{section}.{setting.name}".lstrip(".")
+        for section, kind in kinds.items()
+        for setting in fields(kind)
+    ]
+    values: dict[tuple[str, str], object] = {}
     for key, raw in changes.items():
         if key not in known:
             raise _unknown(f"there is no setting {key!r}", key, known)
-        parsed = None if raw is None else _parse(key, raw, key)
-        values[key] = list(parsed) if isinstance(parsed, tuple) else raw
+        section, _, setting_name = key.rpartition(".")
+        parsed = None if raw is None else _parse(kinds[section], setting_name, raw, key)
+        values[section, setting_name] = list(parsed) if isinstance(parsed, tuple) else raw
 
     def change(document: Any) -> None:
         import tomlkit
 
         if "contexts" not in document:
             document["contexts"] = tomlkit.table(is_super_table=True)
-        table = document["contexts"].setdefault(name, tomlkit.table())
-        for key, value in values.items():
+        context = document["contexts"].setdefault(name, tomlkit.table())
+        for (section, key), value in values.items():
+            table = context.setdefault(section, tomlkit.table()) if section else context
             if value is None:
                 table.pop(key, None)
             else:

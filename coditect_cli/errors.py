@@ -9,6 +9,9 @@ CoditectError                 1   (as such: a bug)
 ├── LimitReached              7   quota or limit
 ├── Failed                    8   it was tried and came out bad
 ├── Unreachable               9   no answer from a backend
+├── GateFailed               10   a migration's gate failed; it was rolled back, and that verified
+├── RollbackNotVerified      11   a migration's roll-back failed, or its read-back disagrees
+├── Paused                   12   a migration waits: paused, or not enough data to decide
 ├── TimedOut                124
 ├── CommandNotExecutable    126   exec, as a shell says it
 ├── CommandNotFound         127   exec, as a shell says it
@@ -108,6 +111,27 @@ class Unreachable(CoditectError):
     default_code = "unreachable"
 
 
+class GateFailed(CoditectError):
+    """Raised when a migration's gate failed, and what it had changed is verified to be back."""
+
+    exit_code = 10
+    default_code = "migrate.gate_failed"
+
+
+class RollbackNotVerified(CoditectError):
+    """Raised when a migration's roll-back failed, or reading back found something else."""
+
+    exit_code = 11
+    default_code = "migrate.rollback_not_verified"
+
+
+class Paused(CoditectError):
+    """Raised when a migration stopped on its way, to be resumed."""
+
+    exit_code = 12
+    default_code = "migrate.paused"
+
+
 class TimedOut(CoditectError):
     """Raised when a wait ended unmet."""
 
@@ -154,6 +178,9 @@ BY_EXIT_CODE: dict[int, type[CoditectError]] = {
         LimitReached,
         Failed,
         Unreachable,
+        GateFailed,
+        RollbackNotVerified,
+        Paused,
         TimedOut,
         CommandNotExecutable,
         CommandNotFound,

@@ -59,6 +59,8 @@ def show(
 
     Exit codes: 0 done, 2 a value breaks its rule, 3 no such context
     """
+    from coditect_cli.migrations.settings import load_settings
+
     runtime: Runtime = ctx.obj
     if name is not None:
         runtime.context_name = name
@@ -68,6 +70,13 @@ def show(
     for setting, source in context.sources.items():
         value = getattr(context.settings, setting)
         settings[setting] = {
+            "value": list(value) if isinstance(value, tuple) else value,
+            "source": source,
+        }
+    migrate, sources = load_settings(runtime.paths, os.environ, {}, context.name)
+    for setting, source in sources.items():
+        value = getattr(migrate, setting)
+        settings[f"migrate.{setting}"] = {
             "value": list(value) if isinstance(value, tuple) else value,
             "source": source,
         }
@@ -104,6 +113,7 @@ def set_(
     Examples:
       coditect context set local output_kept=4MiB gateway_idle=1h
       coditect context set far gateway_url=wss://gateway.example.com/ws
+      coditect context set prod migrate.project=acme-prod migrate.bake=2h
       coditect context set far token_command="gcloud auth print-identity-token"
 
     Exit codes: 0 done, 2 no such setting, or the value breaks its rule
@@ -114,5 +124,10 @@ def set_(
         if not equals:
             raise UsageError(f"{setting!r} is not SETTING=VALUE")
         changes[key] = value or None
-    config.set_settings(ctx.obj.paths, name, changes)
+    sections: dict[str, type] = {}
+    if any(key.startswith("migrate.") for key in changes):
+        from coditect_cli.migrations.settings import MigrateSettings
+
+        sections["migrate"] = MigrateSettings
+    config.set_settings(ctx.obj.paths, name, changes, sections)
     return Result("Context", {"name": name}, text=f"context {name} changed", name="name")

@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 
 from coditect_cli.config import Settings
+from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.paths import Paths
 from tests.conftest import RunCli
 
@@ -21,7 +22,8 @@ def test_show_has_every_setting_with_its_source(
     assert set(document) == {"apiVersion", "kind", "name", "gatewayUrl", "settings"}
     assert document["gatewayUrl"] == f"ws+unix:{paths.gateway_socket}"
     settings = document["settings"]
-    assert set(settings) == {setting.name for setting in fields(Settings)}
+    names = {setting.name for setting in fields(Settings)}
+    assert set(settings) == names | {f"migrate.{s.name}" for s in fields(MigrateSettings)}
     assert settings["attach_rate"] == {"value": 7, "source": str(paths.config_file)}
     assert settings["max_sessions"] == {"value": 5, "source": "CODITECT_MAX_SESSIONS"}
     assert settings["max_message"] == {"value": 1 << 20, "source": "default"}
@@ -64,3 +66,29 @@ def test_mistakes_are_told(
     assert (code, out) == (status, "")
     assert said in err
     assert not paths.config_file.exists()
+
+
+def test_settings_of_migrations_are_a_section_with_its_own_rules(
+    run_cli: RunCli, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        run_cli("context", "set", "local", "migrate.project=acme-prod", "migrate.bake=2h")[0] == 0
+    )
+    monkeypatch.setenv("CODITECT_MIGRATE_CANARY_PERCENT", "25")
+    settings = json.loads(run_cli("context", "show", "-o", "json")[1])["settings"]
+    here = str(paths.config_file)
+    assert settings["migrate.project"] == {"value": "acme-prod", "source": here}
+    assert settings["migrate.bake"] == {"value": 7200.0, "source": here}
+    variable = "CODITECT_MIGRATE_CANARY_PERCENT"
+    assert settings["migrate.canary_percent"] == {"value": 25, "source": variable}
+    assert run_cli("context", "set", "local", "migrate.project=")[0] == 0
+    code, _, err = run_cli("context", "set", "local", "migrate.proyect=x")
+    assert (code, "did you mean migrate.project?" in err) == (2, True)
+    code, _, err = run_cli("context", "set", "local", "migrate.canary_percent=0")
+    assert (code, "a percentage from 1 to 100" in err) == (2, True)
+    paths.config_file.write_text("[contexts.local.migrate]\nbaek = '1h'\n")
+    code, _, err = run_cli("context", "show")
+    assert (code, "did you mean bake?" in err) == (2, True)
+    paths.config_file.write_text("[contexts.local]\nmigrate = '1h'\n")
+    code, _, err = run_cli("context", "show")
+    assert (code, "migrate is not a table" in err) == (2, True)

@@ -1,0 +1,566 @@
+"""`coditect migrate`: phase1, status, resume, rollback, approve, reject, pause, lock."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from coditect_cli import __version__
+from coditect_cli.config import parse_duration
+from coditect_cli.errors import (
+    CoditectError,
+    Conflict,
+    Failed,
+    NotFound,
+    Paused,
+    TimedOut,
+    UsageError,
+)
+from coditect_cli.migrations.engine import Engine
+from coditect_cli.migrations.journal import Journal, check_run_id, new_run_id, run_ids
+from coditect_cli.migrations.lock import break_lock, hold, read_lock
+from coditect_cli.migrations.phases import steps_of
+from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
+from coditect_cli.migrations.report import plan_text, run_fields, run_text
+from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.settings import MigrateSettings, load_settings
+from coditect_cli.migrations.show import showing
+from coditect_cli.migrations.step import Step, World
+from coditect_cli.migrations.target import find_target
+from coditect_cli.output import Result, emit
+from coditect_cli.runtime import Runtime
+from coditect_cli.stores.store import SessionStore, open_store
+from coditect_cli.tokens import local_user
+
+POLL = 0.5  # seconds between two looks of --wait-for
+
+OptionalRunId = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="The run; else the newest unfinished one.")
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal.")]
+Confirmed = Annotated[
+    str | None,
+    typer.Option("--confirm", metavar="NAME", help="The name of what may be destroyed."),
+]
+
+
+def _with_settings(phase: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Give a command one flag for each setting of its phase; they arrive as `flags`."""
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+        def command(ctx: typer.Context, **values: Any) -> Result:
+            flags = {
+                name: str(value).lower() if isinstance(value, bool) else value
+                for name in names
+                if (value := values.pop(name)) is not None
+            }
+            return function(ctx, **values, flags=flags)
+
+        settings = [s for s in fields(MigrateSettings) if phase in s.metadata["phases"]]
+        names = [setting.name for setting in settings]
+        parameters = dict(inspect.signature(function, eval_str=True).parameters)
+        del parameters["flags"]
+        for setting in settings:
+            flag = "--" + setting.name.replace("_", "-")
+            kind: Any = bool | None if isinstance(setting.default, bool) else str | None
+            option = typer.Option(flag, metavar="VALUE", help=_about(setting))
+            parameters[setting.name] = inspect.Parameter(
+                setting.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind, option],
+            )
+        command.__doc__ = function.__doc__
+        command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
+        return command
+
+    return decorate
+
+
+def _about(setting: Any) -> str:
+    text = str(setting.metadata["meaning"])
+    text = text[0].upper() + text[1:]
+    return text + ("." if setting.default is None else f" (default: {setting.default}).")
+
+
+Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done; do nothing.")]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan-file", metavar="FILE", help="Save the plan; do nothing.")
+]
+FromPlan = Annotated[
+    Path | None,
+    typer.Option("--from-plan", metavar="FILE", help="Run only if this saved plan still holds."),
+]
+NewRun = Annotated[
+    bool, typer.Option("--new-run", help="Also when an earlier run is not finished.")
+]
+
+
+@_with_settings("phase1")
+def phase1(
+    ctx: typer.Context,
+    *,
+    plan: Plan = False,
+    plan_file: PlanFile = None,
+    from_plan: FromPlan = None,
+    new_run: NewRun = False,
+    confirm: Confirmed = None,
+    flags: dict[str, str],
+) -> Result:
+    """Roll out the gateway with the PTY fix: staging, a share of production, all of it.
+
+    Every option after --confirm is also a setting: migrate.NAME in the context, or
+    CODITECT_MIGRATE_NAME.
+
+    Examples:
+      coditect migrate phase1 --plan
+      coditect migrate phase1 --plan-file phase1.json
+      coditect migrate phase1 --from-plan phase1.json --bake 2h
+      coditect migrate phase1 -o ndjson
+
+    Exit codes: 0 done, 2 a value breaks its rule, 4 not logged in, 6 locked, the targets disagree
+    or the plan moved, 8 a step failed, 10 a gate failed and all is rolled back, 11 rolled back
+    but not verified, 12 paused or not enough data, 130 interrupted
+    """
+    return _phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
+
+
+def status(
+    ctx: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="The run; else all of them.")
+    ] = None,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="Show each event of the run's journal.")
+    ] = False,
+    wait_for: Annotated[
+        str | None,
+        typer.Option("--wait-for", metavar="done|paused|STEP", help="Wait until it is so."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="DURATION", help="How long to wait.")
+    ] = None,
+) -> Result:
+    """Show the runs, or one of them with its steps; the journal's hash chain is checked.
+
+    Examples:
+      coditect migrate status
+      coditect migrate status phase1-20260131T120000-0a1b2c
+      coditect migrate status phase1-20260131T120000-0a1b2c --journal -o ndjson
+      coditect migrate status --wait-for done --timeout 2h
+
+    Exit codes: 0 done, 2 not a run's id, 3 no such run, 8 the run ended otherwise, or its journal
+    is broken, 12 it is paused, 124 it is not so yet
+    """
+    runtime: Runtime = ctx.obj
+    with _open(runtime) as store:
+        if wait_for is not None:
+            return _shown(_wait_for(store, _chosen(store, run), wait_for, timeout))
+        if run is None and not journal:
+            items = [run_fields(_read(store, id)) for id in run_ids(store)]
+            columns = {"RUN": "id", "PHASE": "phase", "STATE": "state", "STEP": "step"}
+            columns |= {"STARTED": "startedAt", "UPDATED": "updatedAt"}
+            wide = {"ACTOR": "actor", "REASON": "reason"}
+            return Result("MigrationRunList", {"items": items}, columns, wide)
+        chosen = _chosen(store, run)
+        if journal:
+            events = [e.as_dict() for e in Journal(store, chosen, "").new_events()]
+            columns = {"AT": "at", "STEP": "step", "TYPE": "type", "DATA": "data"}
+            wide = {"ACTOR": "actor", "HASH": "hash"}
+            return Result("MigrationJournal", {"run": chosen, "items": events}, columns, wide)
+        return _shown(_read(store, chosen))
+
+
+def resume(ctx: typer.Context, run: OptionalRunId = None, confirm: Confirmed = None) -> Result:
+    """Go on with a run that was stopped, with the settings that it began with.
+
+    A step that was under way is observed first; a wait goes on for what is left of it; a
+    roll-back goes on rolling back.
+
+    Examples:
+      coditect migrate resume
+      coditect migrate resume cutover-20260131T120000-0a1b2c --confirm websocket-gateway-cluster
+
+    Exit codes: as of the phase; 3 there is no unfinished run, 6 also: it is finished
+    """
+    runtime: Runtime = ctx.obj
+    with _open(runtime) as store, _taken(runtime, store, run) as (journal, found):
+        if found.is_over:
+            raise Conflict(f"{found.id} is {found.state}", code="migrate.over")
+        return _drive(runtime, journal, *_frozen(runtime, found), confirm, Engine.go_on)
+
+
+def rollback(
+    ctx: typer.Context,
+    run: OptionalRunId = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="STEP", help="Undo only what came after it.")
+    ] = None,
+    reason: Reason = "asked to",
+) -> Result:
+    """Undo what a run did, last step first, and read back that it is undone.
+
+    Examples:
+      coditect migrate rollback
+      coditect migrate rollback phase1-20260131T120000-0a1b2c --to deploy-staging
+
+    Exit codes: 0 rolled back, 3 there is no such run, 6 locked, or nothing to undo, 11 not
+    everything is as it was, 130 interrupted
+    """
+    runtime: Runtime = ctx.obj
+    with _open(runtime) as store, _taken(runtime, store, run) as (journal, found):
+        if found.state == "rolled back":
+            raise Conflict(f"{found.id} is rolled back already", code="migrate.over")
+
+        def turn_back(engine: Engine) -> None:
+            engine.roll_back("asked", reason, to)
+
+        return _drive(runtime, journal, *_frozen(runtime, found), None, turn_back)
+
+
+def approve(ctx: typer.Context, reason: Reason, run: OptionalRunId = None) -> Result:
+    """Let a run pass the gate that holds it.
+
+    Examples:
+      coditect migrate approve --reason "quiet night, probe is green"
+
+    Exit codes: 0 approved, 3 no such run, 6 no gate holds it
+    """
+    return _decide(ctx.obj, run, "approved", reason)
+
+
+def reject(ctx: typer.Context, reason: Reason, run: OptionalRunId = None) -> Result:
+    """Make a run that is under way, or held by a gate, roll back.
+
+    Examples:
+      coditect migrate reject --reason "support sees lost sessions"
+
+    Exit codes: 0 rejected, 3 no such run, 6 it is over
+    """
+    return _decide(ctx.obj, run, "rejected", reason)
+
+
+def pause(ctx: typer.Context, run: OptionalRunId = None) -> Result:
+    """Ask a run that is under way to stop at the next safe point.
+
+    Examples:
+      coditect migrate pause
+      coditect migrate pause && coditect migrate status --wait-for paused --timeout 5m
+
+    Exit codes: 0 asked, 3 no such run, 6 it is not under way
+    """
+    runtime: Runtime = ctx.obj
+    with _open(runtime) as store:
+        found = _read(store, _chosen(store, run))
+        if found.state not in ("running", "rolling back"):
+            raise Conflict(f"{found.id} is {found.state}", code="migrate.not_running")
+        Journal(store, found.id, _actor()).append("pause.asked")
+    text = f"{found.id} stops at its next safe point"
+    return Result("MigrationRun", run_fields(found), text=text)
+
+
+def lock(
+    ctx: typer.Context,
+    action: Annotated[
+        Literal["show", "break"], typer.Argument(metavar="show|break", help="What to do with it.")
+    ],
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="RUN", help="The run whose lock may be broken."),
+    ] = None,
+) -> Result:
+    """Show who holds the migrations' lock, or take it away from them.
+
+    Whoever lost the lock does nothing more once it finds out, which is before its next action.
+
+    Examples:
+      coditect migrate lock show
+      coditect migrate lock break --confirm phase1-20260131T120000-0a1b2c
+
+    Exit codes: 0 done, 2 nobody can be asked, 3 nobody holds it, 8 declined
+    """
+    runtime: Runtime = ctx.obj
+    with _open(runtime) as store:
+        found = read_lock(store)
+        if found is None or not found.holder:
+            raise NotFound("nobody holds the lock", code="migrate.no_lock")
+        held = found.is_held(time.time_ns())
+        if action == "break":
+            question = f"{found.actor} on {found.host} may still be running {found.run}."
+            runtime.confirm_name(question, found.run, confirm, "--confirm")
+            break_lock(store)
+            Journal(store, found.run, _actor()).append("lock.broken", token=found.token)
+            text = f"the lock of {found.run} is broken"
+            return Result("MigrationLock", {**found.as_dict(), "held": False}, text=text)
+    return Result("MigrationLock", {**found.as_dict(), "held": held}, name="run")
+
+
+def _phase(
+    runtime: Runtime,
+    phase: str,
+    plan: bool,
+    plan_file: Path | None,
+    from_plan: Path | None,
+    new_run: bool,
+    confirm: str | None,
+    flags: dict[str, str],
+) -> Result:
+    settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
+    target, problem = find_target(runtime.context.name, settings, sources)
+    settings = replace(settings, project=target.project)
+    world = World(settings, target)
+    steps = steps_of(phase, world)
+    scope = _scope(runtime, settings)
+    if plan or plan_file is not None or from_plan is not None:
+        planned = make_plan(phase, steps, world, scope)
+        if from_plan is None:
+            if plan_file is not None:
+                save_plan(plan_file, planned)
+            return Result("MigrationPlan", planned, text=plan_text(planned), name="phase")
+        check_plan(from_plan, planned)
+    if problem is not None:
+        raise problem
+    target.check()
+    with _open(runtime, settings) as store:
+        if not new_run:
+            _check_finished(store, phase)
+        for name, value in target.as_dict().items():
+            runtime.streams.say(f"{name.replace('_', ' ')}: {value or 'not known'}")
+        runtime.streams.say(f"excludes: {scope}")
+        if from_plan is None and runtime.streams.may_prompt():
+            runtime.confirm(f"Run {phase} there?", "--yes")
+        id = new_run_id(phase, time.time_ns())
+        with hold(store, id, _actor()) as held:
+            journal = Journal(store, id, _actor(), held)
+            journal.append(
+                "run.started",
+                phase=phase,
+                target=target.as_dict(),
+                settings=settings.as_dict(),
+                steps=[step.name for step in steps],
+                lock=held.lock.token,
+                version=__version__,
+            )
+            return _drive(runtime, journal, steps, world, confirm, Engine.go_on)
+
+
+def _drive(
+    runtime: Runtime,
+    journal: Journal,
+    steps: list[Step],
+    world: World,
+    confirm: str | None,
+    go: Callable[[Engine], None],
+) -> Result:
+    """Run the engine, tell what happens, and make the result of what it came to."""
+    stop = threading.Event()
+    titles = {step.name: step.title for step in steps}
+    expected = {step.name: step.expected + step.bake for step in steps}
+    form = runtime.output
+    with showing(form, runtime.streams, titles, expected) as (tell, quiet):
+
+        def ask(question: str, name: str) -> None:
+            with quiet():
+                runtime.confirm_name(question, name, confirm, "--confirm")
+
+        engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop)
+        try:
+            with _stopped_by_signals(stop, runtime):
+                go(engine)
+        except CoditectError as error:
+            if form == "ndjson":
+                failed = {"error": error.as_dict(), **run_fields(engine.run)}
+                emit(Result("MigrationRun", {"type": "result", **failed}), form, runtime.streams)
+            raise
+    fields = run_fields(engine.run)
+    if form == "ndjson":
+        fields = {"type": "result", **fields}
+    return Result("MigrationRun", fields, text=f"{engine.run.id} is {engine.run.state}")
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event, runtime: Runtime) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run at its next safe point; a second SIGINT at once."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        runtime.streams.say("stopping at the next safe point; Ctrl-C again stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _taken(runtime: Runtime, store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]:
+    """The lock for a run that was begun, its journal, and what it says."""
+    id = _chosen(store, run)
+    Run.of(id, Journal(store, id, "").new_events())  # there is one, and its chain holds
+    with hold(store, id, _actor()) as held:
+        journal = Journal(store, id, _actor(), held)
+        yield journal, Run.of(id, Journal(store, id, "").new_events())
+
+
+def _frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
+    """A run's steps and world, with the settings that it began with. Raises Conflict."""
+    if run.target["context"] != runtime.context.name:
+        raise Conflict(
+            f"{run.id} began in context {run.target['context']}, and this is "
+            f"{runtime.context.name}",
+            code="migrate.context",
+            hint=f"--context {run.target['context']}",
+        )
+    try:
+        settings = MigrateSettings.from_dict(run.settings)
+    except TypeError:
+        settings = None
+    if settings is not None:
+        target, problem = find_target(runtime.context.name, settings, {})
+        if problem is not None:
+            raise problem
+        target.check()
+        world = World(settings, target)
+        steps = steps_of(run.phase, world)
+        if [step.name for step in steps] == list(run.steps):
+            return steps, world
+    raise Conflict(
+        f"{run.id} was begun by another release, whose steps or settings are not these",
+        code="migrate.release",
+        hint="go on with the release that began it",
+    )
+
+
+def _open(runtime: Runtime, settings: MigrateSettings | None = None) -> closing[SessionStore]:
+    """The store that `migrate.store` names."""
+    if settings is None:
+        settings, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
+    chosen = replace(
+        runtime.context.settings, store=settings.store or runtime.context.settings.store
+    )
+    return closing(open_store(chosen, runtime.paths))
+
+
+def _scope(runtime: Runtime, settings: MigrateSettings) -> str:
+    """Whom the lock keeps out."""
+    if (settings.store or runtime.context.settings.store) == "sqlite":
+        return f"runs that use {runtime.paths.session_store}, so those of this user and machine"
+    file = runtime.context.settings.fdb_cluster_file or "the default cluster file"
+    return f"everybody who uses the FoundationDB of {file}"
+
+
+def _chosen(store: SessionStore, run: str | None) -> str:
+    """The run that is named, else the newest one that is not over. Raises NotFound."""
+    if run is not None:
+        return check_run_id(run)
+    ids = run_ids(store)
+    for id in reversed(ids):
+        if not _read(store, id).is_over:
+            return id
+    if ids:
+        raise NotFound(
+            f"no run is unfinished; the newest is {ids[-1]}",
+            code="migrate.no_run",
+            hint="name a run",
+        )
+    raise NotFound("there are no runs yet", code="migrate.no_run")
+
+
+def _read(store: SessionStore, id: str) -> Run:
+    """A run as it is; one whose process is gone is interrupted."""
+    run = Run.of(id, Journal(store, id, "").new_events())
+    found = read_lock(store)
+    alive = found is not None and found.run == id and found.is_held(time.time_ns())
+    if run.state in ("running", "rolling back") and not alive:
+        run.state, run.reason = "interrupted", "its process is gone"
+    return run
+
+
+def _check_finished(store: SessionStore, phase: str) -> None:
+    for id in reversed(run_ids(store)):
+        run = _read(store, id) if id.startswith(phase + "-") else None
+        if run is not None and not run.is_over and run.state != "running":
+            raise Conflict(
+                f"{id} is {run.state}, not finished",
+                code="migrate.unfinished",
+                hint=f"coditect migrate resume {id} goes on, coditect migrate rollback {id} goes "
+                "back; --new-run starts another one beside it",
+            )
+
+
+def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Result:
+    with _open(runtime) as store:
+        found = _read(store, _chosen(store, run))
+        step = found.current
+        if found.is_over or found.rollback_cause:
+            raise Conflict(f"{found.id} is {found.state}", code="migrate.over")
+        if step is None or (decision == "approved" and step.gate != "hold"):
+            raise Conflict(
+                f"no gate holds {found.id}",
+                code="migrate.no_gate",
+                hint=f"coditect migrate status {found.id} shows where it is",
+            )
+        Journal(store, found.id, _actor()).append(decision, step.name, reason=reason)
+        found = _read(store, found.id)
+    text = f"{step.name} of {found.id} is {decision}"
+    if found.state != "running":
+        text += f"; coditect migrate resume {found.id} acts on it"
+    return Result("MigrationRun", run_fields(found), text=text)
+
+
+def _wait_for(store: SessionStore, id: str, what: str, timeout: str | None) -> Run:
+    try:
+        patience = parse_duration(timeout) if timeout is not None else None
+    except ValueError as rule:
+        raise UsageError(f"--timeout is not {rule}") from None
+    deadline = None if patience is None else time.monotonic() + patience
+    while True:
+        run = _read(store, id)
+        if what not in ("done", "paused", *run.steps):
+            steps = ", ".join(run.steps)
+            raise UsageError(f"--wait-for {what}: it is done, paused or one of {steps}")
+        stopped = run.state in ("paused", "held")
+        if (
+            (what == "paused" and stopped)
+            or (what == "done" and run.state == "done")
+            or (what in run.steps and run.steps[what].status in ("done", "already so"))
+        ):
+            return run
+        if run.state not in ("running", "rolling back"):
+            kind = Paused if stopped else Failed
+            raise kind(
+                f"{id} is {run.state}: {run.reason or 'and stays so'}", code="migrate.not_so"
+            )
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimedOut(f"{id} is {run.state} after {timeout}, not {what}")
+        time.sleep(POLL)
+
+
+def _shown(run: Run) -> Result:
+    return Result("MigrationRun", run_fields(run), text=run_text(run))
+
+
+def _actor() -> str:
+    import socket
+
+    return f"{local_user()}@{socket.gethostname()}"

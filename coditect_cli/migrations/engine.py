@@ -1,0 +1,314 @@
+"""The one loop that runs the steps of a migration, and the one that takes them back.
+
+Each event is durable before what follows it: a run that is killed after any of them goes on from
+there. What is under way is observed again, never trusted; what is done is left alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from coditect_cli.errors import (
+    CoditectError,
+    Failed,
+    GateFailed,
+    Interrupted,
+    Paused,
+    RollbackNotVerified,
+)
+from coditect_cli.migrations.journal import Event, Journal
+from coditect_cli.migrations.run import Run, StepRun
+from coditect_cli.migrations.step import Action, Step, World, step_named
+from coditect_cli.sessions.session import NANOSECONDS, format_time
+
+T = TypeVar("T")
+TICK = 1.0  # seconds between looks at the journal for what others ask
+
+Tell = Callable[[Event, Run], None]
+Confirm = Callable[[str, str], None]  # question and name; raises when the name isn't typed
+
+
+class _TurnBackError(Exception):
+    """Raised inside the loop when the run is to be rolled back."""
+
+    def __init__(self, cause: str, reason: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.reason = reason
+
+
+class Engine:
+    """Runs one run, whose lock is held. `stop` asks it to end at the next safe point."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        steps: Sequence[Step],
+        world: World,
+        *,
+        tell: Tell = lambda event, run: None,
+        confirm: Confirm | None = None,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.run = Run(journal.run)
+        self._journal = journal
+        self._steps = steps
+        self._tell = tell
+        self._confirm = confirm
+        self._stop = stop or threading.Event()
+        self._clock = clock
+        self._world = replace(world, outputs=self.run.outputs)
+        self._look()
+
+    def go_on(self) -> None:
+        """Run what is left of the run, forwards or backwards.
+
+        Raises GateFailed, RollbackNotVerified, Paused, Interrupted, and what a step failed with.
+        """
+        if self.run.rollback_cause:
+            self._undo()
+            return
+        try:
+            for step in self._steps:
+                if self.run.steps[step.name].status not in ("done", "already so"):
+                    self._safe_point()
+                    self._step(step)
+            self._append("run.done")
+        except _TurnBackError as turn:
+            self.roll_back(turn.cause, turn.reason)
+
+    def roll_back(self, cause: str, reason: str, to: str | None = None) -> None:
+        """Undo, last step first, what this run did; with `to`, only what it did after that step.
+
+        Raises GateFailed when that was done because of a gate, RollbackNotVerified.
+        """
+        if to is not None:
+            step_named(self._steps, to)
+        self._append("rollback.started", cause=cause, reason=reason, to=to)
+        self._undo()
+
+    def _step(self, step: Step) -> None:
+        record = self.run.steps[step.name]
+        if not (record.status == "running" and record.acted) and not self._act(step, record):
+            return
+        if step.bake:
+            self._bake(step, record)
+        self._pass_gate(step, record)
+        self._append("step.done", step.name, detail=record.detail)
+
+    def _act(self, step: Step, record: StepRun) -> bool:
+        """Bring it about. False: there was nothing to do, and nothing is left to wait for."""
+        reason = self._try(step, lambda: step.precondition(self._world))
+        if reason is not None:
+            raise self._fail(step, Failed(reason, code="migrate.precondition"))
+        seen = self._try(step, lambda: step.observe(self._world))
+        is_done = seen is not None and seen.is_done
+        facts = dict(seen.facts) if seen is not None else {}
+        detail = seen.detail if seen is not None else ""
+        if is_done and record.before is None and not step.bake:
+            self._append("step.skipped", step.name, detail=detail, outputs=facts)
+            return False
+        if step.confirm is not None and not is_done:
+            self._ask(step, step.confirm)
+        self._append("step.started", step.name, before=facts, detail=detail)
+        if not is_done:
+            for action in self._try(step, lambda: step.actions(self._world)):
+                self._safe_point()
+                self._perform(step, action)
+            seen = self._try(step, lambda: step.observe(self._world))
+            facts = dict(seen.facts) if seen is not None else {}
+            if seen is not None and not seen.is_done:
+                message = f"it was done, but reading back shows: {seen.detail}"
+                raise self._fail(step, Failed(message, code="migrate.not_so"))
+        self._append("step.acted", step.name, outputs=facts)
+        return True
+
+    def _ask(self, step: Step, name: str) -> None:
+        try:
+            if self._confirm is None:
+                raise Paused(f"{step.title}: nobody was asked")
+            self._confirm(f"Next: {step.title}. There is no way back.", name)
+        except CoditectError as refusal:
+            self._append("run.paused", reason=f"{step.name}: {refusal.message}")
+            raise Paused(
+                f"{step.title}: not confirmed, so not done",
+                hint=f"coditect migrate resume {self.run.id} --confirm {name}",
+            ) from refusal
+
+    def _perform(self, step: Step, action: Action, undo: str = "") -> None:
+        what: dict[str, Any] = {"argv": action.argv} if action.argv else {"call": action.call}
+        self._append(undo + "action.started", step.name, **what)
+        started = time.monotonic()
+        try:
+            outputs = dict(action.perform())
+        except CoditectError as error:
+            self._append(undo + "action.failed", step.name, error=error.as_dict())
+            if undo:
+                raise
+            raise self._fail(step, error) from error
+        seconds = round(time.monotonic() - started, 3)
+        self._append(undo + "action.done", step.name, outputs=outputs, seconds=seconds)
+
+    def _bake(self, step: Step, record: StepRun) -> None:
+        if record.bake_deadline is None:
+            now = self._clock()
+            deadline = now + step.bake
+            until = format_time(int(deadline * NANOSECONDS))
+            self._append("bake.started", step.name, since=now, deadline=deadline, until=until)
+        interval = float(self._world.settings.gate_interval)
+        while (left := (record.bake_deadline or 0) - self._clock()) > 0:
+            self._wait(min(left, interval))
+            if left > interval:
+                self._look_for_failure(step, record)
+
+    def _look_for_failure(self, step: Step, record: StepRun) -> None:
+        """A gate that fails already need not be waited for."""
+        since = record.bake_started or 0.0
+        verdict = self._try(step, lambda: step.gate(self._world, since))
+        if verdict is not None and verdict.decision == "fail":
+            self._append(
+                "gate.read", step.name, decision="fail", reason=verdict.reason,
+                numbers=dict(verdict.numbers),
+            )  # fmt: skip
+            raise _TurnBackError("gate", f"{step.name}: {verdict.reason}")
+
+    def _pass_gate(self, step: Step, record: StepRun) -> None:
+        since = record.bake_started or self._clock()
+        while record.gate not in ("pass", "approved"):
+            if record.gate == "fail":
+                raise _TurnBackError("gate", f"{step.name}: {record.detail}")
+            verdict = self._try(step, lambda: step.gate(self._world, since))
+            if verdict is None:
+                return
+            self._append(
+                "gate.read", step.name, decision=verdict.decision, reason=verdict.reason,
+                numbers=dict(verdict.numbers),
+            )  # fmt: skip
+            if verdict.decision == "hold":
+                self._hold(step, record, verdict.reason)
+
+    def _hold(self, step: Step, record: StepRun, reason: str) -> None:
+        if record.hold_deadline is None:
+            deadline = self._clock() + self._world.settings.hold
+            until = format_time(int(deadline * NANOSECONDS))
+            self._append("hold.started", step.name, deadline=deadline, until=until)
+        left = (record.hold_deadline or 0) - self._clock()
+        if left <= 0:
+            self._append("run.held", reason=f"{step.name}: {reason}")
+            raise Paused(
+                f"{step.title}: not enough to decide on: {reason}",
+                code="migrate.held",
+                hint=f"coditect migrate resume {self.run.id} looks again; "
+                "coditect migrate approve or reject, with --reason, decides",
+            )
+        self._wait(min(left, self._world.settings.gate_interval), lambda: record.gate == "approved")
+
+    def _undo(self) -> None:
+        first = 0 if self.run.rollback_to is None else step_named(
+            self._steps, self.run.rollback_to
+        ) + 1  # fmt: skip
+        problems = []
+        for step in reversed(self._steps[first:]):
+            record = self.run.steps[step.name]
+            if record.before is not None and record.status != "undone":
+                self._stop_if_asked()
+                problem = self._undo_step(step, record.before)
+                if problem is not None:
+                    problems.append(f"{step.name}: {problem}")
+        cause, reason, to = self.run.rollback_cause, self.run.reason, self.run.rollback_to
+        if problems:
+            self._append("rollback.failed", reason="; ".join(problems))
+            raise RollbackNotVerified(
+                f"rolled back, but not everything is as it was: {'; '.join(problems)}",
+                hint=f"coditect migrate resume {self.run.id} tries again",
+            )
+        self._append("rollback.done", reason=reason, to=to)
+        if cause != "asked":
+            raise GateFailed(
+                f"rolled back, and read back that it is: {reason}",
+                hint=f"coditect migrate status {self.run.id} shows all of it",
+            )
+
+    def _undo_step(self, step: Step, before: dict[str, Any]) -> str | None:
+        """Take one step back; what is wrong after it, if anything."""
+        try:
+            actions = step.inverse(self._world, before)
+            if not actions:
+                self._append("undo.kept", step.name, detail=step.no_inverse or "nothing to undo")
+                return None
+            self._append("undo.started", step.name)
+            for action in actions:
+                self._perform(step, action, "undo.")
+            problem = step.restored(self._world, before)
+        except CoditectError as error:
+            if error.code == "migrate.lock_lost":
+                raise
+            problem = error.message
+        if problem is not None:
+            self._append("undo.failed", step.name, detail=problem)
+        else:
+            self._append("undo.done", step.name)
+        return problem
+
+    def _try(self, step: Step, look: Callable[[], T]) -> T:
+        try:
+            return look()
+        except CoditectError as error:
+            raise self._fail(step, error) from error
+
+    def _fail(self, step: Step, error: CoditectError) -> CoditectError:
+        """Journal that the run ends here, and the error to raise."""
+        self._append("step.failed", step.name, detail=error.message)
+        self._append("run.failed", reason=f"{step.name}: {error.message}")
+        ways = (
+            f"coditect migrate resume {self.run.id} goes on, "
+            f"coditect migrate rollback {self.run.id} goes back"
+        )
+        return type(error)(
+            f"{step.title}: {error.message}",
+            code=error.code,
+            hint=f"{error.hint}; then {ways}" if error.hint else ways,
+            retryable=error.retryable,
+        )
+
+    def _wait(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        deadline = self._clock() + seconds
+        while (left := deadline - self._clock()) > 0 and not is_over():
+            self._stop.wait(min(left, TICK))
+            self._safe_point()
+
+    def _safe_point(self) -> None:
+        """Do what was asked meanwhile: nothing is under way here."""
+        self._look()
+        self._stop_if_asked()
+        if self.run.pause_asked:
+            self._append("run.paused", reason="asked to")
+            raise Paused(
+                f"{self.run.id} is paused", hint=f"coditect migrate resume {self.run.id} goes on"
+            )
+        if self.run.rejected is not None:
+            raise _TurnBackError("rejected", self.run.rejected)
+
+    def _stop_if_asked(self) -> None:
+        if self._stop.is_set():
+            self._append("run.interrupted", reason="interrupted")
+            raise Interrupted(
+                f"{self.run.id} stopped at a safe point",
+                hint=f"coditect migrate resume {self.run.id} goes on, "
+                f"coditect migrate rollback {self.run.id} goes back",
+            )
+
+    def _append(self, type: str, step: str | None = None, **data: Any) -> None:
+        self._journal.append(type, step, **data)
+        self._look()
+
+    def _look(self) -> None:
+        self._journal.check_lock()
+        for event in self._journal.new_events():
+            self.run.apply(event)
+            self._tell(event, self.run)

@@ -1,0 +1,105 @@
+"""The list of steps on a terminal, drawn anew as it changes; the only door to rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from coditect_cli.migrations.journal import Event
+from coditect_cli.migrations.run import Run, StepRun
+from coditect_cli.migrations.show import told
+from coditect_cli.sessions.session import NANOSECONDS, parse_time
+from coditect_cli.streams import printable
+
+_STYLES = {
+    "running": "bold", "done": "green", "already so": "green", "failed": "red",
+    "not undone": "red", "undone": "yellow",
+}  # fmt: skip
+
+
+class LiveSteps:
+    """Each step with its state, how long it took against what is expected, and a bake's bar."""
+
+    def __init__(self, stream: TextIO, titles: dict[str, str], expected: dict[str, float]) -> None:
+        self._titles = titles
+        self._expected = expected
+        self._run: Run | None = None
+        self._last = ""
+        console = Console(file=stream, highlight=False, markup=False)
+        self._live = Live(
+            console=console, get_renderable=self._draw, redirect_stdout=False,
+            redirect_stderr=False, refresh_per_second=4,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def tell(self, event: Event, run: Run) -> None:
+        """Draw what the run is now."""
+        self._run = run
+        self._last = printable(told(event.type, event.data)).replace("\n", " ")
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Draw nothing for a block, so that somebody can be asked."""
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
+
+    def _draw(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        steps = list(self._run.steps.values()) if self._run is not None else []
+        for step in steps:
+            style = _STYLES.get(step.status, "dim")
+            table.add_row(
+                Text(step.status, style=style),
+                Text(self._titles.get(step.name, step.name)),
+                Text(self._time(step), style="dim"),
+                self._bar(step),
+            )
+        return Group(table, Text(self._last, style="dim", no_wrap=True, overflow="ellipsis"))
+
+    def _time(self, step: StepRun) -> str:
+        expected = f"of about {_clock(self._expected.get(step.name, 0))}"
+        if step.started_at is None:
+            return expected if step.status == "waiting" else ""
+        ended = time.time() if step.ended_at is None else _seconds(step.ended_at)
+        return f"{_clock(ended - _seconds(step.started_at))} {expected}"
+
+    def _bar(self, step: StepRun) -> ProgressBar | str:
+        if step.status != "running" or step.bake_deadline is None or step.bake_started is None:
+            return ""
+        total = max(step.bake_deadline - step.bake_started, 0.001)
+        return ProgressBar(
+            total=total, completed=min(time.time() - step.bake_started, total), width=24
+        )
+
+
+def _seconds(at: str) -> float:
+    return parse_time(at) / NANOSECONDS
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

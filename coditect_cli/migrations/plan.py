@@ -1,0 +1,106 @@
+"""What a migration would do: each step, how it is now, what is run, how it is undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from coditect_cli.errors import CoditectError, Conflict, UsageError
+from coditect_cli.migrations.step import Action, Step, World
+from coditect_cli.paths import write_private
+
+
+def make_plan(phase: str, steps: Sequence[Step], world: World, lock_scope: str) -> dict[str, Any]:
+    """The plan as JSON has it. Looks at the world, changes nothing.
+
+    What can't be looked at is said in `unobserved` of its step, and the step is still there.
+    """
+    world = replace(world, outputs=dict(world.outputs))
+    return {
+        "phase": phase,
+        "target": world.target.as_dict(),
+        "disagreement": world.target.disagreement(),
+        "excludes": lock_scope,
+        "settings": world.settings.as_dict(),
+        "steps": [_planned(step, world) for step in steps],
+    }
+
+
+def _planned(step: Step, world: World) -> dict[str, Any]:
+    planned: dict[str, Any] = {
+        "name": step.name,
+        "title": step.title,
+        "status": "to do",
+        "now": None,
+        "unobserved": None,
+        "precondition": None,
+        "expectedSeconds": step.expected,
+        "bakeSeconds": step.bake,
+        "confirm": step.confirm,
+    }
+    before: dict[str, Any] = {}
+    try:
+        seen = step.observe(world)
+        if seen is not None:
+            before = dict(seen.facts)
+            planned["now"] = seen.detail
+        if seen is not None and seen.is_done:
+            planned["status"] = "already so"
+            world.outputs.update(before)
+        else:
+            planned["precondition"] = step.precondition(world)
+    except CoditectError as error:
+        planned["status"], planned["unobserved"] = "unknown", error.message
+    planned["actions"] = _listed(step.actions(world))
+    planned["inverse"] = _listed(step.inverse(world, before))
+    planned["noInverse"] = None if planned["inverse"] else step.no_inverse or "nothing to undo"
+    return planned
+
+
+def _listed(actions: Sequence[Action]) -> list[dict[str, Any]]:
+    return [
+        {"argv": list(action.argv)} if action.argv is not None else {"call": action.call}
+        for action in actions
+    ]
+
+
+def save_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Write a plan that --from-plan takes. Raises Failed."""
+    write_private(path, (json.dumps(plan, indent=2) + "\n").encode())
+
+
+def check_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Raises Conflict (migrate.plan_moved) where `plan` is not the one that was saved."""
+    try:
+        saved = json.loads(path.read_bytes())
+        saved_steps = {step["name"]: step for step in saved["steps"]}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a plan"
+        raise UsageError(f"cannot read the plan {path}: {reason}", code="migrate.plan") from error
+    now = json.loads(json.dumps(plan))
+    moved = [
+        f"{part} {key}: {old.get(key)!r} is now {new.get(key)!r}"
+        for part in ("target", "settings")
+        for old, new in [(dict(saved.get(part) or {}), now[part])]
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    moved += [f"{key}" for key in ("phase", "excludes") if saved.get(key) != now[key]]
+    if list(saved_steps) != [step["name"] for step in now["steps"]]:
+        moved.append("the list of steps")
+    for step in now["steps"]:
+        old = saved_steps.get(step["name"], {})
+        moved += [
+            f"step {step['name']}, {key}: {old.get(key)!r} is now {step[key]!r}"
+            for key in step
+            if old and old.get(key) != step[key]
+        ]
+    if moved:
+        raise Conflict(
+            f"the plan in {path} no longer holds: {'; '.join(moved)}",
+            code="migrate.plan_moved",
+            hint="look at a new --plan, and save it with --plan-file",
+        )

@@ -1,0 +1,183 @@
+"""The settings of migrations: `migrate.NAME` in a context, CODITECT_MIGRATE_NAME, --name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from coditect_cli import config
+from coditect_cli.config import parse_duration
+from coditect_cli.paths import Paths
+
+PHASES = ("phase1", "phase2", "cutover")
+# https://cloud.google.com/resource-manager/docs/creating-managing-projects; a domain may be before
+_PROJECT = re.compile(r"(?:[a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_LABEL = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9.:-]*(?:/[a-z0-9._-]+)+")
+
+
+def _matching(pattern: re.Pattern[str], rule: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError(rule)
+        return value
+
+    return parse
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable() or value[0] == "-":
+        raise ValueError("a line of text that does not begin with a dash")
+    return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        import shlex
+
+        value = shlex.split(value)  # its ValueError says what is wrong with the quotes
+    if not isinstance(value, list) or not value or not all(isinstance(w, str) for w in value):
+        raise ValueError("a command: a text, or a list of texts")
+    return tuple(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value)):
+        raise ValueError("a whole number")
+    return int(str(value))
+
+
+def _percent(value: object) -> int:
+    text = str(value).removesuffix("%")
+    if isinstance(value, bool) or not re.fullmatch(r"[1-9]\d?|100", text):
+        raise ValueError("a percentage from 1 to 100")
+    return int(text)
+
+
+def _ratio(value: object) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value))
+    ratio = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if isinstance(value, bool) or not 0 <= ratio <= 1:
+        raise ValueError("a ratio such as 0.01 or 1%")
+    return ratio
+
+
+def _bool(value: object) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return str(value).lower() == "true"
+
+
+def _store(value: object) -> str:
+    if value not in ("sqlite", "foundationdb"):
+        raise ValueError('"sqlite" or "foundationdb"')
+    return str(value)
+
+
+_project = _matching(_PROJECT, "a project's id: 6 to 30 lower-case letters, digits and dashes")
+_name = _matching(_LABEL, "a name: lower-case letters, digits and dashes, at most 63")
+_image = _matching(_IMAGE, "an image's name such as gcr.io/PROJECT/NAME, with no tag")
+
+
+def setting(default: Any, parse: Callable[[object], Any], meaning: str, *phases: str) -> Any:
+    """A field of MigrateSettings, which is a flag of `phases` (of all of them when none)."""
+    metadata = {"parse": parse, "meaning": meaning, "phases": phases or PHASES}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class MigrateSettings:
+    """Every setting of migrations; durations in seconds."""
+
+    store: str | None = setting(
+        None, _store, "where journal and lock are: sqlite or foundationdb; unset: the context's"
+    )
+    project: str | None = setting(None, _project, "the Google Cloud project; unset: gcloud's")
+    region: str = setting("us-central1", _name, "the region of services and clusters")
+    service: str = setting(
+        "websocket-gateway", _name, "the Cloud Run service in production", "phase1", "cutover"
+    )
+
+    staging_service: str = setting(
+        "websocket-gateway-staging", _name, "the Cloud Run service for staging", "phase1"
+    )
+    image: str | None = setting(
+        None, _image, "the image; unset: gcr.io/PROJECT/websocket-gateway", "phase1"
+    )
+    tag: str = setting("pty-fix", _name, "the tag of image and revision", "phase1")
+    source: str = setting(".", _text, "the folder that docker builds", "phase1")
+    dockerfile: str | None = setting(
+        None, _text, "its Dockerfile; unset: the folder's own", "phase1"
+    )
+    tests: tuple[str, ...] | None = setting(
+        None, _words, "the bridge tests; unset: coditect gateway selftest", "phase1"
+    )
+    probe: tuple[str, ...] | None = setting(
+        None, _words, "what tries staging; unset: coditect gateway probe", "phase1"
+    )
+    canary_percent: int = setting(10, _percent, "traffic of the first shift", "phase1", "cutover")
+
+    cluster: str = setting("coditect-cluster", _name, "the Autopilot cluster", "phase2")
+    kube_context: str | None = setting(
+        None, _text, "the kubeconfig context; unset: the cluster's own", "phase2"
+    )
+    namespace: str = setting("coditect", _name, "the namespace of workspaces", "phase2")
+    secret: str = setting("fdb-cluster", _name, "the secret with the cluster file", "phase2")
+    cluster_file: str = setting("fdb.cluster", _text, "FoundationDB's cluster file", "phase2")
+    replace_secret: bool = setting(
+        False, _bool, "update a secret that has another cluster file", "phase2"
+    )
+    manifests: str | None = setting(
+        None, _text, "a folder of manifests; unset: those that come with coditect", "phase2"
+    )
+    canary_workspace: str = setting(
+        "migration-canary", _name, "the workspace that is made to try it, and removed", "phase2"
+    )
+    ready_timeout: float = setting(
+        600.0, parse_duration, "how long to wait for workloads to be ready", "phase2"
+    )
+
+    bake: float = setting(
+        3600.0, parse_duration, "how long each shift of traffic is watched", "phase1", "cutover"
+    )
+    min_sessions: int = setting(
+        50, _count, "new sessions that a gate needs to decide", "phase1", "cutover"
+    )
+    min_requests: int = setting(
+        500, _count, "requests that a gate needs to decide", "phase1", "cutover"
+    )
+    max_error_increase: float = setting(
+        0.01, _ratio, "by how much the error rate may exceed the serving one's", "phase1", "cutover"
+    )
+    hold: float = setting(
+        1800.0, parse_duration, "how long a gate waits for enough data", "phase1", "cutover"
+    )
+
+    gate_interval: float = setting(
+        60.0, parse_duration, "how often a gate looks while it waits", "phase1", "cutover"
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as the journal keeps them for the run's whole life."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MigrateSettings:
+        """The settings that a journal kept. Raises TypeError for those of another release."""
+        kept: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**kept)
+
+
+def load_settings(
+    paths: Paths, environ: Mapping[str, str], flags: Mapping[str, str], context: str
+) -> tuple[MigrateSettings, dict[str, str]]:
+    """The settings in effect, and where each came from. Raises UsageError."""
+    return config.load_section("migrate", MigrateSettings, paths, environ, flags, context)

@@ -1,0 +1,122 @@
+"""What a step of a migration is: the engine knows no more of it than this."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from coditect_cli.errors import Conflict
+
+if TYPE_CHECKING:
+    from coditect_cli.migrations.settings import MigrateSettings
+    from coditect_cli.migrations.target import Target
+
+Facts = Mapping[str, Any]  # JSON values; they end up in the journal, with secrets redacted
+
+
+@dataclass(frozen=True)
+class World:
+    """What a step may look at: the frozen settings, where they point, what steps found before."""
+
+    settings: MigrateSettings
+    target: Target
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def output(self, name: str) -> str:
+        """What an earlier step left under `name`; in a plan, before that step ran, `{name}`."""
+        return str(self.outputs.get(name, f"{{{name}}}"))
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that a step does: `argv` is the program it runs, else `call` names the API call.
+
+    `perform` does it and returns outputs for later steps. A run that was killed performs its last
+    action again, so that must be harmless.
+    """
+
+    perform: Callable[[], Facts]
+    argv: tuple[str, ...] | None = None
+    call: str | None = None
+
+    @property
+    def text(self) -> str:
+        """A line that can be pasted into a shell, or the call in words."""
+        return shlex.join(self.argv) if self.argv is not None else str(self.call)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Whether what a step is for is already so, in words, and the facts that show it.
+
+    The facts of the first look are what the way back restores; those of the last one are what
+    later steps find in `World.outputs`.
+    """
+
+    is_done: bool
+    detail: str
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate decided, why, and the numbers it decided on."""
+
+    decision: Literal["pass", "fail", "hold"]
+    reason: str
+    numbers: Facts = field(default_factory=dict)
+
+
+class Step(ABC):
+    """One step of a phase. Methods may be called in any order, also long after the last one.
+
+    They raise the errors of programs.py and kube.py; NotAuthenticated and Unreachable in a plan
+    mean "could not be observed", in a run they end it.
+    """
+
+    name: str  # as `--to NAME` takes it: lower case and dashes
+    title: str  # one line for people
+    expected: float  # seconds the actions take, without `bake`
+    bake: float = 0.0  # seconds to wait after the actions, before the gate
+    no_inverse: str | None = None  # why nothing is undone, where `inverse` is empty
+    confirm: str | None = None  # the name that must be typed before the actions
+
+    def precondition(self, world: World) -> str | None:
+        """Why the step can't run now; None when it can. Looks, changes nothing."""
+        return None
+
+    def observe(self, world: World) -> Observation | None:
+        """Whether it is already so. None: nothing in the world shows it, only the journal."""
+        return None
+
+    @abstractmethod
+    def actions(self, world: World) -> Sequence[Action]:
+        """What to do, in order. Makes the list, performs nothing; also called for plans."""
+
+    def inverse(self, world: World, before: Facts) -> Sequence[Action]:
+        """What puts back what the first look found (`before`); also called for plans."""
+        return ()
+
+    def restored(self, world: World, before: Facts) -> str | None:
+        """After the inverse: what is not as it was before. None when all is."""
+        seen = self.observe(world)
+        return f"still so: {seen.detail}" if seen is not None and seen.is_done else None
+
+    def gate(self, world: World, since: float) -> Verdict | None:
+        """The decision about what happened since then (seconds since 1970). None: no gate."""
+        return None
+
+
+def step_named(steps: Sequence[Step], name: str) -> int:
+    """The index of a step. Raises Conflict (migrate.no_step) naming those there are."""
+    for index, step in enumerate(steps):
+        if step.name == name:
+            return index
+    raise Conflict(
+        f"there is no step {name!r}",
+        code="migrate.no_step",
+        hint="steps are " + ", ".join(step.name for step in steps),
+    )

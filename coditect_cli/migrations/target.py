@@ -1,0 +1,117 @@
+"""Where a migration goes: account, project, region, cluster; and whether they agree."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from coditect_cli.errors import CoditectError, Conflict, NotAuthenticated
+from coditect_cli.migrations import programs
+from coditect_cli.migrations.settings import MigrateSettings
+
+# What `gcloud container clusters get-credentials` calls a cluster in a kubeconfig.
+_GKE = re.compile(r"gke_(?P<project>[^_]+)_(?P<region>[^_]+)_(?P<name>.+)")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every plan and every run opens with; None is what could not be found out."""
+
+    context: str
+    account: str | None
+    project: str | None
+    project_source: str
+    gcloud_project: str | None
+    region: str
+    cluster: str | None  # the cluster of kubeconfig's current context
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def disagreement(self) -> str | None:
+        """What contradicts what; None when the targets agree, or say nothing."""
+        if self.gcloud_project and self.project and self.gcloud_project != self.project:
+            return (
+                f"the project is {self.project} ({self.project_source}), "
+                f"but gcloud's is {self.gcloud_project}"
+            )
+        gke = _GKE.fullmatch(self.cluster or "")
+        if gke and self.project and gke["project"] != self.project:
+            return (
+                f"the project is {self.project} ({self.project_source}), "
+                f"but kubeconfig's cluster {gke['name']} is in {gke['project']}"
+            )
+        return None
+
+    def check(self) -> None:
+        """Raises Conflict (migrate.target) on a disagreement, NotAuthenticated without project."""
+        if self.project is None:
+            raise NotAuthenticated(
+                "there is no project to migrate",
+                code="migrate.no_project",
+                hint="pass --project ID, or coditect context set NAME migrate.project=ID, or "
+                "gcloud config set project ID",
+            )
+        if (reason := self.disagreement()) is not None:
+            raise Conflict(
+                f"stopped before anything was done: {reason}",
+                code="migrate.target",
+                hint="make them agree: gcloud config set project ID, kubectl config use-context "
+                "NAME, or coditect context set NAME migrate.project=ID",
+            )
+
+
+def find_target(
+    context: str,
+    settings: MigrateSettings,
+    sources: Mapping[str, str],
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Target, CoditectError | None]:
+    """Where things point now, and why gcloud could not be asked. Changes nothing."""
+    account = configured = problem = None
+    try:
+        core = (programs.run_json(["gcloud", "config", "list", "--format=json"]) or {}).get("core")
+        account, configured = (core or {}).get("account"), (core or {}).get("project")
+    except CoditectError as error:
+        problem = error
+    variable = environ.get("CLOUDSDK_CORE_PROJECT")
+    gcloud_project = variable or configured
+    if account is None and environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"):
+        account = "(an access token)"
+    source = "CLOUDSDK_CORE_PROJECT" if variable else "gcloud config"
+    if settings.project is not None:
+        source = sources.get("project", "the run's journal")
+    target = Target(
+        context,
+        account,
+        settings.project or gcloud_project,
+        source,
+        gcloud_project,
+        settings.region,
+        _kubeconfig_cluster(environ, settings.kube_context),
+    )
+    return target, problem
+
+
+def _kubeconfig_cluster(environ: Mapping[str, str], context: str | None) -> str | None:
+    import yaml
+
+    files = [Path(name) for name in environ.get("KUBECONFIG", "").split(os.pathsep) if name]
+    found: list[dict[str, Any]] = []
+    for file in files or [Path.home() / ".kube" / "config"]:
+        try:
+            document = yaml.safe_load(file.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        if isinstance(document, dict):
+            found.append(document)
+    current = context or next((d["current-context"] for d in found if d.get("current-context")), "")
+    for document in found:
+        for entry in document.get("contexts") or ():
+            if entry.get("name") == current:
+                return str((entry.get("context") or {}).get("cluster"))
+    return None

@@ -71,7 +71,7 @@ _SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
     (
         NotFound,
         "program.not_found",
-        r"NOT_FOUND|code=404|[Cc]annot find (service|revision)|[Nn]ot found|notFound",
+        r"NOT_FOUND|code=404|[Cc]annot find (service|revision)|[Nn]ot (be )?found|notFound",
     ),
     (
         Conflict,
@@ -212,7 +212,7 @@ def _named(argv: Sequence[str]) -> str:
 
 def _gist(stderr: str) -> str:
     """gcloud's ERROR paragraph, else the last line: what to show of all that was said."""
-    text = stderr.strip()
+    text = re.sub(r"\x1b\[[\d;]*m", "", stderr).strip()
     errors = re.findall(r"^ERROR: (?:\([\w.-]+\) )?(.+?)(?=^\S*$|\Z)", text, re.M | re.S)
     gist = errors[-1] if errors else text.rsplit("\n", 1)[-1]
     gist = re.sub(r"\s*This command is authenticated with .*", "", gist, flags=re.S)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache, partial
+from types import ModuleType
 from typing import Annotated, Any, cast, get_args
 
 import typer
@@ -23,7 +24,10 @@ from coditect_cli.runtime import Runtime
 
 @dataclass(frozen=True)
 class Command:
-    """One word of the tree: a function of a module in commands/, or a noun with several."""
+    """One word of the tree: a function of a module in commands/, or a noun with several.
+
+    A verb that is in a module of its own is MODULE.VERB.
+    """
 
     summary: str
     module: str
@@ -40,6 +44,11 @@ TREE = {
         "Create, list, start, stop and delete workspaces.",
         "workspace",
         verbs=("create", "list", "show", "start", "stop", "delete", "wait"),
+    ),
+    "session": Command(
+        "Record terminal sessions, and play recordings.",
+        "recording",
+        verbs=("record", "play"),
     ),
     "gateway": Command(
         "Run and look after the gateway.",
@@ -125,14 +134,19 @@ class Lazy(TyperCommand):
 
 
 def _load(name: str, node: Command) -> TyperCommand | TyperGroup:
-    module = importlib.import_module(f"coditect_cli.commands.{node.module}")
     if node.function:
-        return _command(name, getattr(module, node.function))
+        return _command(name, getattr(_module(node.module), node.function))
     verbs = []
-    for verb in node.verbs:
+    for place in node.verbs:
+        other, _, verb = place.rpartition(".")
+        module = _module(other or node.module)
         function = getattr(module, verb, None) or getattr(module, verb + "_")
         verbs.append(Lazy(verb, _help(function), partial(_command, verb, function)))
     return _group(name, node.summary, verbs)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"coditect_cli.commands.{name}")
 
 
 def _group(name: str, summary: str, commands: Sequence[Lazy]) -> TyperGroup:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import select
 import stat
+import time
 from collections import deque
-
-from coditect_cli.protocol.stream import Inbox
+from typing import Protocol
 
 TTY_CHUNK = 16 * 1024
 FILE_CHUNK = 1024 * 1024
+
+
+class Counter(Protocol):
+    """Told of bytes once they are written; see `Inbox`."""
+
+    def wrote(self, count: int) -> None: ...
 
 
 class Sink:
@@ -22,7 +28,7 @@ class Sink:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._queue: deque[tuple[memoryview, Inbox | None]] = deque()
+        self._queue: deque[tuple[memoryview, Counter | None]] = deque()
         mode = os.fstat(fd).st_mode
         if os.isatty(fd):
             self._chunk = TTY_CHUNK
@@ -37,7 +43,7 @@ class Sink:
         """Whether bytes are queued."""
         return bool(self._queue)
 
-    def write(self, data: bytes, inbox: Inbox | None = None) -> None:
+    def write(self, data: bytes, inbox: Counter | None = None) -> None:
         """Queue `data`; bytes of a counted stream are reported to its `inbox` once written."""
         if data:
             self._queue.append((memoryview(data), inbox))
@@ -58,6 +64,14 @@ class Sink:
                 self._queue.popleft()
             else:
                 self._queue[0] = (data[written:], inbox)
+
+    def drain(self, patience: float) -> None:
+        """Write what is queued, or as much of it as is taken within `patience` seconds."""
+        deadline = time.monotonic() + patience
+        self.flush()
+        while self._queue and (left := deadline - time.monotonic()) > 0:
+            select.select([], [self._fd], [], left)
+            self.flush()
 
     def drop(self) -> None:
         """Forget what is queued, as if it were written: nobody reads it any more."""

@@ -45,7 +45,7 @@ class Screen:
 
 
 class RawTerminal:
-    """While entered, `stdin` is raw; on every way out both ends are as they were.
+    """While entered, `stdin` is raw where it is a terminal; afterwards both ends are as they were.
 
     The modes that a program may have set on `stdout` are reset on the way out.
     """
@@ -56,7 +56,7 @@ class RawTerminal:
         self._stdout = stdout
 
     def __enter__(self) -> Self:
-        self._saved = termios.tcgetattr(self._stdin)
+        self._saved = termios.tcgetattr(self._stdin) if os.isatty(self._stdin) else None
         self.make_raw()
         return self
 
@@ -81,8 +81,9 @@ class RawTerminal:
                 with contextlib.suppress(OSError):
                     os.write(self._stdout, RESET_MODES.replace(unwanted, b"") + line_end)
         finally:
-            with contextlib.suppress(termios.error):
-                termios.tcsetattr(self._stdin, termios.TCSANOW, self._saved)
+            if self._saved is not None:
+                with contextlib.suppress(termios.error):
+                    termios.tcsetattr(self._stdin, termios.TCSANOW, self._saved)
 
 
 def size(fd: int) -> tuple[int, int]:

@@ -87,6 +87,18 @@ class Screen:
         self._settle()
         return [line.text.rstrip() for line in self._vt.view()]
 
+    def before_cursor(self) -> str:
+        """The text left of the cursor, with the rows above it that are full and so may run on."""
+        self._settle()
+        view, cursor = self._vt.view(), self._vt.cursor
+        rows = [_left_of(view[cursor.row], cursor.col)]
+        for line in reversed(view[: cursor.row]):
+            text = line.text
+            if text.endswith(" "):
+                break
+            rows.append(text)
+        return "".join(reversed(rows))
+
     def redraw(self) -> bytes:
         """The bytes that turn a terminal in any state into this screen.
 
@@ -211,6 +223,18 @@ class Screen:
         self._vt = Vt(self.cols, self.rows, 0)
         self._vt.feed_str("\x1b[?1047h" if self._modes.alternate else "")
         self._repaint = Repaint(saved_lost=True)
+
+
+def _left_of(line: Line, column: int) -> str:
+    if (text := line.text).isascii():
+        return str(text[:column])
+    shown = ""
+    for cell in line.cells:
+        if column <= 0:
+            break
+        shown += cell.char if cell.width else ""
+        column -= 1
+    return shown
 
 
 def _tail_size(cols: int, rows: int) -> int:

@@ -1,13 +1,61 @@
-"""What a stored value looks like to whoever may not see its secrets."""
+"""What stored values and lines of text look like to whoever may not see the secrets in them."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
 MAX_DEPTH = 100
 HIDDEN = "••••"
+
+_VALUE = r"""(?:"((?:\\.|[^"\\])++)|'([^']++)|([^\s"']\S*+))"""
+_SECRETS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # NAME=value, as shells and env write it: any name with such a word in it.
+        r"""(?:token|secret|pass|key|credential)[\w.-]{0,64}["']?\s{0,8}=(?![=>])\s{0,8}"""
+        + _VALUE,
+        # name: value, as YAML, JSON and headers write it: a name that ends in such a word.
+        r"(?:token|secret|password|passwd|passphrase|credentials?|(?<=[\w-])key)"
+        r"""["']?\s{0,8}:(?!:)\s{0,8}""" + _VALUE,
+        r"""authorization["']?\s{0,8}[:=]\s{0,8}["']?(?:(?:bearer|basic|token)\s+)?([^\s"']++)""",
+        r"--?[\w-]{0,32}(?:token|secret|password|passwd|passphrase|api-?key)\s+(?!-)" + _VALUE,
+        r"eyJ[\w-]{6,}(?:\.[\w-]*+){0,2}",  # a JSON web token
+    )
+]
+_URL_PASSWORD = re.compile(r"""://[^\s/:@\["'<>]{0,256}:([^\s/"'<>]{0,1024})""")
+HINT = re.compile("token|secret|pass|key|credential|authorization|://|eyJ", re.IGNORECASE)
+_PORT = re.compile(r"\d{0,5}")
+
+
+def has_hint(text: str) -> bool:
+    """False where no line of `text` can hold what `secret_spans` finds."""
+    return HINT.search(text) is not None
+
+
+def secret_spans(line: str) -> tuple[list[tuple[int, int]], int | None]:
+    """Where a line of text holds secrets, as (start, end); and from where on it may hold one.
+
+    Secrets are the values of names that look like it (TOKEN=…, password: …, --api-key …), what
+    follows Authorization:, JSON web tokens, and passwords in URLs. A line that ends in what is
+    either a port or the start of such a password is undecided from there on.
+    """
+    spans = [
+        match.span(match.lastindex or 0) for pattern in _SECRETS for match in pattern.finditer(line)
+    ]
+    undecided = None
+    for match in _URL_PASSWORD.finditer(line):
+        start, end = match.span(1)
+        password, at, _ = match[1].rpartition("@")
+        if at:
+            spans.append((start, start + len(password)))
+        elif end == len(line) and _PORT.fullmatch(match[1]):
+            undecided = start
+        elif end == len(line):
+            spans.append((start, end))
+    return spans, undecided
 
 
 def readable(content: bytes, reveal: Collection[str] = ()) -> Any:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from unicodedata import east_asian_width
+
+import pytest
+
+from coditect_cli.attach.redactor import BULK, Redactor
+from coditect_cli.gateway.screen import Screen
+
+SECRET = "hunter2"
+LONG = "h9" * 60
+
+OUTPUTS = [
+    f"$ export API_TOKEN={SECRET}; ls\r\n",
+    f"TOK\x1b[31mEN\x1b[m=\x1b[32m{SECRET}\x1b[m x\r\n",
+    f"$ curl https://ada:{SECRET}@host/ -v\r\n",
+    f"\x1b]0;TOKEN={SECRET}\a$ \r\n",
+    f"\x1b]0;TOKEN={SECRET}\x1b\\$ \r\n",
+    f'password: "{SECRET} x"\r\n',
+    f"\x1b]52;c;{SECRET}\a$ ",
+    f"é日本 SECRET={SECRET}日\r\n",
+    # readline: typed past the right edge, and edited in the middle
+    f"$ export {'A' * 60}_TOKEN={SECRET} \r{SECRET}\r\n",
+    f"$ TOKEN={SECRET}\b\b\b\b\b\b\b\x1b[1@{SECRET}\r\n",
+    # recalled by arrow-up over what was there: only what differs is written
+    f"$ TOKEN=abcdefg\b\b\b\b\b\b\b{SECRET}\r\n",
+    # tmux and vim: the cursor goes elsewhere and comes back
+    f"\x1b[5;1HTOKEN=\x1b[24;1Hstatus\x1b[5;7H{SECRET}",
+]
+
+
+def kept(output: str, size: int) -> str:
+    redactor = Redactor(80, 24)
+    found = "".join(redactor.feed(output[at : at + size]) for at in range(0, len(output), size))
+    return found + redactor.flush()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_secret_is_never_kept_however_it_is_cut(output: str, size: int) -> None:
+    found = kept(output, size)
+    for length in range(3, len(SECRET) + 1):
+        assert SECRET[:length] not in found
+    assert "•" in found or "]52" in output
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_nothing_else_on_the_screen_moves(output: str) -> None:
+    before, after = Screen(80, 24), Screen(80, 24)
+    before.feed(output.encode())
+    after.feed(kept(output, 5).encode())
+    for was, now in zip(before.text(), after.text(), strict=True):
+        assert cells(was) == cells(now)
+        assert now == was or "•" in now
+
+
+def cells(text: str) -> int:
+    return sum(2 if east_asian_width(character) == "W" else 1 for character in text)
+
+
+def test_a_secret_that_the_first_screen_shows_wrapped_is_not_kept() -> None:
+    screen = Screen(80, 24)
+    screen.feed(f"$ echo TOKEN={LONG}\r\n$ ".encode())
+    found = kept(screen.redraw().decode(), 10_000)
+    assert "h9" not in found
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_what_is_no_secret_stays_as_it_is(size: int) -> None:
+    output = "$ curl http://localhost:8080\r\nhttp://[::1]:80/ \x1b[1mKeyError: 'x'\x1b[m 1:2:3\r\n"
+    output += "at http://localhost:80"
+    assert kept(output, size) == output
+
+
+def test_bulk_is_kept_as_it_is_but_for_secrets() -> None:
+    lines = [f"line {n}: the quick brown fox\r\n" for n in range(2_000)]
+    lines[700] = f"\x1b[1mTOKEN={SECRET}\x1b[m\r\n"
+    output = "".join(lines)
+    found = kept(output, 10 * BULK)
+    assert found == output.replace(SECRET, "•" * len(SECRET))
+
+
+def test_bulk_that_ends_in_a_name_hides_the_value_behind_it() -> None:
+    redactor = Redactor(80, 24)
+    redactor.feed("x\r\n" * BULK + "TOKEN=")
+    assert redactor.feed(SECRET) == "•" * len(SECRET)
+
+
+def test_a_resize_keeps_what_is_known_of_the_line() -> None:
+    redactor = Redactor(80, 24)
+    redactor.feed("TOKEN=")
+    redactor.resize(60, 20)
+    assert redactor.feed(SECRET) == "•" * len(SECRET)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from coditect_cli.sessions.redaction import has_hint, secret_spans
+
+
+def hidden(line: str) -> list[str]:
+    spans, _ = secret_spans(line)
+    return [line[start:end] for start, end in sorted(spans)]
+
+
+@pytest.mark.parametrize(
+    ("line", "secrets"),
+    [
+        ("export API_TOKEN=hunter2 LANG=C", ["hunter2"]),
+        ("AWS_SECRET_ACCESS_KEY='a b' x", ["a b"]),
+        ('password = "a \\" b" x', ['a \\" b']),
+        ("DB_PASSWORD=", []),
+        ('{"api_key":"abc","n":1}', ["abc"]),
+        ("  client-secret: abc", ["abc"]),
+        ("Authorization: Bearer abc.def", ["abc.def"]),
+        ("mysql --password hunter2 -h x", ["hunter2"]),
+        ("curl https://ada:hunter2@host/x", ["hunter2"]),
+        ("postgres://ada:p@ss@host:5432/x", ["p@ss"]),
+        (
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln x",
+            ["eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"],
+        ),
+        ("KeyError: 'x'", []),
+        ("if key == 3 and Token::Kind", []),
+        ("at http://localhost:8080/x and http://[::1]:80/", []),
+        ("[sudo] password for ada: ", []),
+        ("PATH=/bin HOME=/root", []),
+    ],
+)
+def test_secrets_of_a_line(line: str, secrets: list[str]) -> None:
+    assert hidden(line) == secrets
+    assert has_hint(line) or not secrets
+
+
+@pytest.mark.parametrize(
+    ("line", "undecided"),
+    [
+        ("http://u:", ""),
+        ("http://localhost:8080", "8080"),
+        ("http://localhost:8080/", None),
+        ("http://u:123456", None),
+    ],
+)
+def test_a_port_may_be_the_start_of_a_password(line: str, undecided: str | None) -> None:
+    start = secret_spans(line)[1]
+    assert (None if start is None else line[start:]) == undecided
+
+
+def test_a_password_that_goes_on_is_one_before_its_end_is_seen() -> None:
+    assert hidden("http://u:123456") == ["123456"]
+    assert hidden("http://u:pa") == ["pa"]
+
+
+@pytest.mark.parametrize(
+    "text", ["key" * 50_000, "x" * 200_000, "://" + "a" * 200_000, "=" * 200_000]
+)
+def test_long_lines_take_no_quadratic_time(text: str) -> None:
+    secret_spans(text)

@@ -66,6 +66,17 @@ class Logs:
                 trace=f"projects/{self.project}/traces/{revision}-{len(self.entries)}",
             )
 
+    def serve_cluster(self, cluster: str, *, requests: int, errors: int, sessions: int) -> None:
+        """What a cluster's gateway logs: a line on stderr is an ERROR there, whatever it says."""
+        labels = {"cluster_name": cluster, "location": "us-central1", "project_id": self.project}
+        resource = {"type": "k8s_container", "labels": labels}
+        for number in range(requests):
+            status = 500 if number < errors else 200
+            self.add(resource, httpRequest={"requestUrl": "/api", "status": status})
+        for number in range(sessions):
+            line = f"2026-01-02 03:04:05,678 coditect.gateway INFO session_started id=s{number} w"
+            self.add(resource, severity="ERROR", textPayload=line)
+
     def list(self, request: Request, match: re.Match[str]) -> Any:
         wanted = Query(request.body.get("filter", ""))
         found = [entry for entry in self.entries if wanted.matches(entry)]

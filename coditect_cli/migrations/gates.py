@@ -1,0 +1,240 @@
+"""Gates: the error rate of what is new against that of what served before, in one window.
+
+Cloud Run writes a line per request (https://cloud.google.com/run/docs/logging#request_logs), also
+for a WebSocket: status 101 when it was let in. The gateway's own lines say which of them became
+sessions. A line of the gateway has its level in it, because on Google Kubernetes Engine everything
+on stderr counts as an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from coditect_cli.errors import Failed, Unreachable
+from coditect_cli.migrations import programs
+from coditect_cli.migrations.step import Verdict
+
+MOST_ENTRIES = 20_000  # of a look; when there are more, the window is that of the newest ones
+_FIELDS = (
+    "timestamp,severity,insertId,trace,resource.type,resource.labels.revision_name,"
+    "httpRequest.status,httpRequest.requestUrl,textPayload,jsonPayload.message"
+)
+_STARTED = re.compile(r"\b(?:session_started|joined) ")
+_OUR_LINE = re.compile(r"^\S+ \S+ coditect\S* (?P<level>[A-Z]+) ")
+_ERRORS = ("ERROR", "CRITICAL", "ALERT", "EMERGENCY")
+_TERMINALS = ("/ws", "/ws/terminal")
+SERVER_ERROR = 500
+SWITCHING_PROTOCOLS = 101
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What happened in a window. `sessions` started, `failed_sessions` were asked for in vain."""
+
+    requests: int = 0
+    errors: int = 0
+    sessions: int = 0
+    failed_sessions: int = 0
+
+    @property
+    def error_rate(self) -> float:
+        """The part of requests that failed, from 0 to 1."""
+        return min(1.0, self.errors / self.requests) if self.requests else float(self.errors > 0)
+
+    @property
+    def failed_start_rate(self) -> float:
+        """The part of session starts that failed, from 0 to 1."""
+        tried = self.sessions + self.failed_sessions
+        return self.failed_sessions / tried if tried else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "errorRate": round(self.error_rate, 6),
+            "sessions": self.sessions,
+            "failedSessions": self.failed_sessions,
+        }
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a decision needs: a sample of at least this size; and the increase it still passes."""
+
+    min_sessions: int
+    min_requests: int
+    max_error_increase: float
+
+
+def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
+    """Whether the new one may have more traffic. `serving` is None where nothing else serves:
+    then it is measured against one without errors.
+
+    Too small a sample never passes. It fails before it is full only where no further success
+    could save it: that many errors are too many even in a full sample.
+    """
+    base = serving or Sample()
+    numbers = {
+        "new": new.as_dict(),
+        "serving": serving.as_dict() if serving is not None else None,
+        "maxErrorIncrease": limits.max_error_increase,
+    }
+
+    def verdict(decision: Any, reason: str) -> Verdict:
+        return Verdict(decision, reason, numbers)
+
+    has_base = serving is None or serving.requests >= limits.min_requests
+    if has_base:
+        most = base.error_rate + limits.max_error_increase
+        if new.errors > most * max(new.requests, limits.min_requests):
+            return verdict(
+                "fail",
+                f"{_rate(new.errors, new.requests, 'request')} failed, {_served(serving)}",
+            )
+        most = base.failed_start_rate + limits.max_error_increase
+        tried = new.sessions + new.failed_sessions
+        if new.failed_sessions > most * max(tried, limits.min_sessions):
+            return verdict(
+                "fail",
+                f"{_rate(new.failed_sessions, tried, 'session')} could not start, "
+                f"{_served(serving)}",
+            )
+    missing = []
+    if new.sessions < limits.min_sessions:
+        missing.append(f"{new.sessions} new sessions of {limits.min_sessions}")
+    if new.requests < limits.min_requests:
+        missing.append(f"{new.requests} requests of {limits.min_requests}")
+    if not has_base:
+        missing.append(f"{base.requests} requests of {limits.min_requests} on what served before")
+    if missing:
+        return verdict("hold", "; ".join(missing))
+    return verdict(
+        "pass", f"{_rate(new.errors, new.requests, 'request')} failed, {_served(serving)}"
+    )
+
+
+def _rate(part: int, whole: int, what: str) -> str:
+    percent = f" ({part / whole:.2%})" if whole else ""
+    return f"{part:,} of {whole:,} {what}s{percent}"
+
+
+def _served(serving: Sample | None) -> str:
+    if serving is None:
+        return "and nothing else serves"
+    return f"against {_rate(serving.errors, serving.requests, 'request')} before"
+
+
+def sample(entries: Iterable[Mapping[str, Any]]) -> Sample:
+    """What log entries, as `gcloud logging read --format=json` gives them, amount to."""
+    requests = failed_starts = upgrades = started = 0
+    failures = set()  # a request and what the program said of it share a trace
+    for entry in entries:
+        status = (entry.get("httpRequest") or {}).get("status")
+        text = str(entry.get("textPayload") or (entry.get("jsonPayload") or {}).get("message", ""))
+        if isinstance(status, int):
+            requests += 1
+            is_failure = status >= SERVER_ERROR
+            upgrades += status == SWITCHING_PROTOCOLS
+            url = str(entry["httpRequest"].get("requestUrl", ""))
+            failed_starts += is_failure and urlsplit(url).path in _TERMINALS
+        else:
+            line = _OUR_LINE.match(text)
+            is_failure = (line["level"] if line else entry.get("severity")) in _ERRORS
+            started += bool(_STARTED.search(text))
+        if is_failure:
+            failures.add(entry.get("trace") or entry.get("insertId") or id(entry))
+    return Sample(requests, len(failures), max(upgrades, started), failed_starts)
+
+
+def read_entries(project: str, source: str, since: float) -> list[dict[str, Any]]:
+    """What a source (a filter of Cloud Logging) wrote since then, the newest MOST_ENTRIES of it.
+
+    Raises what programs.run_json() raises, and Failed for an answer of another kind.
+    """
+    entries = programs.run_json(entries_argv(project, source, since))
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Failed("gcloud logging read did not answer with a list", code="gate.unknown_answer")
+    return entries
+
+
+def entries_argv(project: str, source: str, since: float) -> tuple[str, ...]:
+    """The command line of such a look."""
+    start = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        "gcloud",
+        "logging",
+        "read",
+        f'({source}) AND timestamp>="{start}"',
+        f"--limit={MOST_ENTRIES}",
+        f"--project={project}",
+        f"--format=json({_FIELDS})",
+    )
+
+
+def of_service(service: str, region: str) -> str:
+    """The source that is a Cloud Run service: its requests, its errors, the gateway's lines."""
+    return (
+        f'resource.type="cloud_run_revision" AND resource.labels.service_name="{service}" AND '
+        f'resource.labels.location="{region}" AND (log_id("run.googleapis.com/requests") OR '
+        'severity>=ERROR OR textPayload:"session_started " OR textPayload:"joined ")'
+    )
+
+
+def of_cluster(cluster: str, region: str) -> str:
+    """The source that is a cluster's gateway: its containers' lines, its load balancer's."""
+    return (
+        f'resource.type="k8s_container" AND resource.labels.cluster_name="{cluster}" AND '
+        f'resource.labels.location="{region}" AND (severity>=ERROR OR httpRequest.status>=100 OR '
+        'textPayload:"session_started " OR textPayload:"joined ")'
+    )
+
+
+def compare_revisions(
+    project: str, region: str, service: str, new: str, since: float
+) -> tuple[Sample, Sample]:
+    """What happened since then on a revision, and on all others of its service together.
+
+    One look for both, so that the window is the same.
+    """
+    entries = read_entries(project, of_service(service, region), since)
+    of_new = [entry for entry in entries if _revision(entry) == new]
+    of_others = [entry for entry in entries if _revision(entry) != new]
+    return sample(of_new), sample(of_others)
+
+
+def _revision(entry: Mapping[str, Any]) -> Any:
+    return ((entry.get("resource") or {}).get("labels") or {}).get("revision_name")
+
+
+def read_metrics(url: str) -> dict[str, float]:
+    """A gateway's /metrics: each family's samples added up, without the histograms.
+
+    Raises Unreachable, and Failed when the page is no Prometheus text (format 0.0.4).
+    """
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=30) as answer:  # noqa: S310 (the setting admits http alone)
+            text = answer.read(4 << 20).decode()
+    except (URLError, OSError, UnicodeDecodeError) as error:
+        raise Unreachable(
+            f"cannot read {url}: {error}", code="gate.no_metrics", retryable=True
+        ) from None
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            match = re.fullmatch(r"([a-zA-Z_:][\w:]*)(?:\{[^{}]*\})? (\S+)", line)
+            try:
+                name, value = (match[1], float(match[2])) if match else ("", float("nan"))
+            except ValueError:
+                name, value = "", float("nan")
+            if not name:
+                raise Failed(f"{url} is not Prometheus text: {line[:80]!r}", code="gate.no_metrics")
+            found[name] = found.get(name, 0.0) + value
+    return found

@@ -1,0 +1,223 @@
+"""Gates: the decision by its properties, the reading through the real gcloud."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coditect_cli.errors import Failed, Unreachable
+from coditect_cli.gateway.metrics import Metrics
+from coditect_cli.migrations.gates import (
+    Limits,
+    Sample,
+    compare_revisions,
+    decide,
+    of_cluster,
+    read_entries,
+    read_metrics,
+    sample,
+)
+from tests.support.cloud import PROJECT, Cloud
+
+LIMITS = Limits(min_sessions=50, min_requests=500, max_error_increase=0.01)
+GOOD = Sample(requests=1000, errors=3, sessions=100)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Sample:
+    requests = draw(st.integers(0, 3000))
+    failed = draw(st.integers(0, requests))
+    return Sample(
+        requests, draw(st.integers(0, requests)), draw(st.integers(0, 200)), min(failed, 200)
+    )
+
+
+limits = st.builds(
+    Limits, st.integers(0, 100), st.integers(0, 1000), st.floats(0, 1, allow_nan=False)
+)
+
+
+@given(samples(), st.none() | samples(), limits)
+def test_too_little_data_never_passes(new: Sample, serving: Sample | None, limits: Limits) -> None:
+    verdict = decide(new, serving, limits)
+    if new.sessions < limits.min_sessions or new.requests < limits.min_requests:
+        assert verdict.decision != "pass"
+    if serving is not None and serving.requests < limits.min_requests:
+        assert verdict.decision == "hold"
+
+
+@given(samples(), samples(), limits)
+def test_what_passes_is_not_worse_than_allowed(
+    new: Sample, serving: Sample, limits: Limits
+) -> None:
+    if decide(new, serving, limits).decision == "pass":
+        assert new.error_rate <= serving.error_rate + limits.max_error_increase + 1e-9
+        most = serving.failed_start_rate + limits.max_error_increase
+        tried = max(new.sessions + new.failed_sessions, limits.min_sessions)
+        assert new.failed_sessions <= most * tried + 1e-9
+
+
+@given(samples(), st.none() | samples(), limits, st.integers(1, 500))
+def test_one_more_error_never_turns_a_fail_into_anything_else(
+    new: Sample, serving: Sample | None, limits: Limits, more: int
+) -> None:
+    if decide(new, serving, limits).decision == "fail":
+        worse = Sample(new.requests, new.errors + more, new.sessions, new.failed_sessions)
+        assert decide(worse, serving, limits).decision == "fail"
+
+
+@given(samples(), st.none() | samples(), limits)
+def test_an_early_fail_would_also_be_one_with_a_full_sample(
+    new: Sample, serving: Sample | None, limits: Limits
+) -> None:
+    """Whatever comes, if all of it succeeds, up to the smallest sample that decides."""
+    if decide(new, serving, limits).decision == "fail":
+        tried = new.sessions + new.failed_sessions
+        full = Sample(
+            max(new.requests, limits.min_requests),
+            new.errors,
+            new.sessions + max(0, limits.min_sessions - tried),
+            new.failed_sessions,
+        )
+        assert decide(full, serving, limits).decision == "fail"
+
+
+@pytest.mark.parametrize(
+    ("new", "serving", "decision", "reason"),
+    [
+        (GOOD, GOOD, "pass", "3 of 1,000 requests (0.30%) failed, against 3 of 1,000"),
+        (GOOD, None, "pass", "and nothing else serves"),
+        (Sample(1000, 14, 100), GOOD, "fail", "14 of 1,000 requests (1.40%) failed"),
+        (Sample(1000, 13, 100), GOOD, "pass", "13 of 1,000"),
+        (Sample(1000, 200, 100), Sample(9000, 1800, 900), "pass", "200 of 1,000"),
+        (Sample(1000, 0, 90, 10), GOOD, "fail", "10 of 100 sessions (10.00%) could not start"),
+        (Sample(499, 0, 49), GOOD, "hold", "49 new sessions of 50; 499 requests of 500"),
+        (GOOD, Sample(10), "hold", "10 requests of 500 on what served before"),
+        (Sample(20, 20, 0), GOOD, "fail", "20 of 20 requests"),
+        (Sample(20, 2, 0), GOOD, "hold", "0 new sessions"),
+        (Sample(), Sample(), "hold", "0 new sessions of 50"),
+    ],
+)
+def test_decisions(new: Sample, serving: Sample | None, decision: str, reason: str) -> None:
+    verdict = decide(new, serving, LIMITS)
+    assert verdict.decision == decision
+    assert reason in verdict.reason
+    assert verdict.numbers["new"]["requests"] == new.requests
+
+
+def request(status: int, url: str = "https://g/api", **fields: Any) -> dict[str, Any]:
+    return {"httpRequest": {"status": status, "requestUrl": url}, **fields}
+
+
+def test_a_request_and_what_the_program_said_of_it_are_one_error() -> None:
+    entries = [
+        request(500, trace="t1"),
+        {"severity": "ERROR", "textPayload": "panic", "trace": "t1"},
+        {"severity": "ERROR", "textPayload": "panic", "insertId": "a"},
+        {"severity": "ERROR", "jsonPayload": {"message": "no"}, "insertId": "b"},
+        {"severity": "WARNING", "textPayload": "hm", "insertId": "c"},
+        request(404),
+    ]
+    assert sample(entries) == Sample(requests=2, errors=3)
+
+
+def test_a_line_of_the_gateway_is_as_bad_as_it_says_itself() -> None:
+    """On Google Kubernetes Engine every line on stderr has severity ERROR."""
+    line = "2026-01-02 03:04:05,678 coditect.gateway {} refused why=x"
+    entries = [
+        {"severity": "ERROR", "insertId": level, "textPayload": line.format(level)}
+        for level in ("INFO", "WARNING", "ERROR")
+    ]
+    assert sample(entries) == Sample(errors=1)
+
+
+def test_sessions_are_counted_once_however_they_are_told() -> None:
+    told = "2026-01-02 03:04:05,678 coditect.gateway INFO "
+    entries = [
+        request(101, "https://g/ws"),
+        request(101, "https://g/ws/terminal"),
+        request(503, "https://g/ws"),
+        request(503, "https://g/healthz"),
+        {"textPayload": told + "session_started id=a workspace=w"},
+        {"textPayload": told + "joined workspace=w"},
+        {"textPayload": told + "joined workspace=v"},
+        {"textPayload": told + "left workspace=w"},
+    ]
+    assert sample([{**entry, "insertId": str(n)} for n, entry in enumerate(entries)]) == Sample(
+        requests=4, errors=2, sessions=3, failed_sessions=1
+    )
+
+
+@pytest.mark.slow
+def test_revisions_are_compared_in_one_window(google: Cloud) -> None:
+    google.logs.serve("websocket-gateway", "new", requests=30, errors=3, sessions=5)
+    google.logs.serve("websocket-gateway", "old", requests=70, errors=1, sessions=9)
+    google.logs.serve("another", "new", requests=9, errors=9, sessions=0)
+    start = time.time() - 60
+    google.logs.add(
+        {"type": "cloud_run_revision", "labels": {"service_name": "websocket-gateway"}}, ago=600
+    )
+    new, old = compare_revisions(PROJECT, "us-central1", "websocket-gateway", "new", start)
+    assert new == Sample(30, 3, 5, 3)
+    assert old == Sample(70, 1, 9, 1)
+    looks = [one for one in google.server.requests if one.path == "/v2/entries:list"]
+    assert len(looks) == 1
+
+    google.logs.serve_cluster("old-cluster", requests=8, errors=2, sessions=3)
+    entries = read_entries(PROJECT, of_cluster("old-cluster", "us-central1"), start)
+    assert sample(entries) == Sample(8, 2, 3)
+
+
+@pytest.fixture
+def page() -> Iterator[tuple[str, list[bytes]]]:
+    """A URL, and what it answers with."""
+    content: list[bytes] = [b""]
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content[0])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/metrics", content
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_gateways_own_page_is_read(page: tuple[str, list[bytes]]) -> None:
+    url, content = page
+    metrics = Metrics()
+    metrics.echo(0.002)
+    metrics.refuse("token.expired")
+    metrics.refuse("limit")
+    content[0] = metrics.expose({"terminal": 3, "exec": 1}, 2, "1.0").encode()
+    found = read_metrics(url)
+    assert found["coditect_sessions"] == 4
+    assert found["coditect_connections"] == 2
+    assert found["coditect_refused_total"] == 2
+
+
+def test_another_page_is_an_error(page: tuple[str, list[bytes]]) -> None:
+    url, content = page
+    content[0] = b"<html>Sign in</html>"
+    with pytest.raises(Failed, match="not Prometheus text"):
+        read_metrics(url)
+
+
+def test_no_page_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match="cannot read"):
+        read_metrics("http://127.0.0.1:1/metrics")

@@ -45,15 +45,18 @@ TREE = {
         "workspace",
         verbs=("create", "list", "show", "start", "stop", "delete", "wait"),
     ),
-    "session": Command(
-        "Record terminal sessions, and play recordings.",
-        "recording",
-        verbs=("record", "play"),
-    ),
     "gateway": Command(
         "Run and look after the gateway.",
         "gateway",
         verbs=("serve", "status", "stop", "restart", "logs", "probe", "selftest"),
+    ),
+    "session": Command(
+        "Look at terminal sessions, live and saved; end and record them.",
+        "session",
+        verbs=(
+            *("list", "show", "history", "output", "kill"),
+            *("recording.record", "recording.play"),
+        ),
     ),
     "token": Command("Issue and inspect tokens.", "token", verbs=("issue", "jwks", "inspect")),
     "keys": Command(

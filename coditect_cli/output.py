@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,6 +15,7 @@ from coditect_cli.streams import Streams, printable
 
 Format = Literal["table", "wide", "json", "yaml", "name", "ndjson"]
 API_VERSION = "coditect/v1"
+_PRECISE_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")  # shown to the second
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def emit_stream(stream: Stream, form: Format, streams: Streams) -> None:
         chunks = _yaml_chunks(stream)
     elif form in ("table", "wide"):
         chunks = _table_chunks(stream, form)
+    elif form == "ndjson":
+        chunks = map(_json_lines, stream.pages)
     else:
         empty = Result(stream.kind, {"items": []}, name=stream.name)
         chunks = (_rendered(replace(empty, fields={"items": p}), form) for p in stream.pages)
@@ -90,6 +94,18 @@ def _json_chunks(stream: Stream) -> Iterator[str]:
     tail = json.dumps(stream.tail(), indent=2).removeprefix("{")
     separator = "\n" if tail == "}" else ","
     yield f"{end}{separator}{tail}\n"
+
+
+def _json_lines(items: list[dict[str, Any]]) -> str:
+    import msgspec
+
+    try:
+        lines = msgspec.json.Encoder().encode_lines(items)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        lines = b"\xff"
+    if lines.isascii():
+        return lines.decode()
+    return "".join(json.dumps(item, separators=(",", ":")) + "\n" for item in items)
 
 
 def _yaml_chunks(stream: Stream) -> Iterator[str]:
@@ -175,7 +191,10 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict | list):
         value = json.dumps(value)
-    return printable(str(value)).replace("\n", "\\n")
+    text = str(value)
+    if time := _PRECISE_TIME.fullmatch(text):
+        return time[1] + "Z"
+    return printable(text).replace("\n", "\\n")
 
 
 def _width(text: str) -> int:

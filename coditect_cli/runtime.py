@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coditect_cli.errors import CoditectError, Failed, UsageError
+from coditect_cli.errors import CoditectError, Failed, Unreachable, UsageError
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
 
 if TYPE_CHECKING:
     from coditect_cli import config
+    from coditect_cli.sessions.listing import Live
     from coditect_cli.stores.store import SessionStore
     from coditect_cli.workspaces.local import LocalWorkspaces
+
+SCREENFULS = 10  # where a listing on a terminal stops by itself
+MOST_COMPLETED = 1_000  # session ids that a shell is offered
 
 
 def _workspace_ids() -> list[str]:
@@ -27,9 +33,35 @@ def _workspace_ids() -> list[str]:
         return []  # a shell that completes has no use for an error
 
 
+def _session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    from coditect_cli.sessions.lookup import saved_ids
+
+    runtime, workspace_id = Runtime(Streams.system()), ctx.params.get("id")
+    try:
+        ids = {session for _, session in runtime.live_sessions(workspace_id)}
+        if runtime.context.settings.store != "sqlite" or runtime.paths.session_store.exists():
+            with closing(runtime.store) as store:
+                ids |= saved_ids(store, str(workspace_id), incomplete, MOST_COMPLETED)
+    except (CoditectError, OSError):
+        return []
+    return sorted(ids)
+
+
 WorkspaceId = Annotated[
     str,
     typer.Argument(metavar="ID", help="The workspace's id.", autocompletion=_workspace_ids),
+]
+SomeWorkspaceId = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="The workspace's id.", autocompletion=_workspace_ids),
+]
+SessionId = Annotated[
+    str,
+    typer.Argument(
+        metavar="SESSION",
+        help="The session's id, or as much of its start as only it has.",
+        autocompletion=_session_ids,
+    ),
 ]
 
 
@@ -68,11 +100,62 @@ class Runtime:
             )
         return LocalWorkspaces(self.paths)
 
+    @property
+    def has_store(self) -> bool:
+        """Whether the context's sessions are saved where this machine can look."""
+        return not self.context.is_remote or self.context.settings.store != "sqlite"
+
     @cached_property
     def store(self) -> SessionStore:  # depends on paths and context
         from coditect_cli.stores.store import open_store
 
+        if not self.has_store:
+            raise UsageError(
+                f"context {self.context.name} uses a gateway elsewhere, and its sessions are saved "
+                "there",
+                code="context.remote",
+                hint="run this on the gateway's machine, or set the context's store",
+            )
         return open_store(self.context.settings, self.paths)
+
+    def row_limit(self, asked: int | None) -> int | None:
+        """How many rows a listing shows: as asked, else ten screenfuls where that is a terminal."""
+        for_people = self.output in ("table", "wide") and self.streams.stdout.isatty()
+        if asked is not None or not for_people:
+            return asked
+        return SCREENFULS * shutil.get_terminal_size().lines
+
+    def ask_gateway(self, workspace_id: str, message: dict[str, Any]) -> dict[str, Any]:
+        """The gateway's answer; an empty one where ours doesn't run, for then no session lives.
+
+        Raises the gateway's error, and Unreachable.
+        """
+        ours = self.context.settings.gateway_url is None
+        if ours and not self.paths.gateway_socket.exists():
+            return {}  # what comes next loads a lot
+        from coditect_cli.attach.request import request
+
+        try:
+            return request(self.context, self.paths, workspace_id, message)
+        except Unreachable as error:
+            if ours and error.code == "gateway.not_running":
+                return {}
+            raise
+
+    def live_sessions(self, workspace_id: str | None) -> Live:
+        """What the gateway says of the live sessions of a workspace, or of all; never starts one.
+
+        Raises what ask_gateway does.
+        """
+        from coditect_cli.workspaces.spec import GATEWAY
+
+        about = workspace_id if workspace_id and self.context.is_remote else GATEWAY
+        items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
+        return {
+            (item["workspace"], item["session"]): item
+            for item in items
+            if workspace_id in (None, item["workspace"])
+        }
 
     def start_log(self) -> None:
         """Log to stderr, our own loggers only: a library's may hold tokens and terminal bytes.

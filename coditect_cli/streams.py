@@ -55,6 +55,8 @@ def _lenient(stream: TextIO | None, mode: Literal["r", "w"] = "w") -> TextIO:
 
 def printable(text: str) -> str:
     """`text` with everything escaped that a terminal could take as an instruction; lines stay."""
+    if text.isprintable():
+        return text
     return "".join(
         character
         if character.isprintable() or character == "\n"

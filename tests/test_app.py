@@ -12,7 +12,11 @@ import pytest
 
 from coditect_cli.app import TREE, Lazy, tree
 from coditect_cli.output import API_VERSION
+from coditect_cli.paths import Paths
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.stores.sqlite import SQLiteStore
 from tests.conftest import RunCli
+from tests.sessions.test_session import state
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -118,6 +122,17 @@ def test_completion_knows_commands_verbs_options_and_workspaces(run_cli: RunCli)
     assert complete("coditect workspace delete --pu") == ["--purge"]
     assert complete("coditect workspace show d") == ["demo"]
     assert complete("coditect attach d") == ["demo"]
+
+
+def test_completion_knows_saved_sessions_and_makes_no_store(run_cli: RunCli, paths: Paths) -> None:
+    assert complete("coditect session show demo 5") == []
+    assert not paths.session_store.exists()
+    store = SQLiteStore(paths.session_store)
+    for id in ("5e0c", "5e1d", "7a"):
+        SessionLayer(store).save(state(id=id))
+    store.close()
+    assert complete("coditect session show demo 5") == ["5e0c", "5e1d"]
+    assert complete("coditect session show other 5") == []
 
 
 def test_the_reference_is_not_stale() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +14,8 @@ import typer
 from coditect_cli.errors import NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
 from coditect_cli.runtime import Runtime
+from coditect_cli.stores.progress import Progress
 from coditect_cli.stores.store import END, Page, check_key, prefix_end, scan
-from coditect_cli.streams import Streams
 
 if TYPE_CHECKING:
     from coditect_cli.sessions.check import Finding
@@ -25,7 +24,6 @@ KEY_FORMS = (
     "A key is typed as it is printed: as a path, with \\xNN for a byte, or whole as hex:DIGITS. "
     "Put the second form in single quotes."
 )
-SCREENFULS = 10  # where a listing on a terminal stops by itself
 ROWS_PER_PAGE = 1_000
 PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-"
 BAD = 8  # the exit code of a check that found something wrong
@@ -58,9 +56,8 @@ def ls(
     runtime: Runtime = ctx.obj
     begin = parse_key(prefix)
     start = None if after is None else parse_key(after)
-    if limit is None and runtime.output in ("table", "wide") and runtime.streams.stdout.isatty():
-        limit = SCREENFULS * shutil.get_terminal_size().lines
-    progress = _Progress(runtime.streams)
+    limit = runtime.row_limit(limit)
+    progress = Progress(runtime.streams, "keys")
     listing = _Listing(limit)
     with closing(runtime.store) as store:
         wanted = None if limit is None else limit + 1
@@ -136,7 +133,7 @@ def du(
     Exit codes: 0 done, 9 the store does not answer
     """
     runtime: Runtime = ctx.obj
-    progress = _Progress(runtime.streams)
+    progress = Progress(runtime.streams, "keys")
     total = {"keys": 0, "bytes": 0}
     with closing(runtime.store) as store:
         groups = _sums(progress.watch(scan(store, b"", END)), depth, total)
@@ -230,38 +227,6 @@ class _Listing:
                 last = rows[-1][0]
                 yield [{**_named(key), "bytes": len(value)} for key, value in rows]
             room = None if room is None else room - len(rows)
-
-
-@dataclass
-class _Progress:
-    """Counts keys and read versions of a scan, and tells them on stderr."""
-
-    streams: Streams
-    seen: int = 0
-    _versions: set[int] = field(default_factory=set)
-
-    @property
-    def versions(self) -> int:
-        return len(self._versions)
-
-    def watch(self, pages: Iterable[Page]) -> Iterator[Page]:
-        shown = self.streams.may_animate() and not self.streams.stdout.isatty()
-        for page in pages:
-            self.seen += len(page.rows)
-            self._versions.add(page.version)
-            if shown:
-                self.streams.stderr.write(f"\r{self.seen:,} keys")
-                self.streams.stderr.flush()
-            yield page
-        if shown:
-            self.streams.stderr.write("\r\x1b[K")
-
-    def tell_versions(self) -> None:
-        if self.versions > 1:
-            self.streams.say(
-                f"the pages come from {self.versions:,} read versions: "
-                "what was written meanwhile may be there in part"
-            )
 
 
 def _sums(pages: Iterable[Page], depth: int, total: dict[str, int]) -> Iterator[dict[str, Any]]:

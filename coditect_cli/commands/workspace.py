@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, Unreachable, UsageError
+from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, WorkspaceId
 from coditect_cli.workspaces.local import LocalWorkspaces
@@ -97,7 +97,7 @@ def show(ctx: typer.Context, id: WorkspaceId) -> Result:
     """
     runtime: Runtime = ctx.obj
     record = runtime.workspaces.get(id)
-    answer = _ask_gateway(runtime, id, {"type": "sessions"})
+    answer = runtime.ask_gateway(id, {"type": "sessions"})
     return Result("Workspace", {**record.as_dict(), "sessions": answer.get("items", [])})
 
 
@@ -241,22 +241,9 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
         if kept:
             return 0
         raise
-    answer = _ask_gateway(runtime, id, {"type": "stop", "force": force})
+    answer = runtime.ask_gateway(id, {"type": "stop", "force": force})
     runtime.workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
     return int(answer.get("sessions", 0))
-
-
-def _ask_gateway(runtime: Runtime, id: str, message: dict[str, Any]) -> dict[str, Any]:
-    """The gateway's answer; an empty one where ours doesn't run, for then no session lives."""
-    from coditect_cli.attach.request import request
-
-    try:
-        return request(runtime.context, runtime.paths, id, message)
-    except Unreachable as error:
-        ours = runtime.context.settings.gateway_url is None
-        if ours and error.code == "gateway.not_running":
-            return {}
-        raise
 
 
 def _wait(runtime: Runtime, id: str, condition: str, limit: float) -> None:

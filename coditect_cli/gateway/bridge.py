@@ -38,6 +38,8 @@ from coditect_cli.workspaces.spec import WorkspaceRecord, Workspaces
 
 log = logging.getLogger("coditect.bridge")
 
+KEEPER_SECONDS = 2.0  # how long the keeper may take to tell of a program's end
+
 Starting = tuple[spawn.Command, spawn.Prepared]
 
 
@@ -188,12 +190,12 @@ class Bridge:
         self.tell_keeper({"type": "forget", "id": session.id})
         log.info("session_ended id=%s status=%s", session.id, session.status)
 
-    def live(self, workspace: str) -> list[Session]:
-        """A workspace's sessions whose programs run, the newest first."""
+    def live(self, workspace: str | None) -> list[Session]:
+        """The sessions of a workspace, or of all, whose programs run; the newest first."""
         found = [
             one
             for one in self.sessions.values()
-            if one.workspace == workspace and one.status is None
+            if workspace in (None, one.workspace) and one.status is None
         ]
         return sorted(found, key=lambda one: one.started_at, reverse=True)
 
@@ -240,6 +242,20 @@ class Bridge:
         finally:
             self._stopping[workspace] -= 1
         return len(sessions)
+
+    async def kill(self, workspace: str, id: str) -> None:
+        """End one session's program, whoever is attached. Raises NotFound, Failed."""
+        session = self.find(workspace, id)
+        await self.end([session])
+        deadline = time.monotonic() + KEEPER_SECONDS
+        while session.status is None:
+            if time.monotonic() > deadline:
+                raise Failed(
+                    f"the program of session {id} does not end",
+                    code="session.not_ended",
+                    hint=f"see what process {session.pid} waits for",
+                )
+            await asyncio.sleep(0.01)
 
     async def settled(self, workspace: str, client: str | None = None) -> None:
         """Wait until every program that is being started (by this client) is a session or not."""

@@ -280,6 +280,7 @@ class Session:
     def describe(self) -> dict[str, Any]:
         """The session as the `sessions` request shows it."""
         return {
+            "workspace": self.workspace,
             "session": self.id,
             "kind": self.kind,
             "shell": self.meta["shell"],

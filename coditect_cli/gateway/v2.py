@@ -242,10 +242,14 @@ async def _answer(server: Server, admitted: Admitted, message: m.Message) -> m.M
         if isinstance(message, m.Status):
             return _status(server)
         return await _check_gateway(server, message)
+    if isinstance(message, m.Sessions):
+        live = server.bridge.live(None if record is None else record.id)
+        return m.SessionList(tuple(one.describe() for one in live))
     if record is None:
         raise Forbidden("this token is for managing the gateway only", code="workspace.forbidden")
-    if isinstance(message, m.Sessions):
-        return m.SessionList(tuple(one.describe() for one in server.bridge.live(record.id)))
+    if isinstance(message, m.Kill):
+        await server.bridge.kill(record.id, message.session)
+        return m.Killed(message.session)
     if isinstance(message, m.Stop):
         return m.Stopped(await server.bridge.stop(record.id, force=message.force))
     raise UsageError(f"{message.type} is not a first message", code="message.invalid")

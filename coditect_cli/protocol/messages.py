@@ -80,6 +80,12 @@ class Sessions(Message):
 
 
 @dataclass(frozen=True)
+class Kill(Message):
+    type = "kill"
+    session: str = wire(shape.session_id)
+
+
+@dataclass(frozen=True)
 class Stop(Message):
     type = "stop"
     force: bool = wire(shape.flag)
@@ -232,6 +238,12 @@ class SessionList(Message):
 
 
 @dataclass(frozen=True)
+class Killed(Message):
+    type = "killed"
+    session: str = wire(shape.session_id)
+
+
+@dataclass(frozen=True)
 class Stopped(Message):
     type = "stopped"
     sessions: int = wire(shape.offset)
@@ -260,7 +272,7 @@ class Accepted(Message):
 FROM_CLIENT: dict[str, type[Message]] = {
     kind.type: kind
     for kind in (
-        *(Attach, Exec, Files, Sessions, Stop, Status, Gateway),
+        *(Attach, Exec, Files, Sessions, Kill, Stop, Status, Gateway),
         *(Ack, Resize, Eof, Signal, Detach, Done),
     )
 }
@@ -268,7 +280,7 @@ FROM_GATEWAY: dict[str, type[Message]] = {
     kind.type: kind
     for kind in (
         *(Attached, Started, Ack, Stream, Redraw, Lead, Uncertain, Exit, Drain, Error),
-        *(SessionList, Stopped, GatewayStatus, Accepted),
+        *(SessionList, Killed, Stopped, GatewayStatus, Accepted),
     )
 }
 

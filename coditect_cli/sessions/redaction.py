@@ -64,9 +64,14 @@ def readable(content: bytes, reveal: Collection[str] = ()) -> Any:
     Raises ValueError when it is not JSON, or nested more than 100 deep.
     """
     try:
-        return _redacted(json.loads(content.decode()), reveal, MAX_DEPTH)
+        return redacted(json.loads(content.decode()), reveal)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def redacted(value: Any, reveal: Collection[str] | None = None) -> Any:
+    """What was a JSON value, as `readable` shows it. Raises ValueError when nested too deep."""
+    return _redacted(value, reveal or (), MAX_DEPTH)
 
 
 def _redacted(value: Any, reveal: Collection[str], depth: int) -> Any:

@@ -1,0 +1,405 @@
+"""`coditect session`: list, show, history, output, kill."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import closing, nullcontext
+from typing import Annotated, Any
+
+import typer
+
+from coditect_cli.errors import Failed, NotFound, UsageError
+from coditect_cli.output import Result, Stream, emit_stream
+from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, WorkspaceId
+from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
+
+Item = dict[str, Any]
+
+
+def list_(
+    ctx: typer.Context,
+    id: SomeWorkspaceId = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Of all workspaces, also of deleted ones.")
+    ] = False,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="U", help="Of the workspaces that U owns.")
+    ] = None,
+    active: Annotated[bool, typer.Option("--active", help="The live ones only.")] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="D", help="Last active longer ago, such as 30d."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="How many at most.")
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="WORKSPACE/SESSION", help="Go on behind this one."),
+    ] = None,
+) -> None:
+    """List sessions, live and saved: of a workspace, or of all workspaces that are yours.
+
+    "live" is one whose program runs, "saved" one that attaching brings back. A record that
+    cannot be read is listed as "unreadable". On a terminal it stops after ten screenfuls, and
+    says how to go on.
+
+    Examples:
+      coditect session list demo
+      coditect session list --active -o wide
+      coditect session list --all --older-than 30d -o ndjson
+
+    Exit codes: 0 done, 2 options that exclude each other, 3 no such workspace,
+    9 the gateway or the store does not answer
+    """
+    from coditect_cli.sessions.listing import COLUMNS, WIDE, Listing
+    from coditect_cli.stores.progress import Progress
+
+    runtime: Runtime = ctx.obj
+    if (id is not None) + all_ + (user is not None) > 1:
+        raise UsageError("ID, --all and --user exclude each other")
+    if active and older_than is not None:
+        raise UsageError("--active and --older-than exclude each other")
+    before = None if older_than is None else time.time_ns() - _nanoseconds(older_than)
+    start = None if after is None else _listed_key(after)
+    with closing(runtime.store) if runtime.has_store else nullcontext() as store:
+        live = runtime.live_sessions(id)
+        listing = Listing(
+            store,
+            live,
+            None if all_ else [id] if id is not None else _workspaces_of(runtime, user),
+            active=active,
+            before=before,
+            after=start,
+            limit=runtime.row_limit(limit),
+        )
+        if id is not None and not live:
+            _check_known(runtime, id)
+        progress = Progress(runtime.streams, "sessions")
+        stream = Stream(
+            "SessionList",
+            listing.pages(progress.watch),
+            COLUMNS,
+            WIDE,
+            "session",
+            lambda: {
+                "next": None if listing.next is None else "/".join(listing.next),
+                "readVersions": progress.versions,
+            },
+        )
+        emit_stream(stream, runtime.output, runtime.streams)
+    progress.tell_versions()
+    if listing.unreadable:
+        runtime.streams.say(
+            f"warning: records that cannot be read: {listing.unreadable:,}; coditect keys check "
+            "says why"
+        )
+    if listing.next is not None:
+        flags = [*([id] if id else []), *(["--all"] if all_ else [])]
+        flags += [f"--user {user}"] if user else []
+        flags += ["--active"] if active else []
+        flags += [f"--older-than {older_than}"] if older_than else []
+        words = " ".join(["coditect session list", *flags])
+        runtime.streams.say(f"there are more: {words} --after '{'/'.join(listing.next)}'")
+
+
+def show(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    session: SessionId,
+    reveal: Annotated[
+        list[str] | None,
+        typer.Option("--reveal", metavar="NAME", help="Show this variable; may be repeated."),
+    ] = None,
+) -> Result:
+    """Show a session, with the values of its variables hidden.
+
+    A hidden variable is shown as dots and its length.
+
+    Examples:
+      coditect session show demo 5e0c7d1a
+      coditect session show demo 5e0c --reveal PATH -o json
+
+    Exit codes: 0 done, 2 several sessions start so, 3 no such session, 8 its record cannot be
+    read, 9 the gateway or the store does not answer
+    """
+    from coditect_cli.sessions.redaction import redacted
+
+    runtime: Runtime = ctx.obj
+    item, state, output = _load(runtime, id, session)
+    variables = redacted({"environment_vars": state.environment_vars} if state else {}, reveal)
+    fields = {
+        **item,
+        "environmentVars": variables.get("environment_vars", {}),
+        "variablesTrimmed": state.variables_trimmed if state else 0,
+        "historyCount": len(state.command_history) if state else 0,
+        "historyTrimmed": state.history_trimmed if state else 0,
+        "outputLines": len(output.lines) if output else 0,
+        "linesTrimmed": output.lines_trimmed if output else 0,
+        "screenSize": list(output.screen_size) if output else None,
+        "cursorPosition": list(output.cursor_position) if output else None,
+        "unknown": redacted(state.unknown, reveal) if state else {},
+    }
+    for name in set(reveal or ()).difference(fields["environmentVars"]):
+        runtime.streams.say(f"warning: the session has no variable {name}")
+    return Result("Session", fields, text=_shown(fields), name="session")
+
+
+def history(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    session: SessionId,
+    grep: Annotated[
+        str | None, typer.Option("--grep", metavar="RE", help="Only what this matches in.")
+    ] = None,
+) -> Result:
+    """Show the commands that were typed in a session, the oldest first.
+
+    Examples:
+      coditect session history demo 5e0c
+      coditect session history demo 5e0c --grep '^git (push|pull)'
+
+    Exit codes: 0 done, 2 not a regular expression, or several sessions start so,
+    3 no such session, or nothing of it is saved yet, 8 its record cannot be read,
+    9 the gateway or the store does not answer
+    """
+    runtime: Runtime = ctx.obj
+    try:
+        pattern = re.compile(grep or "")
+    except (re.error, OverflowError, RecursionError) as rule:
+        raise UsageError(
+            f"--grep {grep!r} is not a regular expression: {rule}", code="session.grep"
+        ) from None
+    item, state, _ = _load(runtime, id, session)
+    if state is None:
+        raise _not_saved(item)
+    commands = [
+        {"number": number, "command": command}
+        for number, command in enumerate(state.command_history, state.history_trimmed + 1)
+        if pattern.search(command)
+    ]
+    return Result(
+        "SessionHistory",
+        {
+            "workspace": item["workspace"],
+            "session": item["session"],
+            "historyTrimmed": state.history_trimmed,
+            "items": commands,
+        },
+        {"NUMBER": "number", "COMMAND": "command"},
+        name="command",
+    )
+
+
+def output(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    session: SessionId,
+    style: Annotated[
+        bool | None,
+        typer.Option("--ansi/--plain", help="With colours, or without; as stdout is a terminal."),
+    ] = None,
+) -> Result | None:
+    """Show what a session's terminal has shown: its screen, and the lines that left it.
+
+    It is what the store has, which for a live session is at most a second old.
+
+    Examples:
+      coditect session output demo 5e0c
+      coditect session output demo 5e0c --ansi | less -R
+      coditect session output demo 5e0c -o json
+
+    Exit codes: 0 done, 2 several sessions start so, 3 no such session, or nothing of it is
+    saved yet, 8 its record cannot be read, 9 the gateway or the store does not answer
+    """
+    from coditect_cli.sessions.lines import ansi, plain
+
+    runtime: Runtime = ctx.obj
+    item, _, saved = _load(runtime, id, session)
+    if saved is None:
+        raise _not_saved(item)
+    colours = runtime.streams.stdout.isatty() if style is None else style
+    lines = [ansi(line) if colours else plain(line) for line in saved.lines]
+    if runtime.output in ("table", "wide"):
+        runtime.streams.stdout.write("".join(line + "\n" for line in lines))
+        return None
+    fields = {
+        "workspace": item["workspace"],
+        "session": item["session"],
+        "lines": lines,
+        "linesTrimmed": saved.lines_trimmed,
+        "screenSize": list(saved.screen_size),
+        "cursorPosition": list(saved.cursor_position),
+    }
+    return Result("SessionOutput", fields, name="session")
+
+
+def kill(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    session: SessionId,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="Succeed when it is not live.")
+    ] = False,
+) -> Result:
+    """End a live session: hang up its program and all that it started, whoever is attached.
+
+    What was saved of the session stays.
+
+    Examples:
+      coditect session kill demo 5e0c
+
+    Exit codes: 0 ended, 2 several sessions start so, 3 no such live session,
+    5 the workspace is another user's, 8 its program does not end, 9 the gateway does not answer
+    """
+    from coditect_cli.sessions.lookup import find_session
+
+    runtime: Runtime = ctx.obj
+    try:
+        live = [session for _, session in runtime.live_sessions(id)]
+        session = find_session(None, live, id, session)
+        runtime.ask_gateway(id, {"type": "kill", "session": session})
+        text = f"session {session} ended"
+    except NotFound as error:
+        text = f"no live session {session} in workspace {id}"
+        if not ignore_not_found:
+            hint = f"coditect session list {id} --active shows them"
+            raise NotFound(text, code=error.code, hint=hint) from error
+    fields = {"workspace": id, "session": session, "state": "ended"}
+    return Result("Session", fields, text=text, name="session")
+
+
+def _load(
+    runtime: Runtime, id: str, text: str
+) -> tuple[Item, SessionState | None, SessionOutput | None]:
+    """A session as a listing has it, and what is saved of it."""
+    from coditect_cli.sessions.layer import SessionLayer
+    from coditect_cli.sessions.listing import live_item
+    from coditect_cli.sessions.lookup import find_session
+
+    with closing(runtime.store) as store:
+        live = runtime.live_sessions(id)
+        session = find_session(store, [session for _, session in live], id, text)
+        try:
+            state, output = SessionLayer(store).load(id, session)
+        except Failed as error:
+            if error.code != "session.unreadable":
+                raise
+            raise Failed(
+                f"session {session} of workspace {id}: {error.message}",
+                code=error.code,
+                hint=f"coditect keys get {id}/terminal_sessions/{session} shows it",
+            ) from error
+    found = live.get((id, session))
+    saved = None
+    if state is not None:
+        saved = {
+            "workspace": id,
+            "session": session,
+            "state": "saved",
+            "type": "terminal",
+            "shell": state.shell_type,
+            "directory": state.working_directory,
+            "startedAt": format_time(state.started_at),
+            "lastActive": format_time(state.last_active),
+            "clients": 0,
+        }
+    if found is not None:
+        return {**live_item((id, session), found, saved), "pid": found["pid"]}, state, output
+    if saved is None:
+        raise Failed(
+            f"of session {session} of workspace {id} only the output is left",
+            code="session.no_state",
+            hint=f"coditect keys get {id}/terminal_output/{session} shows it",
+        )
+    return {**saved, "pid": None}, state, output
+
+
+def _not_saved(item: Item) -> NotFound:
+    return NotFound(
+        f"nothing of session {item['session']} of workspace {item['workspace']} is saved yet",
+        code="session.not_saved",
+        hint=f"coditect attach {item['workspace']} --session {item['session']} --read-only",
+    )
+
+
+def _shown(fields: Item) -> str:
+    place = f"{fields['workspace']} {fields['session']}"
+    lines = [f"{name:<11} {fields[name]}" for name in ("workspace", "session", "state")]
+    lines += [
+        f"{title:<11} {fields[name]}"
+        for title, name in (
+            ("type", "type"),
+            ("shell", "shell"),
+            ("pid", "pid"),
+            ("directory", "directory"),
+            ("started", "startedAt"),
+            ("last active", "lastActive"),
+            ("clients", "clients"),
+        )
+        if fields[name] is not None
+    ]
+    trimmed = {name: fields[f"{name}Trimmed"] for name in ("history", "lines", "variables")}
+    told = {name: f", {count} older dropped" if count else "" for name, count in trimmed.items()}
+    lines.append(f"{'history':<11} {fields['historyCount']} commands{told['history']}")
+    size = fields["screenSize"]
+    screen = f", screen {size[0]}x{size[1]}" if size else ""
+    lines.append(f"{'output':<11} {fields['outputLines']} lines{told['lines']}{screen}")
+    if trimmed["variables"]:
+        lines.append(f"{'dropped':<11} {trimmed['variables']} large variables")
+    lines += [f"{'variable':<11} {n}={value}" for n, value in fields["environmentVars"].items()]
+    lines += [f"{'unknown':<11} {n}={json.dumps(value)}" for n, value in fields["unknown"].items()]
+    if fields["historyCount"]:
+        lines.append(f"\nits commands: coditect session history {place}")
+    if fields["outputLines"]:
+        lines.append(f"its screen: coditect session output {place}")
+    return "\n".join(lines)
+
+
+def _workspaces_of(runtime: Runtime, user: str | None) -> list[str]:
+    from coditect_cli.tokens import local_user
+
+    owner = user if user is not None else local_user()
+    found = []
+    for id in runtime.workspaces.ids():
+        try:
+            if runtime.workspaces.get(id).owner == owner:
+                found.append(id)
+        except (NotFound, Failed):
+            continue  # deleted meanwhile, or damaged, which `workspace list` says
+    return found
+
+
+def _check_known(runtime: Runtime, id: str) -> None:
+    """Raises NotFound for a workspace that is not there and has left no session."""
+    from coditect_cli.sessions.lookup import saved_ids
+
+    if runtime.context.is_remote or saved_ids(runtime.store, id, "", 1):
+        return
+    try:
+        runtime.workspaces.get(id)
+    except Failed as error:
+        if error.code != "workspace.damaged":
+            raise
+
+
+def _listed_key(text: str) -> tuple[str, str]:
+    workspace, slash, session = text.partition("/")
+    if not (workspace and slash and session):
+        raise UsageError(
+            f"--after {text[:60]!a} is not WORKSPACE/SESSION",
+            code="session.invalid_id",
+            hint="copy what the listing before said",
+        )
+    return workspace, session
+
+
+def _nanoseconds(duration: str) -> int:
+    from coditect_cli.config import parse_duration
+
+    try:
+        return int(parse_duration(duration) * NANOSECONDS)
+    except ValueError as rule:
+        raise UsageError(f"--older-than {duration!r} is not {rule}") from None

@@ -1,0 +1,293 @@
+"""Sessions as a listing shows them: the saved ones page by page, with the live ones among them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from coditect_cli.errors import CoditectError
+from coditect_cli.sessions.layer import OWN, STATE, sessions_prefix
+from coditect_cli.sessions.session import SessionState, format_time, parse_time
+from coditect_cli.stores.store import (
+    END,
+    PAGE_BYTES,
+    PAGE_ROWS,
+    Page,
+    Row,
+    SessionStore,
+    Snapshot,
+    prefix_end,
+)
+
+Item = dict[str, Any]
+Key = tuple[str, str]  # workspace id, session id
+Live = Mapping[Key, Item]  # what the gateway says of each
+
+COLUMNS = {
+    "WORKSPACE": "workspace",
+    "SESSION": "session",
+    "STATE": "state",
+    "SHELL": "shell",
+    "DIRECTORY": "directory",
+    "STARTED": "startedAt",
+    "LAST ACTIVE": "lastActive",
+    "CLIENTS": "clients",
+}
+WIDE = {"TYPE": "type", "PROBLEM": "problem"}
+_USUAL_TIMES = (20, 24, 27, 30)  # how long a time is that chrono wrote; it ends in Z
+
+
+class _Shown(msgspec.Struct):
+    """What a listing shows of a state; all else in the value is skipped, not decoded."""
+
+    started_at: str
+    last_active: str
+    shell_type: str
+    working_directory: str
+
+
+_decode = msgspec.json.Decoder(_Shown).decode
+
+
+@dataclass
+class Listing:
+    """Some sessions, in the order of their keys.
+
+    `workspaces` None means all; `active` the live ones only; `before` those last active before
+    this time (nanoseconds since 1970); `after` those behind this one. `next` is set when there
+    are more than `limit`, `unreadable` counts records that could only be named.
+    """
+
+    store: SessionStore | None
+    live: Live
+    workspaces: Sequence[str] | None = None
+    active: bool = False
+    before: int | None = None
+    after: Key | None = None
+    limit: int | None = None
+    next: Key | None = None
+    unreadable: int = 0
+
+    def pages(self, watch: Callable[[Iterable[Page]], Iterable[Page]]) -> Iterator[list[Item]]:
+        """The items; `watch` sees every page that is read. Raises the store's errors."""
+        room, last = self.limit, None
+        for items in self._chosen(watch):
+            kept = items if room is None else items[:room]
+            if kept:
+                last = kept[-1]["workspace"], kept[-1]["session"]
+                yield kept
+            if len(kept) < len(items):
+                self.next = last
+                return
+            room = None if room is None else room - len(kept)
+
+    def _chosen(self, watch: Callable[[Iterable[Page]], Iterable[Page]]) -> Iterator[list[Item]]:
+        for items in self._merged(watch):
+            chosen = items
+            if self.before is not None:
+                chosen = [item for item in items if self._is_older(item)]
+            if chosen:
+                yield chosen
+
+    def _is_older(self, item: Item) -> bool:
+        last_active = item["lastActive"]
+        return last_active is not None and parse_time(last_active) < (self.before or 0)
+
+    def _merged(self, watch: Callable[[Iterable[Page]], Iterable[Page]]) -> Iterator[list[Item]]:
+        waiting = sorted((_order(key), key) for key in self.live if self._wants(key))
+        for page in watch(self._saved([key for _, key in waiting])):
+            items, end = self._items(page.rows), 0
+            if waiting and page.rows:
+                found = {(item["workspace"], item["session"]) for item in items}
+                last = items[-1]["workspace"], items[-1]["session"]
+                end = bisect_left(waiting, (_order(last), last))
+                new = [live_item(key, self.live[key]) for _, key in waiting[:end]]
+                items += [item for item in new if _key(item) not in found]
+                items.sort(key=lambda item: _order(_key(item)))
+                waiting = [one for one in waiting[end:] if one[1] not in found]
+            yield items
+        if waiting:
+            yield [live_item(key, self.live[key]) for _, key in waiting]
+
+    def _wants(self, key: Key) -> bool:
+        chosen = self.workspaces is None or key[0] in self.workspaces
+        return chosen and (self.after is None or _order(key) > _order(self.after))
+
+    def _saved(self, live: list[Key]) -> Iterator[Page]:
+        if self.store is None:
+            return
+        if self.active:
+            for at in range(0, len(live), PAGE_ROWS):
+                yield _states_of(self.store, live[at : at + PAGE_ROWS])
+            return
+        after = None if self.after is None else sessions_prefix(STATE, self.after[0])
+        if after is not None and self.after is not None:
+            after += self.after[1].encode()
+        yield from state_pages(self.store, self.workspaces, after)
+
+    def _items(self, rows: list[Row]) -> list[Item]:
+        items, unreadable = _saved_items(rows)
+        self.unreadable += unreadable
+        if self.live:
+            for at, item in enumerate(items):
+                if found := self.live.get(_key(item)):
+                    items[at] = live_item(_key(item), found, item)
+        return items
+
+
+def state_pages(
+    store: SessionStore, workspaces: Sequence[str] | None = None, after: bytes | None = None
+) -> Iterator[Page]:
+    """The states of all workspaces or of some, in the order of their keys, behind `after`.
+
+    Outputs, which may be 100 times larger, are not read.
+    """
+    names = None
+    if workspaces is not None:
+        names = sorted(sessions_prefix(STATE, one).partition(b"/")[0] + b"/" for one in workspaces)
+    position: bytes | None = b"" if after is None else after + b"\0"
+    version: int | None = None
+    while position is not None:
+
+        def read(snapshot: Snapshot, begin: bytes = position) -> tuple[Page, bytes | None]:
+            rows, following = _some_states(snapshot, begin, names)
+            return Page(rows, snapshot.version), following
+
+        page, position = store.read(read, at=version)
+        version = page.version
+        yield page
+
+
+def _some_states(
+    snapshot: Snapshot, begin: bytes, names: list[bytes] | None
+) -> tuple[list[Row], bytes | None]:
+    """A page of states from `begin` on, and where to go on, if anywhere."""
+    rows: list[Row] = []
+    size = 0
+    while len(rows) < PAGE_ROWS and size < PAGE_BYTES:
+        name = _name_at(snapshot, begin) if names is None else _following(names, begin)
+        if name is None:
+            return rows, None
+        prefix = name + STATE.encode() + b"/"
+        start = max(begin, prefix)
+        got = snapshot.range(start, prefix_end(prefix), limit=PAGE_ROWS - len(rows))
+        rows += got
+        size += sum(len(value) for _, value in got)
+        begin = got[-1][0] + b"\0" if got else prefix_end(name)
+    return rows, begin
+
+
+def _name_at(snapshot: Snapshot, begin: bytes) -> bytes | None:
+    """The first workspace that has keys from `begin` on, with its slash."""
+    while (key := snapshot.first_key(begin, END)) is not None:
+        name, slash, _ = key.partition(b"/")
+        if slash and name + slash != OWN:
+            return name + slash
+        begin = prefix_end(name + slash) if slash else key + b"\0"
+    return None
+
+
+def _following(names: list[bytes], begin: bytes) -> bytes | None:
+    at = bisect_left(names, begin.partition(b"/")[0] + b"/") if begin else 0
+    while at < len(names) and prefix_end(names[at]) <= begin:
+        at += 1
+    return names[at] if at < len(names) else None
+
+
+def _states_of(store: SessionStore, keys: list[Key]) -> Page:
+    wanted = [sessions_prefix(STATE, workspace) + id.encode() for workspace, id in keys]
+
+    def read(snapshot: Snapshot) -> Page:
+        found = [(key, snapshot.get(key)) for key in wanted]
+        return Page([(key, value) for key, value in found if value is not None], snapshot.version)
+
+    return store.read(read)
+
+
+def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
+    """An item for each state, and how many cannot be read; a long listing's innermost loop."""
+    items: list[Item] = []
+    unusual: list[Item] = []
+    prefix, size, workspace = b"/", 0, ""
+    for key, value in rows:
+        if not key.startswith(prefix):
+            name = key[: key.index(b"/")]
+            prefix = name + b"/terminal_sessions/"
+            size = len(prefix)
+            workspace = name.decode(errors="backslashreplace")
+        session = str(key[size:], "utf-8", "backslashreplace")
+        try:
+            shown = _decode(value)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            items.append(_item_of_any(workspace, session, value))
+            unusual.append(items[-1])
+            continue
+        started_at, last_active = shown.started_at, shown.last_active
+        if not (
+            len(started_at) in _USUAL_TIMES
+            and len(last_active) in _USUAL_TIMES
+            and started_at[-1] == "Z" == last_active[-1]
+        ):
+            items.append(_item_of_any(workspace, session, value))
+            unusual.append(items[-1])
+            continue
+        items.append(
+            {
+                "workspace": workspace,
+                "session": session,
+                "state": "saved",
+                "type": "terminal",
+                "shell": shown.shell_type,
+                "directory": shown.working_directory,
+                "startedAt": started_at,
+                "lastActive": last_active,
+                "clients": 0,
+            }
+        )
+    return items, sum(item["state"] == "unreadable" for item in unusual)
+
+
+def _item_of_any(workspace: str, session: str, value: bytes) -> Item:
+    item: Item = {"workspace": workspace, "session": session, "state": "saved", "type": "terminal"}
+    try:
+        state = SessionState.decode(value)
+    except CoditectError as error:
+        nothing = dict.fromkeys(("shell", "directory", "startedAt", "lastActive"))
+        return {**item, "state": "unreadable", **nothing, "clients": 0, "problem": error.message}
+    return {
+        **item,
+        "shell": state.shell_type,
+        "directory": state.working_directory,
+        "startedAt": format_time(state.started_at),
+        "lastActive": format_time(state.last_active),
+        "clients": 0,
+    }
+
+
+def live_item(key: Key, live: Item, saved: Item | None = None) -> Item:
+    """A live session; what only its record knows comes from there."""
+    problem = {"problem": saved["problem"]} if saved and "problem" in saved else {}
+    return {
+        "workspace": key[0],
+        "session": key[1],
+        "state": "live",
+        "type": live["kind"],
+        "shell": live["shell"],
+        "directory": saved and saved["directory"],
+        "startedAt": (saved and saved["startedAt"]) or live["startedAt"],
+        "lastActive": live["lastActive"],
+        "clients": live["clients"],
+        **problem,
+    }
+
+
+def _key(item: Item) -> Key:
+    return item["workspace"], item["session"]
+
+
+def _order(key: Key) -> Key:
+    return key[0] + "/", key[1]

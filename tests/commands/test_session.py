@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from coditect_cli.main import main
+from coditect_cli.paths import Paths
+from coditect_cli.sessions import listing as listings
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.stores.store import SessionStore
+from coditect_cli.streams import Streams
+from tests.conftest import RunCli
+from tests.sessions.test_session import output, state
+from tests.support.gateway import Gateway, until
+
+SECRET = "hunter2hunter"
+
+
+def document(run_cli: RunCli, *args: str) -> dict[str, Any]:
+    code, out, err = run_cli("session", *args, "-o", "json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def refused(run_cli: RunCli, *args: str) -> tuple[int, str]:
+    """Exit code and error code; stdout is empty."""
+    code, out, err = run_cli("session", *args, "-o", "json")
+    assert out == ""
+    return code, json.loads(err.splitlines()[-1])["error"]["code"]
+
+
+def listed(run_cli: RunCli, *args: str) -> list[str]:
+    items = document(run_cli, "list", *args)["items"]
+    return [f"{item['workspace']}/{item['session']}" for item in items]
+
+
+def test_list_is_of_ones_own_workspaces_or_of_those_that_are_asked_for(
+    run_cli: RunCli, paths: Paths, layer: SessionLayer
+) -> None:
+    run_cli("workspace", "create", "demo")
+    run_cli("workspace", "create", "bobs")
+    record = paths.workspaces / "bobs" / "workspace.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "owner": "bob"}))
+    for workspace_id in ("demo", "bobs", "gone"):
+        layer.save(state(workspace_id=workspace_id))
+    assert listed(run_cli) == ["demo/s1"]
+    assert listed(run_cli, "--user", "bob") == ["bobs/s1"]
+    assert listed(run_cli, "--user", "nobody") == []
+    assert listed(run_cli, "--all") == ["bobs/s1", "demo/s1", "gone/s1"]
+    assert listed(run_cli, "gone") == ["gone/s1"]
+    assert refused(run_cli, "list", "nosuch") == (3, "workspace.not_found")
+    assert refused(run_cli, "list", "demo", "--all") == (2, "usage")
+    assert refused(run_cli, "list", "--all", "--user", "bob") == (2, "usage")
+    assert refused(run_cli, "list", "--active", "--older-than", "1d") == (2, "usage")
+    assert refused(run_cli, "list", "--older-than", "soon") == (2, "usage")
+    assert refused(run_cli, "list", "a/b") == (2, "session.invalid_id")
+    assert refused(run_cli, "list", "--after", "s1") == (2, "session.invalid_id")
+
+
+@pytest.mark.parametrize("args", [[], ["--all"], ["--active"]])
+def test_without_a_store_the_list_is_an_empty_document(run_cli: RunCli, args: list[str]) -> None:
+    found = document(run_cli, "list", *args)
+    assert (found["kind"], found["items"]) == ("SessionList", [])
+    assert run_cli("session", "list", *args, "-o", "ndjson") == (0, "", "")
+    assert run_cli("session", "list", *args)[1].startswith("WORKSPACE  SESSION")
+
+
+def test_list_goes_through_all_pages_in_each_form(
+    run_cli: RunCli, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "PAGE_ROWS", 2)
+    ids = [f"s{n}" for n in range(5)]
+    for id in ids:
+        layer.save(state(id=id, working_directory="/grüße"))
+    parsed = document(run_cli, "list", "demo")
+    assert [item["session"] for item in parsed["items"]] == ids
+    assert yaml.safe_load(run_cli("session", "list", "demo", "-o", "yaml")[1]) == parsed
+    assert run_cli("session", "list", "demo", "-o", "name")[1].split() == ids
+    lines = run_cli("session", "list", "demo", "-o", "ndjson")[1]
+    assert [json.loads(line) for line in lines.splitlines()] == parsed["items"]
+    assert lines.isascii()
+    rows = run_cli("session", "list", "demo")[1].splitlines()
+    assert [row.split()[1] for row in rows] == ["SESSION", *ids]
+    assert "1970-01-01T00:00:00Z" in rows[1]
+
+
+def test_list_says_how_to_go_on(run_cli: RunCli, layer: SessionLayer) -> None:
+    for id in ("s1", "s2", "s3"):
+        layer.save(state(id=id))
+    code, _, err = run_cli("session", "list", "demo", "--older-than", "1d", "--limit", "2")
+    assert code == 0
+    assert err == ("there are more: coditect session list demo --older-than 1d --after 'demo/s2'\n")
+    args = ["demo", "--older-than", "1d", "--after", "demo/s2"]
+    assert listed(run_cli, *args) == ["demo/s3"]
+    assert document(run_cli, "list", "demo", "--limit", "2")["next"] == "demo/s2"
+    assert document(run_cli, "list", "demo")["next"] is None
+
+
+def test_on_a_terminal_list_stops_after_some_screenfuls(
+    layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINES", "2")
+    monkeypatch.setenv("COLUMNS", "80")
+    for n in range(25):
+        layer.save(state(id=f"s{n:02}"))
+    streams = Streams.test()
+    monkeypatch.setattr(streams.stdout, "isatty", lambda: True)
+    assert main(["session", "list", "demo"], streams) == 0
+    streams.stdout.seek(0)
+    streams.stderr.seek(0)
+    assert streams.stdout.read().count("demo") == 20
+    assert "--after 'demo/s19'" in streams.stderr.read()
+
+
+def test_a_record_that_cannot_be_read_is_listed_and_counted(
+    run_cli: RunCli, store: SessionStore, layer: SessionLayer
+) -> None:
+    layer.save(state())
+    store.transact(lambda transaction: transaction.set(b"demo/terminal_sessions/s2", b"junk"))
+    code, out, err = run_cli("session", "list", "demo")
+    assert code == 0
+    assert [row.split()[2] for row in out.splitlines()[1:]] == ["saved", "unreadable"]
+    assert err.startswith("warning: records that cannot be read: 1")
+    for verb in ("show", "history", "output"):
+        assert refused(run_cli, verb, "demo", "s2") == (8, "session.unreadable")
+
+
+def test_a_store_that_is_none_is_a_clear_error(run_cli: RunCli, paths: Paths) -> None:
+    paths.state.mkdir(parents=True)
+    paths.session_store.write_bytes(b"garbage" * 1000)
+    assert refused(run_cli, "list", "--all") == (8, "store.damaged")
+
+
+def test_variables_are_hidden_unless_they_are_named(run_cli: RunCli, layer: SessionLayer) -> None:
+    variables = {"TOKEN": SECRET, "LANG": "C"}
+    layer.save(state(environment_vars=variables, unknown={"old": {"environment_vars": variables}}))
+    for form in ("table", "wide", "json", "yaml", "name", "ndjson"):
+        code, out, err = run_cli("session", "show", "demo", "s1", "-o", form)
+        assert code == 0
+        assert SECRET not in out + err
+    assert "variable    TOKEN=••••(13)\n" in run_cli("session", "show", "demo", "s1")[1]
+    shown = document(run_cli, "show", "demo", "s1", "--reveal", "LANG")
+    assert shown["environmentVars"] == {"TOKEN": "••••(13)", "LANG": "C"}
+    assert shown["unknown"]["old"]["environment_vars"] == {"TOKEN": "••••(13)", "LANG": "C"}
+    assert shown["kind"] == "Session"
+    assert "no variable NO" in run_cli("session", "show", "demo", "s1", "--reveal", "NO")[2]
+
+
+def test_a_session_is_found_by_a_unique_start(run_cli: RunCli, layer: SessionLayer) -> None:
+    for id in ("5e0c", "5e1d"):
+        layer.save(state(id=id))
+    assert document(run_cli, "show", "demo", "5e1")["session"] == "5e1d"
+    assert refused(run_cli, "show", "demo", "5e") == (2, "session.ambiguous")
+    assert refused(run_cli, "show", "demo", "6") == (3, "session.not_found")
+    assert refused(run_cli, "show", "demo", "a/b") == (2, "session.invalid_id")
+
+
+def test_an_output_without_its_state_is_said_so(run_cli: RunCli, store: SessionStore) -> None:
+    value = output(["x"]).encode()
+    store.transact(lambda transaction: transaction.set(b"demo/terminal_output/s1", value))
+    assert refused(run_cli, "show", "demo", "s1") == (8, "session.no_state")
+
+
+def test_history_is_numbered_and_searched(run_cli: RunCli, layer: SessionLayer) -> None:
+    commands = ["git pull", "ls", "git push", "echo \x1b[31m"]
+    layer.save(state(command_history=commands, history_trimmed=10))
+    items = document(run_cli, "history", "demo", "s1")["items"]
+    assert [(item["number"], item["command"]) for item in items] == [*enumerate(commands, 11)]
+    code, out, _ = run_cli("session", "history", "demo", "s1", "--grep", "^git pu(ll|sh)$")
+    assert (code, out) == (0, "NUMBER  COMMAND\n11      git pull\n13      git push\n")
+    assert "\x1b" not in run_cli("session", "history", "demo", "s1")[1]
+    assert refused(run_cli, "history", "demo", "s1", "--grep", "(") == (2, "session.grep")
+
+
+def test_output_has_colours_where_they_are_wanted(
+    run_cli: RunCli, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer.save(state(), output(["\x1b[1mbold\x1b[m", "\x1b[2Jrest"]))
+    assert run_cli("session", "output", "demo", "s1") == (0, "bold\n\\x1b[2Jrest\n", "")
+    coloured = "\x1b[1mbold\x1b[m\x1b[m\n\\x1b[2Jrest\n"
+    assert run_cli("session", "output", "demo", "s1", "--ansi")[1] == coloured
+    streams = Streams.test()
+    monkeypatch.setattr(streams.stdout, "isatty", lambda: True)
+    assert main(["session", "output", "demo", "s1"], streams) == 0
+    streams.stdout.seek(0)
+    assert streams.stdout.read() == coloured
+    found = document(run_cli, "output", "demo", "s1")
+    assert (found["lines"], found["screenSize"]) == (["bold", "\\x1b[2Jrest"], [80, 24])
+
+
+def test_of_a_state_without_output_there_is_none_to_show(
+    run_cli: RunCli, layer: SessionLayer
+) -> None:
+    layer.save(state())
+    assert refused(run_cli, "output", "demo", "s1") == (3, "session.not_saved")
+
+
+def test_live_sessions_are_listed_shown_and_killed(
+    run_cli: RunCli, gateway: Gateway, layer: SessionLayer
+) -> None:
+    client = gateway.attach()
+    layer.save(state(id="0-saved"))
+    layer.save(state(id=client.session))
+    assert listed(run_cli) == ["demo/0-saved", f"demo/{client.session}"]
+    assert listed(run_cli, "--active") == [f"demo/{client.session}"]
+    item = document(run_cli, "list", "--all", "--active")["items"][0]
+    assert (item["state"], item["clients"], item["directory"]) == ("live", 1, "/srv")
+    shown = document(run_cli, "show", "demo", client.session[:8])
+    assert (shown["state"], shown["pid"]) == ("live", client.answer["pid"])
+    code, out, _ = run_cli("session", "kill", "demo", client.session[:8])
+    assert (code, out) == (0, f"session {client.session} ended\n")
+    assert client.message("exit")["signal"] == 1
+    assert listed(run_cli, "--active") == []
+    assert refused(run_cli, "kill", "demo", client.session) == (3, "session.not_found")
+    assert run_cli("session", "kill", "demo", client.session, "--ignore-not-found")[0] == 0
+
+
+def test_a_session_that_is_not_saved_yet_is_said_so(run_cli: RunCli, gateway: Gateway) -> None:
+    session = gateway.attach().session
+    for verb in ("history", "output"):
+        assert refused(run_cli, verb, "demo", session) == (3, "session.not_saved")
+    assert document(run_cli, "show", "demo", session)["environmentVars"] == {}
+
+
+def test_a_session_of_another_users_workspace_is_not_killed(
+    run_cli: RunCli, gateway: Gateway
+) -> None:
+    gateway.user = "bob"
+    victim = gateway.attach()
+    assert refused(run_cli, "kill", "demo", victim.session) == (5, "workspace.forbidden")
+    assert victim.run("echo unharmed") == b"unharmed\r\n"
+
+
+def test_a_kill_ends_what_ignores_a_hang_up_and_what_went_to_the_background(
+    run_cli: RunCli, gateway: Gateway
+) -> None:
+    client = gateway.attach()
+    client.run("trap '' HUP TERM; (setsid sleep 1000 &); sleep 1000 & true")
+    other = gateway.attach(session="new")
+    assert run_cli("session", "kill", "demo", client.session)[0] == 0
+    assert client.message("exit")["signal"] == 9
+    assert other.run("echo unharmed") == b"unharmed\r\n"
+    until(lambda: listed(run_cli, "demo") == [f"demo/{other.session}"], "one session")
+
+
+def test_looking_starts_no_gateway(run_cli: RunCli, paths: Paths, layer: SessionLayer) -> None:
+    layer.save(state(), output(["x"]))
+    for line in ("list demo", "list --all", "show demo s1", "history demo s1", "output demo s1"):
+        assert run_cli("session", *line.split())[0] == 0
+    assert refused(run_cli, "kill", "demo", "s1") == (3, "session.not_found")
+    assert not paths.gateway_socket.exists()

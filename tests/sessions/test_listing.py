@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coditect_cli.sessions import listing as listings
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.listing import Listing, state_pages
+from coditect_cli.stores.sqlite import SQLiteStore, _Snapshot
+from tests.sessions.test_session import output, state
+
+KEYS = [("a", "s1"), ("a", "s2"), ("a-b", "s1"), ("a0", "s1"), ("b", "s1"), ("b", "s3")]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+    for workspace_id, id in KEYS:
+        record = state(id=id, workspace_id=workspace_id, started_at=0, last_active=10**9)
+        SessionLayer(store).save(record)
+
+    def others(transaction: Any) -> None:
+        for key in (b"a/terminal_output/zz", b"a/x", b"b/zzz", b"lone", b"_coditect/leases/a/s1"):
+            transaction.set(key, b"{}")
+
+    store.transact(others)
+    yield store
+    store.close()
+
+
+def shown(store: SQLiteStore, **options: Any) -> list[tuple[str, str]]:
+    pages = Listing(store, options.pop("live", {}), **options).pages(iter)
+    return [(item["workspace"], item["session"]) for page in pages for item in page]
+
+
+def live(*keys: tuple[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
+    fields = {"kind": "terminal", "shell": "zsh", "clients": 2}
+    times = {"startedAt": "2025-01-01T00:00:00Z", "lastActive": "2025-01-02T00:00:00Z"}
+    return {key: {**fields, **times} for key in keys}
+
+
+# Workspaces in the order of their keys: "a-b/" comes before "a/".
+ORDERED = [("a-b", "s1"), ("a", "s1"), ("a", "s2"), ("a0", "s1"), ("b", "s1"), ("b", "s3")]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 1000])
+def test_every_state_comes_once_and_in_order_whatever_the_page(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(listings, "PAGE_ROWS", rows)
+    assert shown(store) == ORDERED
+    assert shown(store, workspaces=["b", "a-b", "nosuch", "a"]) == [
+        key for key in ORDERED if key[0] != "a0"
+    ]
+    assert shown(store, workspaces=[]) == []
+    for at, key in enumerate(ORDERED):
+        assert shown(store, after=key) == ORDERED[at + 1 :]
+        assert shown(store, after=key, workspaces=["a", "b"]) == [
+            other for other in ORDERED[at + 1 :] if other[0] in ("a", "b")
+        ]
+        assert shown(store, limit=at + 1) == ORDERED[: at + 1]
+
+
+def test_live_sessions_stand_among_the_saved_ones(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = live(("a", "s0"), ("a", "s1"), ("a-a", "s9"), ("b", "s9"), ("c", "s1"))
+    expected = sorted({*KEYS, *running}, key=lambda key: (key[0] + "/", key[1]))
+    for rows in (1, 2, 1000):
+        monkeypatch.setattr(listings, "PAGE_ROWS", rows)
+        assert shown(store, live=running) == expected
+        assert shown(store, live=running, workspaces=["c", "a"]) == [
+            key for key in expected if key[0] in ("a", "c")
+        ]
+        assert (
+            shown(store, live=running, after=("a", "s0")) == expected[expected.index(("a", "s1")) :]
+        )
+        assert shown(store, live=running, active=True) == [
+            key for key in expected if key in running
+        ]
+    found = [item for page in Listing(store, running).pages(iter) for item in page]
+    items = {f"{item['workspace']}/{item['session']}": item for item in found}
+    both, only = items["a/s1"], items["a/s0"]
+    assert (both["state"], both["directory"], both["clients"]) == ("live", "/srv", 2)
+    assert (both["startedAt"], both["lastActive"]) == (
+        "1970-01-01T00:00:00Z",
+        "2025-01-02T00:00:00Z",
+    )
+    assert (only["state"], only["directory"], only["shell"]) == ("live", None, "zsh")
+    assert items["b/s1"]["state"] == "saved"
+    assert set(both) == set(only) == set(items["b/s1"])
+
+
+def test_without_a_store_the_live_ones_are_listed() -> None:
+    pages = list(Listing(None, live(("a", "s1"))).pages(iter))
+    assert [item["session"] for page in pages for item in page] == ["s1"]
+
+
+def test_sessions_last_active_before_a_time(store: SQLiteStore) -> None:
+    record = state(id="s2", workspace_id="b", last_active=5 * 10**9)
+    SessionLayer(store).save(record)
+    assert shown(store, workspaces=["b"], before=2 * 10**9) == [("b", "s1"), ("b", "s3")]
+    assert shown(store, workspaces=["b"], before=10**9) == []
+    assert shown(store, workspaces=["b"], before=5 * 10**9 + 1) == [
+        ("b", id) for id in ("s1", "s2", "s3")
+    ]
+
+
+def test_next_is_told_only_where_there_is_more(store: SQLiteStore) -> None:
+    for limit, following in ((1, ORDERED[0]), (5, ORDERED[4]), (6, None), (9, None)):
+        listing = Listing(store, {}, limit=limit)
+        assert len([item for page in listing.pages(iter) for item in page]) == min(limit, 6)
+        assert listing.next == following
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"junk",
+        b"\xff",
+        b"[]",
+        b"{}",
+        state(id="s2").encode().replace(b'"bash"', b"7"),
+        state(id="s2").encode().replace(b"1970-01-01T00:00:00Z", b"yesterday"),
+        b"[" * 100_000,
+    ],
+)
+def test_a_record_that_cannot_be_read_is_marked_and_hides_no_other(
+    store: SQLiteStore, value: bytes
+) -> None:
+    store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value[:99_999]))
+    listing = Listing(store, {}, workspaces=["b"])
+    items = [item for page in listing.pages(iter) for item in page]
+    assert [item["state"] for item in items] == ["saved", "unreadable", "saved"]
+    assert items[1]["directory"] is None
+    assert items[1]["problem"]
+    assert listing.unreadable == 1
+    assert shown(store, workspaces=["b"], before=10**18) == [("b", "s1"), ("b", "s3")]
+
+
+@pytest.mark.parametrize(
+    ("written", "listed"),
+    [
+        (b"2025-01-01T01:00:00.1234567891+01:00", "2025-01-01T00:00:00.123456789Z"),
+        (b"2025-01-01 00:00:00z", "2025-01-01T00:00:00Z"),
+        (b"2025-01-01T00:00:00.120Z", "2025-01-01T00:00:00.120Z"),
+    ],
+)
+def test_times_are_read_in_every_form(store: SQLiteStore, written: bytes, listed: str) -> None:
+    value = state(id="s2", workspace_id="b").encode().replace(b"1970-01-01T00:00:00Z", written)
+    store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
+    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    assert [i["startedAt"] for i in items if i["session"] == "s2"] == [listed]
+
+
+def test_half_a_surrogate_pair_is_read_as_json_has_it(store: SQLiteStore) -> None:
+    value = state(id="s2", workspace_id="b").encode().replace(b'"/srv"', b'"/\\ud800"')
+    store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
+    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    assert items[1]["directory"] == "/\ud800"
+
+
+def test_a_listing_reads_no_output(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(20):
+        record = state(id=f"s{n}", workspace_id="big")
+        screen = output(["x" * 1000])
+        SessionLayer(store).save(record, type(screen)(record.id, screen.lines, (0, 0), (80, 24)))
+    read: list[bytes] = []
+    read_range = _Snapshot.range
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        rows = read_range(*args, **kwargs)
+        read.extend(key for key, _ in rows)
+        return rows
+
+    monkeypatch.setattr(_Snapshot, "range", watched)
+    assert sum(len(page.rows) for page in state_pages(store)) == len(ORDERED) + 20
+    assert all(b"/terminal_sessions/" in key for key in read)

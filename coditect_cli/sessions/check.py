@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from heapq import merge
-from itertools import groupby
 from typing import Literal, NamedTuple
 
 from coditect_cli.errors import CoditectError
 from coditect_cli.sessions.layer import OUTPUT, OWN, STATE, SessionLayer, sessions_prefix
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
-from coditect_cli.stores.store import MAX_VALUE, SessionStore, prefix_end, scan
+from coditect_cli.stores.store import MAX_VALUE, SessionStore, Snapshot, prefix_end, scan
 
 CLOCK_TOLERANCE = 300 * NANOSECONDS
 
@@ -28,43 +26,68 @@ class Finding:
 
 
 class _Row(NamedTuple):
-    session_id: bytes
-    kind: str
     key: bytes
+    session_id: bytes
     value: bytes
+
+
+_Rows = dict[bytes, _Row]
 
 
 def check_sessions(store: SessionStore, now: int) -> Iterator[Finding]:
     """Every finding, as it is found; `now` is nanoseconds since 1970. Memory stays constant."""
     for workspace_id in SessionLayer(store).workspaces():
-        yield from _check_workspace(store, workspace_id, now)
-    for row in _rows(store, "own", OWN):
-        try:
-            json.loads(row.value)
-        except (ValueError, RecursionError):
-            yield Finding(row.key, "fail", "unparsable", "it is not JSON")
+        for outputs, states in _windows(store, workspace_id):
+            for session_id in sorted(outputs.keys() | states.keys()):
+                yield from _check_pair(outputs.get(session_id), states.get(session_id), now)
+    for page in scan(store, OWN, prefix_end(OWN)):
+        for key, value in page.rows:
+            try:
+                json.loads(value)
+            except (ValueError, RecursionError):
+                yield Finding(key, "fail", "unparsable", "it is not JSON")
 
 
-def _check_workspace(store: SessionStore, workspace_id: str, now: int) -> Iterator[Finding]:
-    prefixes = {kind: sessions_prefix(kind, workspace_id) for kind in (OUTPUT, STATE)}
-    rows = merge(*(_rows(store, kind, prefix) for kind, prefix in prefixes.items()), key=_order)
-    for session_id, group in groupby(rows, key=lambda row: row.session_id):
-        found = list(group)
-        for row in found:
-            yield from _check_state(row, now) if row.kind == STATE else _check_output(row)
-        if len(found) == 1:
-            yield from _check_alone(
-                store, found[0], {k: p + session_id for k, p in prefixes.items()}
-            )
+def _windows(store: SessionStore, workspace_id: str) -> Iterator[tuple[_Rows, _Rows]]:
+    """Outputs and states of a workspace, by session id, some ids at a time.
+
+    What a window holds is of one moment, so that no half of a session is missing in it that was
+    only written or deleted meanwhile.
+    """
+    prefixes = [sessions_prefix(kind, workspace_id) for kind in (OUTPUT, STATE)]
+    begin = b""
+
+    def window(snapshot: Snapshot) -> tuple[list[_Rows], bytes | None]:
+        end, found = None, []
+        for prefix in prefixes:
+            stop = prefix_end(prefix) if end is None else prefix + end
+            rows = snapshot.range(prefix + begin, stop)
+            found.append([_Row(key, key.removeprefix(prefix), value) for key, value in rows])
+            # The page may not be the last: what lies behind it is left for the next window.
+            if rows and snapshot.first_key(rows[-1][0] + b"\0", stop) is not None:
+                end = found[-1][-1].session_id + b"\0"
+        kept = [
+            {row.session_id: row for row in rows if not end or row.session_id < end}
+            for rows in found
+        ]
+        return kept, end
+
+    following: bytes | None = begin
+    while following is not None:
+        begin = following
+        (outputs, states), following = store.read(window)
+        yield outputs, states
 
 
-def _check_alone(store: SessionStore, row: _Row, keys: dict[str, bytes]) -> Iterator[Finding]:
-    # The two scans may have seen different moments, so the pair is looked at again in one.
-    there = store.read(lambda snapshot: {k: snapshot.get(key) for k, key in keys.items()})
-    if there[OUTPUT] is not None and there[STATE] is None:
-        yield Finding(row.key, "fail", "orphan-output", "there is no state beside it")
-    if there[STATE] is not None and there[OUTPUT] is None:
-        yield Finding(row.key, "warn", "no-output", "there is no output beside it")
+def _check_pair(output: _Row | None, state: _Row | None, now: int) -> Iterator[Finding]:
+    if output is not None:
+        yield from _check_output(output)
+    if state is not None:
+        yield from _check_state(state, now)
+    if output is not None and state is None:
+        yield Finding(output.key, "fail", "orphan-output", "there is no state beside it")
+    if state is not None and output is None:
+        yield Finding(state.key, "warn", "no-output", "there is no output beside it")
 
 
 def _check_state(row: _Row, now: int) -> Iterator[Finding]:
@@ -103,13 +126,3 @@ def _check_size(row: _Row) -> Iterator[Finding]:
 
 def _key_of(workspace_id: str, kind: str, session_id: str) -> bytes:
     return f"{workspace_id}/{kind}/{session_id}".encode(errors="replace")
-
-
-def _rows(store: SessionStore, kind: str, prefix: bytes) -> Iterator[_Row]:
-    for page in scan(store, prefix, prefix_end(prefix)):
-        for key, value in page.rows:
-            yield _Row(key.removeprefix(prefix), kind, key, value)
-
-
-def _order(row: _Row) -> tuple[bytes, str]:
-    return row.session_id, row.kind

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,10 +82,49 @@ def test_an_oversize_value_is_found(store: SessionStore) -> None:
     assert problems(store) == [(OUTPUT, "fail", "oversize")]
 
 
-def test_a_session_that_comes_while_the_check_runs_is_no_orphan(store: SessionStore) -> None:
+def test_sessions_that_come_and_go_while_the_check_runs_are_whole(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SQLiteStore, "read", _with_small_pages(SQLiteStore.read))
     layer = SessionLayer(store)
-    write(store, {OUTPUT: b"junk"})
+    ids = [f"s{n:02}" for n in range(30)]
+    for id in ids[::2]:
+        layer.save(state(id=id), replace(output([]), session_id=id))
+    write(store, {b"demo/terminal_output/a": b"junk", b"demo/terminal_output/t": b"junk"})
     findings = check_sessions(store, NOW)
-    assert next(findings).problem == "unparsable"
-    layer.save(state(), output([]))  # between the scans and the second look
-    assert list(findings) == []
+    assert next(findings).key == b"demo/terminal_output/a"
+    for there, id in enumerate(ids):
+        if there % 2:
+            layer.save(state(id=id), replace(output([]), session_id=id))
+        else:
+            layer.delete("demo", id)
+    assert {f.key[-2:] for f in findings} <= {b"/a", b"/t"}
+
+
+@pytest.mark.parametrize("halves", ["sessions", "output", "both"])
+def test_every_session_is_looked_at_once_whatever_the_pages_are(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch, halves: str
+) -> None:
+    monkeypatch.setattr(SQLiteStore, "read", _with_small_pages(SQLiteStore.read))
+    keys = {
+        f"demo/terminal_{half}/s{n:02}".encode()
+        for half in ("sessions", "output")
+        for n in range(0, 23, 1 if halves in (half, "both") else 7)
+    }
+    write(store, dict.fromkeys(keys, b"junk"))
+    unparsable = [key for key, _, problem in problems(store) if problem == "unparsable"]
+    assert sorted(unparsable) == sorted(keys)
+
+
+def _with_small_pages(read: Any) -> Any:
+    """`SQLiteStore.read` whose ranges never have more than three rows."""
+
+    def small(store: SQLiteStore, fn: Any, at: int | None = None) -> Any:
+        def page(snapshot: Any) -> Any:
+            whole = snapshot.range
+            snapshot.range = lambda begin, end, **options: whole(begin, end, limit=3)
+            return fn(snapshot)
+
+        return read(store, page, at)
+
+    return small

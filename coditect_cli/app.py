@@ -51,10 +51,10 @@ TREE = {
         verbs=("serve", "status", "stop", "restart", "logs", "probe", "selftest"),
     ),
     "session": Command(
-        "Look at terminal sessions, live and saved; end and record them.",
+        "Look at, end, delete, move and record terminal sessions.",
         "session",
         verbs=(
-            *("list", "show", "history", "output", "kill"),
+            *("list", "show", "history", "output", "kill", "session_delete.delete"),
             *("recording.record", "recording.play"),
         ),
     ),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coditect_cli.errors import CoditectError, Failed, Unreachable, UsageError
+from coditect_cli.errors import CoditectError, Failed, NotFound, Unreachable, UsageError
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
@@ -63,6 +63,16 @@ SessionId = Annotated[
         autocompletion=_session_ids,
     ),
 ]
+
+
+def seconds(duration: str, flag: str) -> float:
+    """What was given with `flag`. Raises UsageError."""
+    from coditect_cli.config import parse_duration
+
+    try:
+        return parse_duration(duration)
+    except ValueError as rule:
+        raise UsageError(f"{flag} {duration!r} is not {rule}") from None
 
 
 @dataclass
@@ -156,6 +166,18 @@ class Runtime:
             for item in items
             if workspace_id in (None, item["workspace"])
         }
+
+    def workspaces_of(self, user: str | None) -> list[str]:
+        """The ids of the workspaces that a user owns; without a name, that this one does."""
+        from coditect_cli.tokens import local_user
+
+        owner = user if user is not None else local_user()
+        found = []
+        for id in self.workspaces.ids():
+            with suppress(NotFound, Failed):  # deleted meanwhile, or damaged: `workspace list` says
+                if self.workspaces.get(id).owner == owner:
+                    found.append(id)
+        return found
 
     def start_log(self) -> None:
         """Log to stderr, our own loggers only: a library's may hold tokens and terminal bytes.

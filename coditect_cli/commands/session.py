@@ -1,4 +1,4 @@
-"""`coditect session`: list, show, history, output, kill."""
+"""`coditect session`: list, show, history, output, kill; `delete` is in session_delete.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from coditect_cli.errors import Failed, NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
-from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, WorkspaceId
+from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, WorkspaceId, seconds
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
 
 Item = dict[str, Any]
@@ -62,14 +62,16 @@ def list_(
         raise UsageError("ID, --all and --user exclude each other")
     if active and older_than is not None:
         raise UsageError("--active and --older-than exclude each other")
-    before = None if older_than is None else time.time_ns() - _nanoseconds(older_than)
+    before = None
+    if older_than is not None:
+        before = time.time_ns() - int(seconds(older_than, "--older-than") * NANOSECONDS)
     start = None if after is None else _listed_key(after)
     with closing(runtime.store) if runtime.has_store else nullcontext() as store:
         live = runtime.live_sessions(id)
         listing = Listing(
             store,
             live,
-            None if all_ else [id] if id is not None else _workspaces_of(runtime, user),
+            None if all_ else [id] if id is not None else runtime.workspaces_of(user),
             active=active,
             before=before,
             after=start,
@@ -358,20 +360,6 @@ def _shown(fields: Item) -> str:
     return "\n".join(lines)
 
 
-def _workspaces_of(runtime: Runtime, user: str | None) -> list[str]:
-    from coditect_cli.tokens import local_user
-
-    owner = user if user is not None else local_user()
-    found = []
-    for id in runtime.workspaces.ids():
-        try:
-            if runtime.workspaces.get(id).owner == owner:
-                found.append(id)
-        except (NotFound, Failed):
-            continue  # deleted meanwhile, or damaged, which `workspace list` says
-    return found
-
-
 def _check_known(runtime: Runtime, id: str) -> None:
     """Raises NotFound for a workspace that is not there and has left no session."""
     from coditect_cli.sessions.lookup import saved_ids
@@ -394,12 +382,3 @@ def _listed_key(text: str) -> tuple[str, str]:
             hint="copy what the listing before said",
         )
     return workspace, session
-
-
-def _nanoseconds(duration: str) -> int:
-    from coditect_cli.config import parse_duration
-
-    try:
-        return int(parse_duration(duration) * NANOSECONDS)
-    except ValueError as rule:
-        raise UsageError(f"--older-than {duration!r} is not {rule}") from None

@@ -10,7 +10,7 @@ import typer
 
 from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, UsageError
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, WorkspaceId
+from coditect_cli.runtime import Runtime, WorkspaceId, seconds
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
@@ -50,7 +50,7 @@ def create(
     from coditect_cli.tokens import local_user
 
     runtime: Runtime = ctx.obj
-    limit = _seconds(timeout)
+    limit = seconds(timeout, "--timeout")
     try:
         record = runtime.workspaces.create(id, local_user())
     except Conflict:
@@ -112,7 +112,7 @@ def start(
     Exit codes: 0 runs, 3 no such workspace, 124 not ready in time
     """
     runtime: Runtime = ctx.obj
-    limit = _seconds(timeout)
+    limit = seconds(timeout, "--timeout")
     record = runtime.workspaces.set_desired(id, "running")
     if wait:
         _wait(runtime, id, "running", limit)
@@ -137,7 +137,7 @@ def stop(
     9 the gateway does not answer, 124 not stopped in time
     """
     runtime: Runtime = ctx.obj
-    limit = _seconds(timeout)
+    limit = seconds(timeout, "--timeout")
     try:
         ended = _end_sessions(runtime, id, force)
     except NotFound:
@@ -179,7 +179,7 @@ def delete(
     files could be removed, 9 the gateway does not answer
     """
     runtime: Runtime = ctx.obj
-    limit = _seconds(timeout)
+    limit = seconds(timeout, "--timeout")
     if confirm is not None and not purge:
         raise UsageError("--confirm goes with --purge")
     try:
@@ -217,7 +217,7 @@ def wait(
     Exit codes: 0 it is so, 3 no such workspace, 124 not in time
     """
     runtime: Runtime = ctx.obj
-    _wait(runtime, id, condition, _seconds(timeout))
+    _wait(runtime, id, condition, seconds(timeout, "--timeout"))
     fields = {"id": id, "status": condition}
     return Result("Workspace", fields, text=f"workspace {id} is {condition}")
 
@@ -271,15 +271,6 @@ def _holds(workspaces: LocalWorkspaces, id: str, condition: str) -> bool:
         if condition == "deleted":
             return True
         raise
-
-
-def _seconds(timeout: str) -> float:
-    from coditect_cli.config import parse_duration
-
-    try:
-        return parse_duration(timeout)
-    except ValueError as rule:
-        raise UsageError(f"--timeout {timeout!r} is not {rule}") from None
 
 
 def _workspace(record: WorkspaceRecord, text: str) -> Result:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -134,19 +135,51 @@ class SessionLayer:
             names, following = self._store.read(skip)
             yield from names
 
-    def delete(self, workspace_id: str, session_id: str, lease: Lease | None = None) -> bool:
+    def delete(
+        self,
+        workspace_id: str,
+        session_id: str,
+        lease: Lease | None = None,
+        unless_held_at: int | None = None,
+    ) -> bool:
         """Remove a session and its lease; whether there was one.
 
-        Raises Conflict (session.lease_lost) when `lease` is no longer the one in the store.
+        Raises Conflict: session.lease_lost when `lease` is no longer the one in the store,
+        session.leased when anybody's holds at `unless_held_at` (nanoseconds since 1970).
         """
         keys = [_key(kind, workspace_id, session_id) for kind in (STATE, OUTPUT)]
 
         def remove(transaction: Transaction) -> bool:
             _check_lease(transaction, lease, workspace_id, session_id)
+            if unless_held_at is not None:
+                held = _held(transaction, workspace_id, session_id)
+                if held and held.holder and held.expires_at > unless_held_at:
+                    raise _leased(held)
             found = [transaction.get(key) is not None for key in keys]
-            for key in (*keys, _lease_key(workspace_id, session_id)):
-                transaction.clear(key)
+            _clear(transaction, workspace_id, session_id)
             return any(found)
+
+        return self._store.transact(remove)
+
+    def delete_older(self, ids: list[tuple[str, str]], before: int, now: int) -> set[int]:
+        """Remove those of `ids` (workspace, session) that were last active before a time.
+
+        Returns the positions of those that were removed; the others have become active again,
+        are held by somebody `now`, are gone, or cannot be read. Times are nanoseconds since 1970.
+        """
+
+        def remove(transaction: Transaction) -> set[int]:
+            removed = set()
+            for at, (workspace_id, session_id) in enumerate(ids):
+                value = transaction.get(_key(STATE, workspace_id, session_id))
+                held = _held(transaction, workspace_id, session_id)
+                if value is None or (held and held.holder and held.expires_at > now):
+                    continue
+                with suppress(Failed):
+                    if SessionState.decode(value).last_active < before:
+                        _clear(transaction, workspace_id, session_id)
+                        removed.add(at)
+            return removed
 
         return self._store.transact(remove)
 
@@ -163,12 +196,7 @@ class SessionLayer:
         def take(transaction: Transaction) -> Lease:
             held = _held(transaction, *ids)
             if held and held.holder != holder and held.expires_at > now:
-                raise Conflict(
-                    f"session {session_id} of workspace {workspace_id} belongs to another bridge "
-                    f"until {format_time(held.expires_at)}",
-                    code="session.leased",
-                    retryable=True,
-                )
+                raise _leased(held)
             token = held.token if held else 0
             if not held or held.holder != holder:
                 token += 1
@@ -224,6 +252,20 @@ def _part(id: str) -> str:
             hint="an id is printable characters without a slash",
         )
     return id
+
+
+def _clear(transaction: Transaction, *ids: str) -> None:
+    for key in (_key(STATE, *ids), _key(OUTPUT, *ids), _lease_key(*ids)):
+        transaction.clear(key)
+
+
+def _leased(held: Lease) -> Conflict:
+    return Conflict(
+        f"session {held.session_id} of workspace {held.workspace_id} belongs to another bridge "
+        f"until {format_time(held.expires_at)}",
+        code="session.leased",
+        retryable=True,
+    )
 
 
 def _put(transaction: Transaction, key: bytes, record: Record) -> None:

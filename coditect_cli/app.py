@@ -64,6 +64,14 @@ TREE = {
         "keys",
         verbs=("ls", "get", "du", "check"),
     ),
+    "migrate": Command(
+        "Roll out in steps, with a plan, gates and a way back.",
+        "migrate",
+        verbs=(
+            *("phase1", "status", "resume", "rollback"),
+            *("approve", "reject", "pause", "lock"),
+        ),
+    ),
     "context": Command(
         "Choose where workspaces live, and with which settings.",
         "context",

@@ -55,6 +55,7 @@ TREE = {
         "session",
         verbs=(
             *("list", "show", "history", "output", "kill", "session_delete.delete"),
+            *("session_transfer.export", "session_transfer.import"),
             *("recording.record", "recording.play"),
         ),
     ),

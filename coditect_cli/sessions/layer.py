@@ -152,9 +152,7 @@ class SessionLayer:
         def remove(transaction: Transaction) -> bool:
             _check_lease(transaction, lease, workspace_id, session_id)
             if unless_held_at is not None:
-                held = _held(transaction, workspace_id, session_id)
-                if held and held.holder and held.expires_at > unless_held_at:
-                    raise _leased(held)
+                self.check_unheld(transaction, workspace_id, session_id, unless_held_at)
             found = [transaction.get(key) is not None for key in keys]
             _clear(transaction, workspace_id, session_id)
             return any(found)
@@ -182,6 +180,15 @@ class SessionLayer:
             return removed
 
         return self._store.transact(remove)
+
+    @staticmethod
+    def check_unheld(
+        reads: Snapshot | Transaction, workspace_id: str, session_id: str, now: int
+    ) -> None:
+        """Raises Conflict (session.leased) while anybody's lease holds."""
+        held = _held(reads, workspace_id, session_id)
+        if held and held.holder and held.expires_at > now:
+            raise _leased(held)
 
     def acquire(
         self, workspace_id: str, session_id: str, holder: str, *, now: int, ttl: int
@@ -273,8 +280,8 @@ def _put(transaction: Transaction, key: bytes, record: Record) -> None:
     transaction.set(key, replace(record, unknown={**kept, **record.unknown}).encode())
 
 
-def _held(transaction: Transaction, workspace_id: str, session_id: str) -> Lease | None:
-    value = transaction.get(_lease_key(workspace_id, session_id))
+def _held(reads: Snapshot | Transaction, workspace_id: str, session_id: str) -> Lease | None:
+    value = reads.get(_lease_key(workspace_id, session_id))
     if value is None:
         return None
     try:

@@ -18,8 +18,6 @@ FORMAT, VERSION = "coditect-sessions", 1
 MAX_LINE = 2_000_000  # bytes: two values, of which each byte may take six
 PER_PAGE = 50  # sessions that are read at once, with their outputs
 BATCH_SESSIONS, BATCH_BYTES = 100, 2_000_000  # in one transaction of an import
-_MARK = b',"sha256":"'
-_MARK_SIZE = len(_MARK) + 64 + len('"}')
 
 Verdict = Literal["new", "same", "older", "newer"]
 
@@ -216,15 +214,19 @@ def _keys(one: Exported) -> tuple[bytes, bytes]:
 
 def _sealed(fields: dict[str, Any]) -> str:
     text = json.dumps(fields, separators=(",", ":")).removesuffix("}")
-    return f'{text},"sha256":"{hashlib.sha256(text.encode()).hexdigest()}"}}\n'
+    return text + _seal(text.encode())
+
+
+def _seal(content: bytes) -> str:
+    """What ends a line, of which all before it is `content`."""
+    return f',"sha256":"{hashlib.sha256(content).hexdigest()}"}}\n'
 
 
 def _unsealed(line: bytes, number: int) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise _damaged(number, "it is cut off" if len(line) <= MAX_LINE else "it is too long")
-    line = line.removesuffix(b"\n")
-    content, mark, seal = line[:-_MARK_SIZE], line[-_MARK_SIZE:-66], line[-66:-2]
-    if mark != _MARK or hashlib.sha256(content).hexdigest().encode() != seal:
+    content = line[: -len(_seal(b""))]
+    if line != content + _seal(content).encode():
         raise _damaged(number, "its checksum is wrong")
     try:
         fields = json.loads(content + b"}")

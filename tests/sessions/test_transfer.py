@@ -164,7 +164,7 @@ def test_what_could_not_have_been_exported_is_refused_by_line(changes: dict[str,
 
 def test_a_file_of_another_format_is_refused() -> None:
     for text in ("", "\n", "x" * 3_000_000, "{}\n", sealed({"format": "coditect-sessions"})):
-        with pytest.raises(UsageError, match="^line 1 of"):
+        with pytest.raises(UsageError, match=r"^line 1 of"):
             read(text)
 
 
@@ -212,7 +212,7 @@ def test_what_is_newer_in_the_store_is_refused_kept_or_replaced(store: SessionSt
     text = exported(store)
     layer.save(state(last_active=6), output(["new"]))
     newer = rows(store)
-    with pytest.raises(Conflict, match="^line 2: session s1 of workspace demo is newer"):
+    with pytest.raises(Conflict, match=r"^line 2: session s1 of workspace demo is newer"):
         imported(store, text)
     assert imported(store, text, keep_newer=True) == {"newer": 1}
     assert rows(store) == newer

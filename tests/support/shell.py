@@ -11,3 +11,17 @@ def plain_shell(folder: Path) -> Path:
     program.write_text("#!/bin/sh\nHISTFILE= exec /bin/bash --noprofile --norc\n")
     program.chmod(0o755)
     return program
+
+
+def hooked_shell(folder: Path, name: str = "bash", rc: str = "PS1='$ '\n") -> Path:
+    """A program in `folder` to be the setting `shell`: bash or zsh with a home of its own.
+
+    `rc` is what its interactive start-up file has.
+    """
+    home = folder / f"home-of-{name}"
+    home.mkdir()
+    (home / {"bash": ".bash_profile", "zsh": ".zshrc"}[name]).write_text(rc)
+    program = folder / name
+    program.write_text(f'#!/bin/bash\nHOME={home}; cd "$PWD"\nexec -a -{name} /bin/{name} "$@"\n')
+    program.chmod(0o755)
+    return program

@@ -164,7 +164,11 @@ class _Client:
     async def view(self, session_id: str | None) -> _View:
         """The terminal that a message means: by name, the current one, else that of an attach."""
         wanted = session_id or self.current
-        return self.views.get(wanted or "") or await self.attach(wanted)
+        if view := self.views.get(wanted or ""):
+            return view
+        if session_id is None and self.current is not None:
+            self.restoring.live(self.record, self.current)  # what has ended is not begun again
+        return await self.attach(wanted)
 
     def to_close(self, session_id: str | None) -> Terminal:
         wanted = session_id or self.current

@@ -8,7 +8,10 @@ from pathlib import Path
 def plain_shell(folder: Path) -> Path:
     """A program in `folder` to be the setting `shell`: an interactive bash, just as it comes."""
     program = folder / "bash"
-    program.write_text("#!/bin/sh\nHISTFILE= exec /bin/bash --noprofile --norc\n")
+    program.write_text(
+        "#!/bin/sh\nunset ENV CODITECT_HOOK CODITECT_SAVED\n"
+        "HISTFILE= exec /bin/bash --noprofile --norc\n"
+    )
     program.chmod(0o755)
     return program
 

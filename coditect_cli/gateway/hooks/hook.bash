@@ -6,6 +6,7 @@ if [ -z "${BASH_VERSION-}" ] || [ -z "${CODITECT_HOOK-}" ]; then
   return 0 # another shell that came to read it by way of ENV
 fi
 set +o posix
+shopt -u inherit_errexit 2>/dev/null # it leaves this one on
 unset ENV
 _coditect_hook=$CODITECT_HOOK
 _coditect_saved=${CODITECT_SAVED-}

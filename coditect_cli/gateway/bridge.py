@@ -271,6 +271,7 @@ class Bridge:
     async def kill(self, workspace: str, id: str) -> None:
         """End one session's program, whoever is attached. Raises NotFound, Failed."""
         session = self.find(workspace, id)
+        session.killed = True
         await self.end([session])
         deadline = time.monotonic() + KEEPER_SECONDS
         while session.status is None:

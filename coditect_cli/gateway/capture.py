@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from coditect_cli.gateway.hook import Report, Reports
 from coditect_cli.gateway.ring import HISTORY
-from coditect_cli.sessions.secrets import is_secret, without_secrets
+from coditect_cli.sessions.redaction import is_secret, without_secrets
 from coditect_cli.sessions.session import SessionState
 
 # A shell's own, or a new one's: not to be brought back from an older one.

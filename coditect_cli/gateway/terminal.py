@@ -130,8 +130,9 @@ class Terminal(Session):
 
     @property
     def ended_itself(self) -> bool:
-        """Whether its shell ended of its own accord, not with its workspace or its gateway."""
-        return self.status is not None and self.status >= 0 and not self.hung_up
+        """Whether its user ended its shell; else it ended with its workspace or its gateway."""
+        exited = self.status is not None and self.status >= 0 and not self.hung_up
+        return exited or (self.killed and self.status is not None)
 
     def feed(self, limit: int) -> None:
         chunk = self.ring.read(self.drawn, limit)

@@ -294,4 +294,4 @@ def test_secrets_and_code_are_not_kept(capture: Capture) -> None:
     assert capture.variables == {"PLAIN": "3"}
     kept = capture.history[0]
     assert not [word for word in ("abc", "pass@", "xyz", "=k") if word in kept]
-    assert kept.startswith("curl --token *** https://me:***@host")
+    assert kept.startswith("curl --token •••• https://me:••••@host")

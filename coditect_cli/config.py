@@ -16,18 +16,6 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATIONS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SECTIONS = ("migrate",)  # tables of a context that others than this module read
-# Variables of such names hold secrets.
-SECRET_NAMES = (
-    "*TOKEN*",
-    "*SECRET*",
-    "*PASSWORD*",
-    "*PASSWD*",
-    "*PASSPHRASE*",
-    "*_PWD",
-    "*KEY*",
-    "*CREDENTIAL*",
-    "*COOKIE*",
-)
 LEAST_MESSAGE = 256 << 10  # bytes; more than the client ever sends at once
 
 T = TypeVar("T")
@@ -74,9 +62,54 @@ def _text(value: object) -> str:
 
 
 def _provider(value: object) -> str:
-    if value != "local":
-        raise ValueError('"local"')
-    return "local"
+    if value not in ("local", "kubernetes"):
+        raise ValueError('"local" or "kubernetes"')
+    return str(value)
+
+
+def _dns_label(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise ValueError("a DNS label: 1 to 63 lower-case letters, digits and dashes")
+    return text
+
+
+def _dns_name(value: object) -> str:
+    text = _text(value)
+    label = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+    if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*", text):
+        raise ValueError("a DNS name: lower-case letters, digits, dashes and dots")
+    return text
+
+
+def _image(value: object) -> str:
+    """An image's name; see https://github.com/distribution/reference."""
+    text = _text(value)
+    if len(text) > 1000 or not re.fullmatch(
+        r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+        r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        text,
+    ):
+        raise ValueError("an image such as gcr.io/my-project/workspace:v1")
+    return text
+
+
+def _quantity(value: object) -> str:
+    """A positive Quantity of Kubernetes, as it was written."""
+    text = str(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e\d+)?", text)
+    if isinstance(value, bool) or match is None or float(match[1]) == 0:
+        raise ValueError("a positive Kubernetes quantity such as 500m, 2, 4Gi")
+    return text
+
+
+def _boolean(value: object) -> bool:
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError("true or false")
+    return known[value.lower()]
 
 
 def _store(value: object) -> str:
@@ -93,20 +126,6 @@ def _words(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(w, str) for w in value):
         raise ValueError("a command: a text, or a list of texts")
     return tuple(value)
-
-
-def _flag(value: object) -> bool:
-    flags = {True: True, False: False, "true": True, "false": False}
-    if value not in flags:
-        raise ValueError("true or false")
-    return flags[value]
-
-
-def _names(value: object) -> tuple[str, ...]:
-    items = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(one, str) and one for one in items):
-        raise ValueError("a list of names and patterns such as *TOKEN*")
-    return tuple(items)
 
 
 def _origins(value: object) -> tuple[str, ...]:
@@ -164,6 +183,24 @@ class Settings:
     """Every setting; sizes in bytes, durations in seconds."""
 
     provider: str = _setting("local", _provider, "where workspaces live")
+    kubeconfig: str | None = _setting(
+        None, _file, "the kubeconfig file; unset: KUBECONFIG, ~/.kube/config, or the pod's own"
+    )
+    kube_context: str | None = _setting(None, _text, "its context; unset: the current one")
+    namespace: str = _setting("coditect", _dns_label, "the namespace of workspaces")
+    owner: str | None = _setting(
+        None, _text, "whom new workspaces belong to; unset: the token's user"
+    )
+    image: str | None = _setting(None, _image, "the image of new workspaces")
+    cpu: str | None = _setting(
+        None, _quantity, "CPUs that a new workspace asks for; it may use twice as many"
+    )
+    memory: str | None = _setting(
+        None, _quantity, "memory that a new workspace asks for; it may use twice as much"
+    )
+    storage: str | None = _setting(None, _quantity, "the size of a new workspace's volume")
+    storage_class: str | None = _setting(None, _dns_name, "the class of its volume")
+    spot: bool = _setting(True, _boolean, "run new workspaces on Spot nodes")
     gateway_url: str | None = _setting(None, _url, "the gateway to use instead of one's own")
     token_command: tuple[str, ...] | None = _setting(
         None, _words, "a command whose output is the token"
@@ -202,10 +239,6 @@ class Settings:
     workspace_root: str = _setting("/workspace", _file, "in a pod: the workspace's volume")
     shell: str | None = _setting(None, _program, "the shell of sessions; unset: the user's own")
     store: str = _setting("sqlite", _store, "where sessions are recorded: sqlite or foundationdb")
-    save_screen: bool = _setting(True, _flag, "whether a session's screen is recorded")
-    secret_names: tuple[str, ...] = _setting(
-        SECRET_NAMES, _names, "variables that are never recorded: patterns such as *TOKEN*"
-    )
     fdb_cluster_file: str | None = _setting(
         None, _file, "FoundationDB's cluster file; unset: its client library's default"
     )
@@ -224,11 +257,13 @@ class Context:
 
     @property
     def is_remote(self) -> bool:
-        """Whether its file names a gateway of another machine.
+        """Whether it is about a cluster, or its file names a gateway of another machine.
 
         A URL in CODITECT_GATEWAY_URL, of this machine or a socket is another way to our own.
         """
         url = self.settings.gateway_url
+        if self.settings.provider != "local":
+            return True
         if url is None or self.sources["gateway_url"] == "CODITECT_GATEWAY_URL":
             return False
         import ipaddress

@@ -77,7 +77,7 @@ def _write(chunks: Iterable[str], streams: Streams) -> None:
     try:
         for chunk in chunks:
             streams.stdout.write(chunk)
-        streams.stdout.flush()
+            streams.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coditect_cli.errors import CoditectError, Failed, NotFound, Unreachable, UsageError
+from coditect_cli.errors import CoditectError, Failed, Unreachable, UsageError
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
+from coditect_cli.workspaces.spec import GATEWAY
 
 if TYPE_CHECKING:
     from coditect_cli import config
     from coditect_cli.sessions.listing import Live
     from coditect_cli.stores.store import SessionStore
-    from coditect_cli.workspaces.local import LocalWorkspaces
+    from coditect_cli.workspaces.backend import WorkspaceBackend
 
 SCREENFULS = 10  # where a listing on a terminal stops by itself
 MOST_COMPLETED = 1_000  # session ids that a shell is offered
@@ -85,19 +86,26 @@ class Runtime:
     yes: bool = False
     verbose: bool = False
     debug: bool = False
+    flags: dict[str, str] = field(default_factory=dict)  # settings that the command line has
 
     @cached_property
     def paths(self) -> Paths:  # depends on the environment
         return Paths.from_environ(os.environ)
 
     @cached_property
-    def context(self) -> config.Context:  # depends on paths, the environment and --context
+    def context(self) -> config.Context:  # depends on paths, the environment and flags
         from coditect_cli import config
 
-        return config.load(self.paths, os.environ, {}, self.context_name)
+        return config.load(self.paths, os.environ, self.flags, self.context_name)
 
     @cached_property
-    def workspaces(self) -> LocalWorkspaces:  # depends on paths and context
+    def workspaces(self) -> WorkspaceBackend:  # depends on paths and context
+        settings = self.context.settings
+        if settings.provider == "kubernetes":
+            from coditect_cli.kube import Kube
+            from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
+
+            return KubernetesWorkspaces(Kube(settings), settings)
         from coditect_cli.workspaces.local import LocalWorkspaces
 
         if self.context.is_remote:
@@ -114,6 +122,18 @@ class Runtime:
     def has_store(self) -> bool:
         """Whether the context's sessions are saved where this machine can look."""
         return not self.context.is_remote or self.context.settings.store != "sqlite"
+
+    def owner(self, id: str) -> str:
+        """Whom a new workspace belongs to: on this machine its user, else the token's.
+
+        Raises NotAuthenticated when there is no token, and nobody was named.
+        """
+        from coditect_cli.attach.credentials import Credentials
+
+        settings = self.context.settings
+        if settings.provider == "kubernetes" and settings.owner is not None:
+            return settings.owner
+        return Credentials(self.context, self.paths, id, os.environ).user()
 
     @cached_property
     def store(self) -> SessionStore:  # depends on paths and context
@@ -140,7 +160,10 @@ class Runtime:
 
         Raises the gateway's error, and Unreachable.
         """
-        ours = self.context.settings.gateway_url is None
+        settings = self.context.settings
+        ours = settings.gateway_url is None
+        if ours and settings.provider != "local":
+            return {}  # there is none to ask
         if ours and not self.paths.gateway_socket.exists():
             return {}  # what comes next loads a lot
         from coditect_cli.attach.request import request
@@ -155,42 +178,19 @@ class Runtime:
     def live_sessions(self, workspace_id: str | None) -> Live:
         """What the gateway says of the live sessions of a workspace, or of all; never starts one.
 
-        A gateway elsewhere is asked of one workspace only. Raises what ask_gateway does.
+        Raises what ask_gateway does.
         """
-        from coditect_cli.workspaces.spec import GATEWAY
-
-        about = workspace_id if self.context.is_remote else GATEWAY
-        answer = {} if about is None else self.ask_gateway(about, {"type": "sessions"})
-        items = answer.get("items", [])
+        about = workspace_id if workspace_id and self.context.is_remote else GATEWAY
+        items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
         return {
             (item["workspace"], item["session"]): item
             for item in items
             if workspace_id in (None, item["workspace"])
         }
 
-    def check_known(self, workspace_id: str) -> None:
-        """Raises NotFound for a workspace that is not there and has left no session."""
-        from coditect_cli.sessions.lookup import saved_ids
-
-        if self.context.is_remote or saved_ids(self.store, workspace_id, "", 1):
-            return
-        try:
-            self.workspaces.get(workspace_id)
-        except Failed as error:
-            if error.code != "workspace.damaged":
-                raise
-
     def workspaces_of(self, user: str | None) -> list[str]:
         """The ids of the workspaces that a user owns; without a name, that this one does."""
-        from coditect_cli.tokens import local_user
-
-        owner = user if user is not None else local_user()
-        found = []
-        for id in self.workspaces.ids():
-            with suppress(NotFound, Failed):  # deleted meanwhile, or damaged: `workspace list` says
-                if self.workspaces.get(id).owner == owner:
-                    found.append(id)
-        return found
+        return self.workspaces.ids(user if user is not None else self.owner(GATEWAY))
 
     def start_log(self) -> None:
         """Log to stderr, our own loggers only: a library's may hold tokens and terminal bytes.

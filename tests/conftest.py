@@ -12,7 +12,8 @@ import pytest
 from coditect_cli.main import main
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
-from tests.support.cluster import Cluster, shared_cluster
+from tests.support.cluster import Cluster
+from tests.support.shared_cluster import shared_cluster
 
 RunCli = Callable[..., tuple[int, str, str]]
 

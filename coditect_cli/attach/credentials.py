@@ -57,6 +57,18 @@ class Credentials:
             audience=settings.token_audience,
         )
 
+    def user(self) -> str:
+        """Whom the token is for, unverified; without one, on this machine, its user.
+
+        Raises NotAuthenticated when there is no token, or it does not say.
+        """
+        if self._context.settings.provider == "local":
+            return tokens.local_user()
+        user = _claimed(self.token(), "user_id")
+        if user is None:
+            raise NotAuthenticated("the token does not say whom it is for: it has no user_id")
+        return user
+
     def stop(self) -> None:
         """End a token command that still runs."""
         if self._process is not None:
@@ -69,7 +81,7 @@ class Credentials:
                 f"{source} is not a token: it has spaces, line breaks or characters beyond ASCII",
                 hint="it must be one JSON Web Token and nothing else",
             )
-        claimed = _claimed_workspace(token)
+        claimed = _claimed(token, "workspace_id")
         if claimed not in (None, self._workspace_id):
             raise Forbidden(
                 f"the token is for workspace {claimed}, not {self._workspace_id}",
@@ -108,11 +120,11 @@ class Credentials:
         return output.strip()
 
 
-def _claimed_workspace(token: str) -> str | None:
+def _claimed(token: str, claim: str) -> str | None:
     """What the token says, unverified; None where only the gateway can tell what is wrong."""
     try:
         claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        claimed = claims["workspace_id"]
+        claimed = claims[claim]
     except (IndexError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return claimed if isinstance(claimed, str) else None

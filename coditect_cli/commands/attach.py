@@ -11,6 +11,7 @@ from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, WorkspaceId
 
+READY_WITHIN = 300.0  # seconds
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host.")
 ]
@@ -38,7 +39,8 @@ def up(
       coditect up demo --stdin < setup.sh
       coditect up demo --detach -o json
 
-    Exit codes: 0 done or detached, 2 not a legal id, 9 the gateway does not start,
+    Exit codes: 0 done or detached, 2 not a legal id, 8 the workspace can't start, 9 the gateway
+    does not start, 124 the workspace is not ready in time,
     255 the session was lost; else the status of the shell or of CMD
     """
     from coditect_cli.attach.connect import start_gateway
@@ -162,14 +164,18 @@ def exec_(
 
 
 def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
-    from coditect_cli.tokens import local_user
-
+    workspaces = runtime.workspaces
     try:
-        record = runtime.workspaces.create(id, local_user())
-    except Conflict:
-        record = runtime.workspaces.get(id)
+        record = workspaces.create(id, runtime.owner(id))
+    except Conflict as error:
+        if error.code != "workspace.exists":
+            raise
+        record = workspaces.get(id)
     if record.desired != "running":
-        record = runtime.workspaces.set_desired(id, "running")
+        record = workspaces.set_desired(id, "running")
+    if record.status not in (None, "running"):
+        workspaces.wait(id, "running", READY_WITHIN, runtime.streams.say)
+        record = workspaces.get(id)
     return record.as_dict()
 
 

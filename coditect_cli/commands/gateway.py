@@ -19,6 +19,7 @@ from coditect_cli.output import Result
 from coditect_cli.paths import make_private
 from coditect_cli.runtime import Runtime
 from coditect_cli.tokens import local_user
+from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 
 PATIENCE = 30.0  # seconds for a gateway to end, or to come back
@@ -262,7 +263,7 @@ def _borrowed_workspace(runtime: Runtime, id: str) -> Iterator[None]:
     if runtime.context.is_remote:
         yield
         return
-    workspaces = runtime.workspaces
+    workspaces = LocalWorkspaces(runtime.paths)
     try:
         workspaces.root(id)
         kept = True

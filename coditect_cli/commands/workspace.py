@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, UsageError
-from coditect_cli.output import Result
+from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
+from coditect_cli.output import Result, Stream, emit_stream
 from coditect_cli.runtime import Runtime, WorkspaceId, seconds
 from coditect_cli.workspaces.local import LocalWorkspaces
-from coditect_cli.workspaces.spec import WorkspaceRecord
+from coditect_cli.workspaces.spec import WorkspaceRecord, check_workspace_id
 
 COLUMNS = {"ID": "id", "STATUS": "status", "OWNER": "owner", "CREATED": "createdAt"}
-WIDE = {"ROOT": "root"}
-POLL = 0.1  # seconds
+WIDE = {
+    "NODE": "node",
+    "CPU": "cpu",
+    "MEMORY": "memory",
+    "STORAGE": "storage",
+    "IMAGE": "image",
+    "ROOT": "root",
+}
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return only when it is so.")]
 Timeout = Annotated[
@@ -34,56 +39,132 @@ def create(
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Succeed when there is one already.")
     ] = False,
+    image: Annotated[str | None, typer.Option("--image", help="The image of its pod.")] = None,
+    cpu: Annotated[
+        str | None,
+        typer.Option("--cpu", help="CPUs it asks for, such as 500m; the limit is twice."),
+    ] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="As --cpu, such as 2Gi.")] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="The size of its volume, such as 10Gi.")
+    ] = None,
+    storage_class: Annotated[
+        str | None, typer.Option("--storage-class", help="The class of its volume.")
+    ] = None,
+    spot: Annotated[
+        bool | None, typer.Option("--spot/--no-spot", help="Run it on Spot nodes.")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="USER", help="Whose it is; else the token's.")
+    ] = None,
+    dry_run: Annotated[
+        Literal["client", "server"] | None,
+        typer.Option("--dry-run", help="Print what would be sent, checked by us or the cluster."),
+    ] = None,
     wait: Wait = True,
     timeout: Timeout = "5m",
 ) -> Result:
     """Create a workspace.
 
-    A directory that an earlier workspace of that id left is taken over with its files.
+    Files that an earlier workspace of that id left are taken over, by their owner. The options
+    about image, sizes, nodes and owner are for workspaces on Kubernetes; the context's settings
+    are their defaults.
 
     Examples:
       coditect workspace create demo
       coditect workspace create demo --if-not-exists -o json
+      coditect workspace create demo --image gcr.io/my-project/workspace:v1 --cpu 2 --memory 8Gi
+      coditect workspace create demo --dry-run=client -o yaml | kubectl apply -f -
 
-    Exit codes: 0 done, 2 not a legal id, 6 exists already, 124 not ready in time
+    Exit codes: 0 done, 2 an illegal id or value, 4 not logged in, 5 forbidden, 6 exists already, or
+    its kept volume is somebody else's, 7 quota, 8 it can't start, 9 the cluster does not answer,
+    124 not ready in time
     """
-    from coditect_cli.tokens import local_user
-
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
+    wanted = {
+        "image": image,
+        "cpu": cpu,
+        "memory": memory,
+        "storage": storage,
+        "storage_class": storage_class,
+        "spot": None if spot is None else str(spot).lower(),
+        "owner": owner,
+    }
+    runtime.flags = {name: value for name, value in wanted.items() if value is not None}
+    if dry_run is not None:
+        return _dry_run(runtime, id, dry_run)
+    if runtime.flags:
+        _require_kubernetes(runtime, "these options are")
     try:
-        record = runtime.workspaces.create(id, local_user())
-    except Conflict:
-        if not if_not_exists:
+        record = runtime.workspaces.create(id, runtime.owner(id))
+        text = f"workspace {id} created"
+    except Conflict as error:
+        if not if_not_exists or error.code != "workspace.exists":
             raise
-        record = runtime.workspaces.get(id)
-        return _workspace(record, f"workspace {id} exists already")
+        text = f"workspace {id} exists already"
+        return _workspace(runtime.workspaces.get(id), text)
     if wait:
-        _wait(runtime, id, "running", limit)
-    return _workspace(record, f"workspace {id} created")
+        runtime.workspaces.wait(id, "running", limit, runtime.streams.say)
+        record = runtime.workspaces.get(id)
+    return _workspace(record, text)
 
 
-def list_(ctx: typer.Context) -> Result:
+def _dry_run(runtime: Runtime, id: str, where: str) -> Result:
+    from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
+    from coditect_cli.workspaces.manifest import build
+
+    _require_kubernetes(runtime, "--dry-run is")
+    owner = runtime.owner(id)
+    workspaces = runtime.workspaces
+    if where == "server" and isinstance(workspaces, KubernetesWorkspaces):
+        objects = workspaces.dry_run(id, owner)
+    else:
+        objects = list(build(check_workspace_id(id), owner, runtime.context.settings))
+    text = f"workspace {id} would be created ({where} dry run); -o yaml shows the objects"
+    return Result("List", {"apiVersion": "v1", "items": objects}, text=text)
+
+
+def _require_kubernetes(runtime: Runtime, what: str) -> None:
+    if runtime.context.settings.provider != "kubernetes":
+        raise UsageError(
+            f"{what} for workspaces on Kubernetes, and context {runtime.context.name} is local",
+            code="context.local",
+            hint="coditect context list shows the contexts; --context NAME chooses one",
+        )
+
+
+def list_(
+    ctx: typer.Context,
+    selector: Annotated[
+        str | None,
+        typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on with each one that changes.")
+    ] = False,
+) -> None:
     """List the workspaces. One whose record is damaged has the status "damaged".
+
+    Selectors are Kubernetes' own, and so for workspaces there; -o wide adds node, sizes and image.
 
     Examples:
       coditect workspace list
       coditect workspace list -o name
+      coditect workspace list -o wide -l user-id=ada
+      coditect workspace list --watch -o ndjson
 
-    Exit codes: 0 done
+    Exit codes: 0 done, 2 a selector that cannot be, 5 forbidden, 9 the cluster does not answer,
+    130 --watch was interrupted
     """
     runtime: Runtime = ctx.obj
-    items = []
-    for id in runtime.workspaces.ids():
-        try:
-            items.append(runtime.workspaces.get(id).as_dict())
-        except NotFound:
-            continue  # deleted since the ids were read
-        except Failed as error:
-            runtime.streams.say(f"warning: {error.message}")
-            nothing = dict.fromkeys(("owner", "createdAt", "root"))
-            items.append({"id": id, "status": "damaged", **nothing})
-    return Result("WorkspaceList", {"items": items}, COLUMNS, WIDE)
+    if watch and runtime.output in ("json", "yaml"):
+        raise UsageError("--watch has no end, so its output is no document", hint="use -o ndjson")
+    nodes = runtime.output not in ("table", "name")
+    find = runtime.workspaces.watch if watch else runtime.workspaces.pages
+    pages = find(selector, runtime.streams.say, nodes=nodes)
+    stream = Stream("WorkspaceList", pages, COLUMNS, WIDE, "id", dict)
+    emit_stream(stream, runtime.output, runtime.streams)
 
 
 def show(ctx: typer.Context, id: WorkspaceId) -> Result:
@@ -97,8 +178,33 @@ def show(ctx: typer.Context, id: WorkspaceId) -> Result:
     """
     runtime: Runtime = ctx.obj
     record = runtime.workspaces.get(id)
-    answer = runtime.ask_gateway(id, {"type": "sessions"})
-    return Result("Workspace", {**record.as_dict(), "sessions": answer.get("items", [])})
+    fields: dict[str, Any] = {**record.as_dict(), **runtime.workspaces.details(id)}
+    context = runtime.context
+    fields["gatewayUrl"] = context.settings.gateway_url
+    if context.settings.provider == "local":
+        fields["gatewayUrl"] = context.gateway_url(runtime.paths)
+    fields["sessions"] = _sessions(runtime, record)
+    return Result("Workspace", fields)
+
+
+def _sessions(runtime: Runtime, record: WorkspaceRecord) -> list[Any] | None:
+    """The live sessions; None where there is no gateway that could tell."""
+    if runtime.context.settings.provider == "local":
+        answer = runtime.ask_gateway(record.id, {"type": "sessions"})
+        return list(answer.get("items", []))
+    if record.status == "stopped":
+        return []
+    try:
+        return _sessions_in_pod(runtime, record.id)
+    except CoditectError as error:
+        runtime.streams.say(f"warning: its sessions are not known: {error.message}")
+        return None
+
+
+def _sessions_in_pod(runtime: Runtime, id: str) -> list[Any] | None:
+    if runtime.context.settings.gateway_url is None:
+        return None
+    return list(runtime.ask_gateway(id, {"type": "sessions"}).get("items", []))
 
 
 def start(
@@ -115,7 +221,8 @@ def start(
     limit = seconds(timeout, "--timeout")
     record = runtime.workspaces.set_desired(id, "running")
     if wait:
-        _wait(runtime, id, "running", limit)
+        runtime.workspaces.wait(id, "running", limit, runtime.streams.say)
+        record = runtime.workspaces.get(id)
     return _workspace(record, f"workspace {id} runs")
 
 
@@ -145,7 +252,7 @@ def stop(
             return _absent(id)
         raise
     if wait:
-        _wait(runtime, id, "stopped", limit)
+        runtime.workspaces.wait(id, "stopped", limit, runtime.streams.say)
     record = runtime.workspaces.get(id)
     return _workspace(record, f"workspace {id} stopped, sessions ended: {ended}")
 
@@ -184,10 +291,9 @@ def delete(
         raise UsageError("--confirm goes with --purge")
     try:
         if purge:
-            root = runtime.workspaces.root(id)
-            question = f"This removes workspace {id} with all its files in {root}."
+            removed = runtime.workspaces.purgeable(id)
+            question = f"This removes workspace {id}: {removed}."
             runtime.confirm_name(question, id, confirm, "--confirm")
-            _mend(runtime, id)
         _end_sessions(runtime, id, force, kept=purge)
         runtime.workspaces.delete(id, purge)
     except NotFound:
@@ -195,7 +301,7 @@ def delete(
             return _absent(id)
         raise
     if wait:
-        _wait(runtime, id, "deleted", limit)
+        runtime.workspaces.wait(id, "deleted", limit, runtime.streams.say)
     done = "deleted with its files" if purge else "deleted, its directory is kept"
     return Result("Workspace", {"id": id, "status": "deleted"}, text=f"workspace {id} {done}")
 
@@ -217,60 +323,47 @@ def wait(
     Exit codes: 0 it is so, 3 no such workspace, 124 not in time
     """
     runtime: Runtime = ctx.obj
-    _wait(runtime, id, condition, seconds(timeout, "--timeout"))
+    runtime.workspaces.wait(id, condition, seconds(timeout, "--timeout"), runtime.streams.say)
     fields = {"id": id, "status": condition}
     return Result("Workspace", fields, text=f"workspace {id} is {condition}")
-
-
-def _mend(runtime: Runtime, id: str) -> None:
-    """Let a purge go on where the record is damaged, or only a directory is left."""
-    from coditect_cli.tokens import local_user
-
-    with suppress(NotFound):
-        runtime.workspaces.mend(id, local_user())
 
 
 def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int:
     """Let no new session start, and end the live ones; how many there were.
 
-    Nothing has changed when this raises. With `kept`, there may be only a kept directory.
+    Nothing has changed when this raises. With `kept`, there may be only what a delete kept.
     """
+    workspaces = runtime.workspaces
+    if kept and isinstance(workspaces, LocalWorkspaces):
+        with suppress(NotFound):
+            workspaces.mend(id, runtime.owner(id))
     try:
-        runtime.workspaces.get(id)
+        record = workspaces.get(id)
     except NotFound:
         if kept:
             return 0
         raise
+    if runtime.context.settings.provider == "kubernetes":
+        sessions = _sessions_to_save(runtime, record, force)
+        workspaces.set_desired(id, "stopped")  # the pod saves them when it is told to end
+        return sessions
     answer = runtime.ask_gateway(id, {"type": "stop", "force": force})
-    runtime.workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
+    workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
     return int(answer.get("sessions", 0))
 
 
-def _wait(runtime: Runtime, id: str, condition: str, limit: float) -> None:
-    if _holds(runtime.workspaces, id, condition):
-        return
-    import logging
-
-    log = logging.getLogger("coditect.workspace")
-    log.info("waiting until workspace %s is %s", id, condition)
-    deadline = time.monotonic() + limit
-    while not _holds(runtime.workspaces, id, condition):
-        if time.monotonic() >= deadline:
-            raise TimedOut(
-                f"workspace {id} is not {condition} after {limit:g} s",
-                code="workspace.timeout",
-                retryable=True,
-            )
-        time.sleep(POLL)
-
-
-def _holds(workspaces: LocalWorkspaces, id: str, condition: str) -> bool:
-    try:
-        return workspaces.get(id).desired == condition
-    except NotFound:
-        if condition == "deleted":
-            return True
-        raise
+def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int:
+    if force or record.status != "running":
+        return 0
+    sessions = _sessions_in_pod(runtime, record.id) or []
+    clients = sum(session.get("clients", 0) for session in sessions)
+    if clients:
+        raise Conflict(
+            f"workspace {record.id} has clients attached: {clients}",
+            code="workspace.in_use",
+            hint="pass --force to end their sessions",
+        )
+    return len(sessions)
 
 
 def _workspace(record: WorkspaceRecord, text: str) -> Result:

@@ -12,10 +12,7 @@ State = Literal[
     "running", "done", "failed", "interrupted", "paused", "held", "rolling back", "rolled back",
     "not rolled back",
 ]  # fmt: skip
-# "kept" was not undone, because it has no inverse; like "undone" it is done again by a resume.
-Status = Literal[
-    "waiting", "running", "done", "already so", "failed", "undone", "kept", "not undone",
-]  # fmt: skip
+Status = Literal["waiting", "running", "done", "already so", "failed", "undone", "not undone"]
 
 # What ends a run's process, and the state it leaves behind.
 _STATES: dict[str, State] = {
@@ -36,7 +33,7 @@ _STATUSES: dict[str, Status] = {
     "step.done": "done",
     "step.failed": "failed",
     "undo.done": "undone",
-    "undo.kept": "kept",
+    "undo.kept": "done",
     "undo.failed": "not undone",
 }
 
@@ -150,7 +147,7 @@ class Run:
             if step.before is None:
                 step.before = data["before"]
         elif event.type == "step.acted":
-            step.acted, step.detail = True, data["detail"]
+            step.acted = True
         elif event.type == "bake.started":
             step.bake_started, step.bake_deadline = data["since"], data["deadline"]
         elif event.type == "hold.started":
@@ -160,7 +157,7 @@ class Run:
             step.detail = data["reason"]
         elif event.type == "approved":
             step.gate = "approved"
-        elif event.type in ("undo.done", "undo.kept"):
+        elif event.type == "undo.done":
             step.before = None
             step.acted = False
             step.gate = step.bake_started = step.bake_deadline = step.hold_deadline = None

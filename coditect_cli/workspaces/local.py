@@ -6,16 +6,23 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.errors import Conflict, Failed, NotFound
+from coditect_cli.errors import Failed, NotFound, TimedOut, UsageError
 from coditect_cli.paths import Paths, locked, make_private, unusable, write_private
+from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord, check_workspace_id
+
+POLL = 0.1  # seconds
 
 
 class LocalWorkspaces:
-    """The workspaces below one data folder. Changes are serialised between processes."""
+    """The workspaces below one data folder; a `WorkspaceBackend`.
+
+    Changes are serialised between processes.
+    """
 
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.workspaces
@@ -29,11 +36,7 @@ class LocalWorkspaces:
         make_private(self._folder)
         with locked(self._folder):
             if (home / "workspace.json").exists():
-                raise Conflict(
-                    f"workspace {id} exists already",
-                    code="workspace.exists",
-                    hint="choose another id, or pass --if-not-exists",
-                )
+                raise exists(id)
             make_private(home / "root")
             record = self._new(id, owner)
             self._write(record)
@@ -45,7 +48,7 @@ class LocalWorkspaces:
         try:
             content = (home / "workspace.json").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            raise _not_found(id) from None
+            raise not_found(id) from None
         except OSError as error:
             raise unusable(home / "workspace.json", error) from error
         return self._record(home, content)
@@ -54,12 +57,57 @@ class LocalWorkspaces:
         """A workspace's directory, also one that `delete` kept. Raises NotFound."""
         root = self._home(id) / "root"
         if not root.is_dir():
-            raise _not_found(id)
+            raise not_found(id)
         return root
 
-    def ids(self) -> list[str]:
-        """Every workspace's id in order, also of those whose records are damaged."""
-        return sorted(file.parent.name for file in self._folder.glob("[a-z]*/workspace.json"))
+    def ids(self, owner: str | None = None) -> list[str]:
+        """Every workspace's id in order, also of those whose records are damaged.
+
+        With an owner, the ids of theirs.
+        """
+        ids = sorted(file.parent.name for file in self._folder.glob("[a-z]*/workspace.json"))
+        return ids if owner is None else [id for id in ids if self._belongs(id, owner)]
+
+    def details(self, id: str) -> Item:
+        """What a directory has of it: no pod, no volume."""
+        desired = self.get(id).desired
+        return {"desired": desired, "pod": None, "conditions": [], "volume": None, "events": []}
+
+    def pages(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+        """All in one; of one whose record is damaged it has the id alone."""
+        if selector is not None:
+            raise UsageError("--selector goes with workspaces on Kubernetes, which have labels")
+        yield list(self._items(tell).values())
+
+    def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+        """As `pages`, then each workspace that changes, for ever; a deleted one has that status."""
+        [page] = self.pages(selector, tell, nodes=nodes)
+        yield page
+        before = {item["id"]: item for item in page}
+        while True:
+            time.sleep(POLL)
+            now = self._items(lambda _: None)
+            changed = [item for id, item in now.items() if before.get(id) != item]
+            gone = [item | {"status": "deleted"} for id, item in before.items() if id not in now]
+            if changed or gone:
+                yield [*changed, *gone]
+            before = now
+
+    def purgeable(self, id: str) -> str:
+        """What a purge would remove, in words. Raises NotFound."""
+        return f"all its files in {self.root(id)}"
+
+    def wait(self, id: str, condition: Condition, limit: float, tell: Tell) -> None:
+        """Return when it is so. Raises NotFound, TimedOut (workspace.timeout)."""
+        deadline = time.monotonic() + limit
+        while not self._holds(id, condition):
+            if time.monotonic() >= deadline:
+                raise TimedOut(
+                    f"workspace {id} is not {condition} after {limit:g} s",
+                    code="workspace.timeout",
+                    retryable=True,
+                )
+            time.sleep(POLL)
 
     def mend(self, id: str, owner: str) -> None:
         """Put a new record in the place of a damaged one, so that the workspace can be deleted.
@@ -90,7 +138,7 @@ class LocalWorkspaces:
         """
         home = self._home(id)
         if not (home if purge else home / "workspace.json").exists():
-            raise _not_found(id)
+            raise not_found(id)
         with locked(self._folder):
             try:
                 if not purge:
@@ -99,7 +147,7 @@ class LocalWorkspaces:
                 purged = self._folder / f".purged-{id}-{os.urandom(4).hex()}"
                 home.rename(purged)
             except FileNotFoundError:
-                raise _not_found(id) from None
+                raise not_found(id) from None
         for left in self._folder.glob(".purged-*"):  # also those of a purge that was killed
             _remove_tree(left)
         if purged.exists():
@@ -108,6 +156,33 @@ class LocalWorkspaces:
                 code="workspace.purge_incomplete",
                 hint=f"remove {purged} by hand",
             )
+
+    def _items(self, tell: Tell) -> dict[str, Item]:
+        items: dict[str, Item] = {}
+        for id in self.ids():
+            try:
+                items[id] = self.get(id).as_dict()
+            except NotFound:
+                continue  # deleted since the ids were read
+            except Failed as error:
+                tell(f"warning: {error.message}")
+                items[id] = dict.fromkeys(self._new(id, "").as_dict())
+                items[id] |= {"id": id, "status": "damaged"}
+        return items
+
+    def _belongs(self, id: str, owner: str) -> bool:
+        try:
+            return self.get(id).owner == owner
+        except (NotFound, Failed):  # deleted meanwhile, or damaged: `workspace list` says
+            return False
+
+    def _holds(self, id: str, condition: Condition) -> bool:
+        try:
+            return self.get(id).desired == condition
+        except NotFound:
+            if condition == "deleted":
+                return True
+            raise
 
     def _home(self, id: str) -> Path:
         return self._folder / check_workspace_id(id)
@@ -140,14 +215,6 @@ class LocalWorkspaces:
                 f"record, then run: coditect workspace create {home.name}",
             ) from None
         return WorkspaceRecord(home.name, str(owner), str(created_at), desired, home / "root")
-
-
-def _not_found(id: str) -> NotFound:
-    return NotFound(
-        f"no workspace {id}",
-        code="workspace.not_found",
-        hint=f"coditect workspace list shows them; coditect workspace create {id} makes it",
-    )
 
 
 def _remove_tree(folder: Path) -> None:

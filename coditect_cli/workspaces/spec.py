@@ -19,22 +19,37 @@ _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
 
 @dataclass(frozen=True)
 class WorkspaceRecord:
-    """A workspace as it was asked for; `created_at` is RFC 3339 in UTC, `root` its directory."""
+    """A workspace as it was asked for; `created_at` is RFC 3339 in UTC, `root` its directory.
+
+    `status` is what was observed, where that may differ from what is desired; the fields behind
+    it are a cluster's: Kubernetes quantities, as they were asked for.
+    """
 
     id: str
     owner: str
     created_at: str
     desired: Desired
     root: Path
+    status: str | None = None
+    node: str | None = None
+    image: str | None = None
+    cpu: str | None = None
+    memory: str | None = None
+    storage: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
         """The workspace as the JSON contract shows it."""
         return {
             "id": self.id,
-            "status": self.desired,
+            "status": self.status or self.desired,
             "owner": self.owner,
             "createdAt": self.created_at,
             "root": str(self.root),
+            "node": self.node,
+            "image": self.image,
+            "cpu": self.cpu,
+            "memory": self.memory,
+            "storage": self.storage,
         }
 
 

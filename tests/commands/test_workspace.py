@@ -38,23 +38,6 @@ def test_a_workspace_from_creation_to_purge(run_cli: RunCli, paths: Paths) -> No
     assert not file.exists()
 
 
-def test_the_documents_have_these_keys(run_cli: RunCli) -> None:
-    keys = {"apiVersion", "kind", "id", "status", "owner", "createdAt", "root"}
-    created = document(run_cli("workspace", "create", "demo", "-o", "json")[1])
-    assert set(created) == keys
-    shown = document(run_cli("workspace", "show", "demo", "-o", "json")[1])
-    assert shown == {**created, "sessions": []}
-    listed = document(run_cli("workspace", "list", "-o", "json")[1])
-    assert listed["items"] == [{key: created[key] for key in keys - {"apiVersion", "kind"}}]
-    deleted = document(run_cli("workspace", "delete", "demo", "-o", "json")[1])
-    assert deleted == {
-        "apiVersion": "coditect/v1",
-        "kind": "Workspace",
-        "id": "demo",
-        "status": "deleted",
-    }
-
-
 def test_a_damaged_record_hides_no_other_and_can_be_purged(run_cli: RunCli, paths: Paths) -> None:
     for id in ("bad", "good"):
         run_cli("workspace", "create", id)

@@ -49,7 +49,6 @@ STATES = st.builds(
     st.lists(TEXT),
     st.integers(0),
     st.integers(0),
-    TIMES,
     UNKNOWN,
 )
 OUTPUTS = st.builds(

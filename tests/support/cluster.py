@@ -1,21 +1,18 @@
 """A real Kubernetes control plane: etcd, API server, controller manager, scheduler.
 
 The programs come from KUBEBUILDER_ASSETS, as `setup-envtest use -p path` fills it (the controller
-manager and the scheduler are beside them, or the tests that need them skip). `python -m
-tests.support.cluster FOLDER` runs one for as long as somebody holds FOLDER/users.lock.
+manager and the scheduler are beside them, or the tests that need them skip).
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 import uuid
@@ -129,6 +126,12 @@ class Cluster:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, error.read().decode()) from None
+
+    def open(self, path: str) -> Iterator[bytes]:
+        """The lines of an answer, as they come: a watch's events."""
+        url = self.url + path
+        with urllib.request.urlopen(url, timeout=PATIENCE, context=self._tls) as answer:  # noqa: S310
+            yield from answer
 
     def patch(self, path: str, body: Any) -> Any:
         return self.request("PATCH", path, body, "application/merge-patch+json")
@@ -320,46 +323,6 @@ def control_plane(plane: ControlPlane) -> Iterator[Cluster]:
         plane.stop()
 
 
-@contextmanager
-def shared_cluster(folder: Path) -> Iterator[Cluster]:
-    """The control plane of a folder, started by whoever comes first.
-
-    A process of its own runs it: it ends when the last user has, even by a crash.
-    """
-    assets()
-    plane = None
-    with open(folder / "start.lock", "wb") as start, open(folder / "users.lock", "wb") as users:
-        fcntl.flock(start, fcntl.LOCK_EX)
-        fcntl.flock(users, fcntl.LOCK_SH)
-        address = folder / "cluster.json"
-        if not address.exists():
-            plane = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.cluster", folder],
-                cwd=Path(__file__).parents[2],
-                start_new_session=True,
-            )
-            try:
-                until(lambda: address.exists() or plane.poll() is not None, "a start", 2 * PATIENCE)
-            finally:
-                fcntl.flock(start, fcntl.LOCK_UN)
-            assert address.exists(), "no control plane: its error is above"
-        fcntl.flock(start, fcntl.LOCK_UN)
-        yield Cluster(folder / "cluster", json.loads(address.read_text())["url"])
-    if plane is not None:
-        plane.wait()  # for the others of this run, too
-
-
-def _serve(folder: Path) -> None:
-    address, part = folder / "cluster.json", folder / "cluster.json.part"
-    with open(folder / "users.lock", "wb") as users:
-        with control_plane(ControlPlane(folder / "cluster")) as cluster:
-            part.write_text(json.dumps({"url": cluster.url}))
-            part.rename(address)
-            fcntl.flock(users, fcntl.LOCK_EX)
-            address.unlink()
-        shutil.rmtree(folder / "cluster")
-
-
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
@@ -370,7 +333,3 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))

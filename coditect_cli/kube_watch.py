@@ -1,0 +1,161 @@
+"""Lists of the API server, followed as they change."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from coditect_cli.errors import CoditectError
+from coditect_cli.kube import Kube, Object, answer_of
+from coditect_cli.kube_errors import Answer, refusal, unanswered
+
+log = logging.getLogger("coditect.kube")
+
+LONGEST = 60  # seconds after which a watch is taken up anew: a dead link is noticed by then
+PAUSE = 0.5  # seconds before a broken watch is taken up
+
+
+@dataclass(frozen=True)
+class Change:
+    """`kind` is LIST (`object` is all of it, what is not in it is gone), ADDED, MODIFIED, DELETED.
+
+    `key` says which of the lists it is about.
+    """
+
+    key: str
+    kind: str
+    object: Object
+
+
+@dataclass(frozen=True)
+class Source:
+    """A list to follow; from `version` on, where it was read before."""
+
+    path: str
+    query: dict[str, object] = field(default_factory=dict)
+    version: str = ""
+
+
+class Watches:
+    """Follows several lists at once, each in a thread; a context manager.
+
+    A watch that breaks goes on where it was, one that can't (410) begins again with LIST.
+    """
+
+    def __init__(self, kube: Kube, sources: dict[str, Source]) -> None:
+        self._kube = kube
+        self._changes: queue.SimpleQueue[Change | CoditectError] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[Any] = set()
+        self._threads = [
+            threading.Thread(target=self._follow, args=item, daemon=True)
+            for item in sources.items()
+        ]
+
+    def __enter__(self) -> Watches:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._stopping.set()
+            for response in self._open:
+                with suppress(OSError, ValueError):
+                    response.shutdown()
+
+    def next(self, patience: float | None = None) -> Change | None:
+        """The next change, or None when none came within `patience` seconds.
+
+        Raises what ended one of the watches.
+        """
+        try:
+            change = self._changes.get(timeout=patience)
+        except queue.Empty:
+            return None
+        if isinstance(change, CoditectError):
+            raise change
+        return change
+
+    def _follow(self, key: str, source: Source) -> None:
+        version = source.version
+        while not self._stopping.is_set():
+            try:
+                if not version:
+                    whole = self._kube.get(source.path, **source.query)
+                    self._changes.put(Change(key, "LIST", whole))
+                    version = whole["metadata"]["resourceVersion"]
+                for kind, found in self._events(source, version):
+                    version = found["metadata"]["resourceVersion"]
+                    if kind != "BOOKMARK":
+                        self._changes.put(Change(key, kind, found))
+            except _Expired:
+                log.info("watch expired path=%s", source.path)
+                version = ""
+            except CoditectError as error:
+                if not error.retryable:
+                    self._changes.put(error)
+                    return
+                log.info("watch broke path=%s code=%s", source.path, error.code)
+                self._stopping.wait(PAUSE)
+
+    def _events(self, source: Source, version: str) -> Iterator[tuple[str, Object]]:
+        from urllib3.exceptions import HTTPError
+
+        query = source.query | {"resourceVersion": version}
+        response = None
+        try:
+            response = self._kube.open_watch(source.path, LONGEST, **query)
+            with self._lock:
+                self._open.add(response)
+                if self._stopping.is_set():
+                    return
+            if response.status != 200:
+                raise _problem(
+                    answer_of("GET", source.path, response, response.read()), self._kube.server
+                )
+            for kind, found in _lines(response):
+                if kind == "ERROR":
+                    code = int(found.get("code", 500))
+                    raise _problem(Answer("GET", source.path, code, found), self._kube.server)
+                yield kind, found
+        except (HTTPError, OSError, ValueError) as error:
+            raise unanswered(self._kube.server, error) from error
+        finally:
+            if response is not None:
+                with self._lock:
+                    self._open.discard(response)
+                response.close()
+
+
+class _Expired(Exception):
+    """The version to watch from is no longer kept."""
+
+
+def _problem(answer: Answer, server: str) -> Exception:
+    return _Expired() if answer.status == 410 else refusal(answer, server)
+
+
+def _lines(response: Any) -> Iterator[tuple[str, Object]]:
+    """A watch's events, each a line; raises ValueError for one that is torn."""
+    rest = b""
+    for chunk in response.stream(65_536, decode_content=True):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            yield event["type"], event["object"]
+    if rest:
+        raise ValueError("the watch ended in the middle of a line")

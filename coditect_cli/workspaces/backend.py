@@ -1,0 +1,78 @@
+"""What a place for workspaces can do; `tests/workspaces/conformance.py` holds both to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+from coditect_cli.errors import Conflict, NotFound
+from coditect_cli.workspaces.spec import Desired, WorkspaceRecord
+
+Condition = Literal["running", "stopped", "deleted"]
+Item = dict[str, Any]  # a workspace as the JSON contract shows it
+Tell = Callable[[str], None]
+
+
+class WorkspaceBackend(Protocol):
+    """The workspaces of a context. Each method checks the id (UsageError), and may be repeated.
+
+    Where a workspace is needed and there is none, NotFound (workspace.not_found) is raised. What
+    a delete kept is no workspace. Changes are made when a method returns, and take effect later:
+    `wait` says when.
+    """
+
+    def create(self, id: str, owner: str) -> WorkspaceRecord:
+        """A new workspace that is to run; files that `delete` kept are taken over.
+
+        Raises Conflict: workspace.exists, or workspace.volume_foreign when what was kept belongs
+        to somebody else.
+        """
+
+    def get(self, id: str) -> WorkspaceRecord:
+        """One workspace."""
+
+    def details(self, id: str) -> Item:
+        """What `show` says beside the record: always the same keys."""
+
+    def ids(self, owner: str | None = None) -> list[str]:
+        """Every workspace's id, or of those with that owner, in order."""
+
+    def pages(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+        """The workspaces in order of their ids; `nodes` asks for the field `node`, too.
+
+        What is wrong with one of them is told. Raises UsageError for a selector that can't be.
+        """
+
+    def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+        """As `pages`, then each workspace that changes, for ever; a deleted one has that status."""
+
+    def set_desired(self, id: str, desired: Desired) -> WorkspaceRecord:
+        """Say whether a workspace is to run."""
+
+    def purgeable(self, id: str) -> str:
+        """What a purge would remove, in words, also of a workspace that was deleted already."""
+
+    def delete(self, id: str, purge: bool = False) -> None:
+        """Remove a workspace, and with `purge` its files too, also those that were kept."""
+
+    def wait(self, id: str, condition: Condition, limit: float, tell: Tell) -> None:
+        """Return when it is so, within `limit` seconds; progress is told.
+
+        Raises TimedOut (workspace.timeout), and at once what waiting can't cure.
+        """
+
+
+def exists(id: str) -> Conflict:
+    return Conflict(
+        f"workspace {id} exists already",
+        code="workspace.exists",
+        hint="choose another id, or pass --if-not-exists",
+    )
+
+
+def not_found(id: str) -> NotFound:
+    return NotFound(
+        f"no workspace {id}",
+        code="workspace.not_found",
+        hint=f"coditect workspace list shows them; coditect workspace create {id} makes it",
+    )

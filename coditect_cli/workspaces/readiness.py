@@ -1,0 +1,85 @@
+"""Waiting for a workspace on Kubernetes, by watches alone."""
+
+from __future__ import annotations
+
+import time
+
+from coditect_cli.errors import TimedOut
+from coditect_cli.kube import Kube, Object
+from coditect_cli.kube_watch import Source, Watches
+from coditect_cli.workspaces.backend import Condition, Tell, not_found
+from coditect_cli.workspaces.manifest import claim_name
+from coditect_cli.workspaces.observed import record
+from coditect_cli.workspaces.scene import Scene
+
+TICK = 0.5  # seconds; what may pass by itself is looked at again
+
+
+def wait(kube: Kube, id: str, condition: Condition, limit: float, tell: Tell) -> None:
+    """Return when it is so, within `limit` seconds, and tell what happens meanwhile.
+
+    Raises NotFound when there is no workspace (and none is waited to be gone), TimedOut, and at
+    once what no waiting cures: Failed, LimitReached.
+    """
+    scene, began = Scene(id), time.monotonic()
+    sources = _sources(kube.namespace, id, events=condition == "running")
+    with Watches(kube, sources) as watches:
+        while not _holds(scene, condition):
+            left = began + limit - time.monotonic()
+            if left <= 0:
+                raise _timed_out(scene, kube.namespace, condition, limit)
+            change = watches.next(min(left, TICK))
+            for event in scene.apply(change) if change is not None else ():
+                tell(f"{time.monotonic() - began:6.1f} s  {_words(event)}")
+            if condition == "running" and (problem := scene.hopeless()):
+                raise problem
+    if condition == "running":
+        tell(f"{time.monotonic() - began:6.1f} s  pod {id}-0 is ready")
+
+
+def _sources(namespace: str, id: str, *, events: bool) -> dict[str, Source]:
+    core = f"/api/v1/namespaces/{namespace}"
+    sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
+    ours: dict[str, object] = {"labelSelector": "app=workspace"}
+    sources = {
+        "set": Source(sets, ours | {"fieldSelector": f"metadata.name={id}"}),
+        "pod": Source(f"{core}/pods", {"fieldSelector": f"metadata.name={id}-0"}),
+    }
+    if events:
+        claim = claim_name(id)
+        sources["claim"] = Source(
+            f"{core}/persistentvolumeclaims", {"fieldSelector": f"metadata.name={claim}"}
+        )
+        for name in (id, f"{id}-0", claim):
+            about: dict[str, object] = {"fieldSelector": f"involvedObject.name={name}"}
+            sources[f"events of {name}"] = Source(f"{core}/events", about)
+    return sources
+
+
+def _holds(scene: Scene, condition: Condition) -> bool:
+    if not scene.is_known("set", "pod"):
+        return False
+    found = scene.objects["set"]
+    if condition == "deleted":
+        return found is None
+    if found is None:
+        raise not_found(scene.id)
+    if record(found).status != condition:
+        return False
+    return scene.is_ready() if condition == "running" else scene.objects["pod"] is None
+
+
+def _words(event: Object) -> str:
+    about = event["involvedObject"]
+    return f"{about.get('kind', '').lower()} {about.get('name', '')}: {event.get('message', '')}"
+
+
+def _timed_out(scene: Scene, namespace: str, condition: Condition, limit: float) -> TimedOut:
+    where = f": {scene.summary()}" if condition == "running" else ""
+    return TimedOut(
+        f"workspace {scene.id} is not {condition} after {limit:g} s{where}",
+        code="workspace.timeout",
+        hint="nothing was undone, and it may still come; to look: coditect workspace show "
+        f"{scene.id}, kubectl describe pod {scene.id}-0 -n {namespace}",
+        retryable=True,
+    )

@@ -55,6 +55,7 @@ TREE = {
         "session",
         verbs=(
             *("list", "show", "history", "output", "kill", "session_delete.delete"),
+            *("session_transfer.export", "session_transfer.import"),
             *("recording.record", "recording.play"),
         ),
     ),
@@ -63,6 +64,14 @@ TREE = {
         "Look at the keys of the session store; nothing here writes.",
         "keys",
         verbs=("ls", "get", "du", "check"),
+    ),
+    "migrate": Command(
+        "Roll out in steps, with a plan, gates and a way back.",
+        "migrate",
+        verbs=(
+            *("phase1", "status", "resume", "rollback"),
+            *("approve", "reject", "pause", "lock"),
+        ),
     ),
     "context": Command(
         "Choose where workspaces live, and with which settings.",

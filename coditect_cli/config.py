@@ -16,6 +16,18 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATIONS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SECTIONS = ("migrate",)  # tables of a context that others than this module read
+# Variables of such names hold secrets.
+SECRET_NAMES = (
+    "*TOKEN*",
+    "*SECRET*",
+    "*PASSWORD*",
+    "*PASSWD*",
+    "*PASSPHRASE*",
+    "*_PWD",
+    "*KEY*",
+    "*CREDENTIAL*",
+    "*COOKIE*",
+)
 LEAST_MESSAGE = 256 << 10  # bytes; more than the client ever sends at once
 
 T = TypeVar("T")
@@ -126,6 +138,20 @@ def _words(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(w, str) for w in value):
         raise ValueError("a command: a text, or a list of texts")
     return tuple(value)
+
+
+def _flag(value: object) -> bool:
+    flags = {True: True, False: False, "true": True, "false": False}
+    if value not in flags:
+        raise ValueError("true or false")
+    return flags[value]
+
+
+def _names(value: object) -> tuple[str, ...]:
+    items = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(one, str) and one for one in items):
+        raise ValueError("a list of names and patterns such as *TOKEN*")
+    return tuple(items)
 
 
 def _origins(value: object) -> tuple[str, ...]:
@@ -239,6 +265,10 @@ class Settings:
     workspace_root: str = _setting("/workspace", _file, "in a pod: the workspace's volume")
     shell: str | None = _setting(None, _program, "the shell of sessions; unset: the user's own")
     store: str = _setting("sqlite", _store, "where sessions are recorded: sqlite or foundationdb")
+    save_screen: bool = _setting(True, _flag, "whether a session's screen is recorded")
+    secret_names: tuple[str, ...] = _setting(
+        SECRET_NAMES, _names, "variables that are never recorded: patterns such as *TOKEN*"
+    )
     fdb_cluster_file: str | None = _setting(
         None, _file, "FoundationDB's cluster file; unset: its client library's default"
     )

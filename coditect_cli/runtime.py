@@ -178,15 +178,28 @@ class Runtime:
     def live_sessions(self, workspace_id: str | None) -> Live:
         """What the gateway says of the live sessions of a workspace, or of all; never starts one.
 
-        Raises what ask_gateway does.
+        A gateway elsewhere is asked of one workspace only. Raises what ask_gateway does.
         """
-        about = workspace_id if workspace_id and self.context.is_remote else GATEWAY
-        items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
+        about = workspace_id if self.context.is_remote else GATEWAY
+        answer = {} if about is None else self.ask_gateway(about, {"type": "sessions"})
+        items = answer.get("items", [])
         return {
             (item["workspace"], item["session"]): item
             for item in items
             if workspace_id in (None, item["workspace"])
         }
+
+    def check_known(self, workspace_id: str) -> None:
+        """Raises NotFound for a workspace that is not there and has left no session."""
+        from coditect_cli.sessions.lookup import saved_ids
+
+        if self.context.is_remote or saved_ids(self.store, workspace_id, "", 1):
+            return
+        try:
+            self.workspaces.get(workspace_id)
+        except Failed as error:
+            if error.code != "workspace.damaged":
+                raise
 
     def workspaces_of(self, user: str | None) -> list[str]:
         """The ids of the workspaces that a user owns; without a name, that this one does."""

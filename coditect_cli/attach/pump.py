@@ -332,6 +332,8 @@ class Pump:
         self.session = message.session
         log.info("%s session=%s", "resumed" if resumed else "joined", self.session)
         self.window = message.window
+        if resumed and isinstance(message, messages.Attached) and message.created:
+            self.outbox.restart()  # another shell, restored: what was typed was for the old one
         self.outbox.rewind(message.input)
         for name, inbox in self.inboxes.items():
             inbox.start(getattr(message, name) or 0)

@@ -31,7 +31,8 @@ from coditect_cli.migrations.journal import Journal, check_run_id, new_run_id, r
 from coditect_cli.migrations.lock import break_lock, hold, read_lock
 from coditect_cli.migrations.phases import steps_of
 from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
-from coditect_cli.migrations.report import plan_text, run_fields, run_text
+from coditect_cli.migrations.redaction import redacted
+from coditect_cli.migrations.report import head_text, plan_text, run_fields, run_text
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.settings import MigrateSettings, load_settings
 from coditect_cli.migrations.show import showing
@@ -196,9 +197,7 @@ def resume(ctx: typer.Context, run: OptionalRunId = None, confirm: Confirmed = N
     """
     runtime: Runtime = ctx.obj
     with _open(runtime) as store, _taken(runtime, store, run) as (journal, found):
-        if found.is_over:
-            raise Conflict(f"{found.id} is {found.state}", code="migrate.over")
-        return _drive(runtime, journal, *_frozen(runtime, found), confirm, Engine.go_on)
+        return _drive(runtime, journal, *_frozen(runtime, found), confirm, Engine.resume)
 
 
 def rollback(
@@ -332,12 +331,11 @@ def _phase(
     if problem is not None:
         raise problem
     target.check()
+    _check_secrets(settings)
     with _open(runtime, settings) as store:
         if not new_run:
             _check_finished(store, phase)
-        for name, value in target.as_dict().items():
-            runtime.streams.say(f"{name.replace('_', ' ')}: {value or 'not known'}")
-        runtime.streams.say(f"excludes: {scope}")
+        runtime.streams.say(f"{phase}\n{head_text(target.as_dict(), scope)}")
         if from_plan is None and runtime.streams.may_prompt():
             runtime.confirm(f"Run {phase} there?", "--yes")
         id = new_run_id(phase, time.time_ns())
@@ -494,6 +492,17 @@ def _read(store: SessionStore, id: str) -> Run:
     if run.state in ("running", "rolling back") and not alive:
         run.state, run.reason = "interrupted", "its process is gone"
     return run
+
+
+def _check_secrets(settings: MigrateSettings) -> None:
+    """Settings are kept in the journal, which keeps no secrets. Raises UsageError."""
+    for name, value in settings.as_dict().items():
+        if redacted(value) != value:
+            raise UsageError(
+                f"migrate.{name} holds what looks like a secret",
+                code="migrate.secret",
+                hint="let the command that it runs read it from a file or a variable",
+            )
 
 
 def _check_finished(store: SessionStore, phase: str) -> None:

@@ -78,7 +78,7 @@ def list_(
             limit=runtime.row_limit(limit),
         )
         if id is not None and not live:
-            _check_known(runtime, id)
+            runtime.check_known(id)
         progress = Progress(runtime.streams, "sessions")
         stream = Stream(
             "SessionList",
@@ -358,19 +358,6 @@ def _shown(fields: Item) -> str:
     if fields["outputLines"]:
         lines.append(f"its screen: coditect session output {place}")
     return "\n".join(lines)
-
-
-def _check_known(runtime: Runtime, id: str) -> None:
-    """Raises NotFound for a workspace that is not there and has left no session."""
-    from coditect_cli.sessions.lookup import saved_ids
-
-    if runtime.context.is_remote or saved_ids(runtime.store, id, "", 1):
-        return
-    try:
-        runtime.workspaces.get(id)
-    except Failed as error:
-        if error.code != "workspace.damaged":
-            raise
 
 
 def _listed_key(text: str) -> tuple[str, str]:

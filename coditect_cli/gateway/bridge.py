@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,14 +27,17 @@ from coditect_cli.errors import (
     LimitReached,
     NotFound,
 )
-from coditect_cli.gateway import environment, processes, spawn
+from coditect_cli.gateway import environment, hook, processes, spawn
 from coditect_cli.gateway.handover import REFUSED, Channel
 from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.pipes import Pipes
 from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
+from coditect_cli.gateway.saved import Saved, directory_of, saved_screen
+from coditect_cli.gateway.saving import Saving
 from coditect_cli.gateway.session import Held, Session
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Exec, Files
+from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.workspaces.spec import WorkspaceRecord, Workspaces
 
 log = logging.getLogger("coditect.bridge")
@@ -47,13 +51,19 @@ class Bridge:
     """Starts, finds and ends sessions; survives nothing, but leaves all to its successor."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], workspaces: Workspaces
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        workspaces: Workspaces,
+        open_layer: Callable[[], SessionLayer],
+        place: str,
     ) -> None:
         self.settings = settings
         self.workspaces = workspaces
         self.environ = environ
         self.metrics = Metrics()
         self.sessions: dict[str, Session] = {}
+        self.saving = Saving(open_layer, settings, place, self._belongs_elsewhere)
         self.listeners: dict[str, socket.socket] = {}
         self.keeper_pid = 0
         self.started_at = 0.0
@@ -63,6 +73,8 @@ class Bridge:
         self._channel: Channel | None = None
         self._spawning: dict[str, tuple[Starting, asyncio.Future[Session]]] = {}
         self._restart: asyncio.Future[str | None] | None = None
+        self._recovered: list[Session] = []
+        self._restored: dict[str, Saved] = {}  # those that are being started
         self._ending: set[asyncio.Task[None]] = set()
         self._stopping: Counter[str] = Counter()
 
@@ -111,10 +123,16 @@ class Bridge:
         session = self._new_session(held)
         session.recover(self.grace(session))
         session.start()
+        self._recovered.append(session)
 
     def _on_ready(self, message: dict[str, Any], _fds: list[int]) -> None:
         self.keeper_pid = message["keeperPid"]
         self.started_at = message["startedAt"]
+        self.saving.set_keeper(self.keeper_pid, self.started_at)
+        for session in self._recovered:
+            if isinstance(session, Terminal) and session.kind == "terminal":
+                self.saving.adopt(session)
+        self._recovered.clear()
         self.ready.set()
 
     def _on_spawned(self, message: dict[str, Any], _fds: list[int]) -> None:
@@ -122,6 +140,7 @@ class Bridge:
         (command, prepared), waiting = self._spawning.pop(message["id"])
         if message["pid"] is None:
             prepared.abandon()
+            self._restored.pop(command.id, None)
             waiting.set_exception(_not_started(command, message))
             return
         session = self._new_session(
@@ -129,6 +148,8 @@ class Bridge:
         )
         session.await_client(command.meta["client"], self.grace(session))
         session.start()
+        if isinstance(session, Terminal) and session.kind == "terminal":
+            self.saving.watch(session, self._restored.pop(session.id, None))
         log.info("session_started id=%s workspace=%s", session.id, session.workspace)
         waiting.set_result(session)
 
@@ -177,6 +198,8 @@ class Bridge:
     def _session_changed(self, session: Session) -> None:
         """Forget what is over, and end a program whose only client is gone."""
         self.changed.set()
+        if isinstance(session, Terminal):
+            self.saving.save_now(session)
         if session.attachments or session.awaited is not None or session.id not in self.sessions:
             return
         if session.outcome is not None:
@@ -185,6 +208,8 @@ class Bridge:
             self.end_soon([session])
 
     def _forget(self, session: Session) -> None:
+        if isinstance(session, Terminal):
+            self.saving.forget(session)
         del self.sessions[session.id]
         session.close()
         self.tell_keeper({"type": "forget", "id": session.id})
@@ -246,6 +271,7 @@ class Bridge:
     async def kill(self, workspace: str, id: str) -> None:
         """End one session's program, whoever is attached. Raises NotFound, Failed."""
         session = self.find(workspace, id)
+        session.killed = True
         await self.end([session])
         deadline = time.monotonic() + KEEPER_SECONDS
         while session.status is None:
@@ -275,18 +301,29 @@ class Bridge:
                 return session
         return None
 
-    async def open_terminal(
-        self, record: WorkspaceRecord, user: str, client: str, size: tuple[int, int], term: str
+    async def start_terminal(
+        self,
+        record: WorkspaceRecord,
+        user: str,
+        client: str,
+        size: tuple[int, int],
+        term: str,
+        saved: Saved | None,
     ) -> Session:
-        """Start a login shell on a new PTY. Raises LimitReached, Failed."""
+        """Start a login shell on a new PTY, with what `saved` has. Raises LimitReached, Failed."""
         record = self.running(record.id)
         path = environment.shell(self.settings.shell)
-        command = self._command(
-            record, user, str(uuid.uuid4()), ["-" + Path(path).name], path, str(record.root)
-        )
-        command.env["TERM"] = environment.terminal_type(term)
-        command.env["SHELL"] = path
-        command.meta.update(kind="terminal", client=client)
+        argv, env = hook.arguments(path)
+        id = saved.state.id if saved else str(uuid.uuid4())
+        cwd = directory_of(saved, str(record.root)) if saved else str(record.root)
+        command = self._command(record, user, id, argv, path, cwd)
+        command.env.update(env, TERM=environment.terminal_type(term), SHELL=path, PWD=cwd)
+        command.meta.update(kind="terminal", client=client, directory=cwd)
+        command = replace(command, hook=hook.has_hook(path))
+        if saved:
+            self._restored[id] = saved
+            state = hook.saved_state(path, cwd, saved.state) if command.hook else None
+            command = replace(command, saved=state, first_output=saved_screen(saved, cwd))
         return await self._start(
             command, spawn.with_terminal(command, *size, self.settings.output_kept)
         )
@@ -333,14 +370,14 @@ class Bridge:
         executable: str,
         cwd: str,
     ) -> spawn.Command:
-        meta = {
+        meta: dict[str, Any] = {
             "workspace": record.id,
             "user": user,
             "shell": Path(executable).name,
             "startedAt": time.time(),
         }
         env = environment.clean(self.environ, record.id, user, id)
-        return spawn.Command(id, argv, executable, env, cwd, meta)
+        return spawn.Command(id, argv, executable, env, cwd, meta=meta)
 
     async def _start(self, command: spawn.Command, prepared: spawn.Prepared) -> Session:
         waiting: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
@@ -388,6 +425,10 @@ class Bridge:
             if idle:
                 await self.end(idle)
 
+    def _belongs_elsewhere(self, terminal: Terminal) -> None:
+        log.warning("session_taken id=%s: another bridge goes on with it", terminal.id)
+        self.end_soon([terminal])
+
     def end_soon(self, sessions: list[Session]) -> None:
         """Hang up these sessions in the background."""
         task = asyncio.create_task(self.end(sessions))
@@ -397,6 +438,8 @@ class Bridge:
     async def end(self, sessions: list[Session], workspace: str | None = None) -> None:
         """Hang up, terminate, kill these sessions' processes, and a workspace's stray ones."""
         roots = {one.pid for one in sessions if one.status is None}
+        for session in sessions:
+            session.hung_up = True
 
         def find() -> set[int]:
             found = processes.members(roots)

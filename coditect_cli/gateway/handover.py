@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 LOCKED = 6  # the keeper's exit status, as errors.Conflict: another one holds the lock
 REFUSED = 78  # the bridge's, EX_CONFIG: it does not know our handover or our memory's layout
 _MOST_FDS = 64

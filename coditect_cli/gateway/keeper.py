@@ -35,6 +35,7 @@ _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
 _CHECK_SECONDS = 20.0
+_FIRST_PASSED = 700  # past what `exec 9>file` and the like in a shell would replace
 
 
 @dataclass
@@ -199,10 +200,10 @@ class Keeper:
     def on_spawn(self, message: dict[str, Any], fds: list[int]) -> None:
         """Start a program; `names` says which of its descriptors are its own 0, 1, 2."""
         held = dict(zip(message["names"], fds, strict=True))
-        stdio = [held.pop(name) for name in ("0", "1", "2")]
+        own = {name: held.pop(name) for name in ("0", "1", "2", *message["passed"])}
         answer = {"type": "spawned", "id": message["id"]}
         try:
-            pid = self.fork(message, stdio)
+            pid = self.fork(message, own)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             for fd in held.values():
                 os.close(fd)
@@ -212,10 +213,19 @@ class Keeper:
             self.programs[message["id"]] = Program(pid, message["meta"], held)
             self.say({**answer, "pid": pid})
         finally:
-            for fd in set(stdio):
+            for fd in set(own.values()):
                 os.close(fd)
 
-    def fork(self, message: dict[str, Any], stdio: list[int]) -> int:
+    def fork(self, message: dict[str, Any], own: dict[str, int]) -> int:
+        """Start a program; descriptors that it is passed besides 0, 1, 2 get high numbers.
+
+        Variables of the same names tell it which.
+        """
+        passed = {
+            name: fcntl.fcntl(own[name], fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED)
+            for name in message["passed"]
+        }
+
         def prepare() -> None:
             if message["tty"]:
                 os.login_tty(0)
@@ -223,17 +233,22 @@ class Keeper:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self.soft_limit, hard))
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-        child = subprocess.Popen(
-            message["argv"],
-            executable=message["executable"],
-            env=message["env"],
-            cwd=message["cwd"],
-            stdin=stdio[0],
-            stdout=stdio[1],
-            stderr=stdio[2],
-            start_new_session=not message["tty"],
-            preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
-        )
+        try:
+            child = subprocess.Popen(
+                message["argv"],
+                executable=message["executable"],
+                env={**message["env"], **{name: str(fd) for name, fd in passed.items()}},
+                cwd=message["cwd"],
+                stdin=own["0"],
+                stdout=own["1"],
+                stderr=own["2"],
+                pass_fds=list(passed.values()),
+                start_new_session=not message["tty"],
+                preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
+            )
+        finally:
+            for fd in passed.values():
+                os.close(fd)
         child.returncode = 0  # reaped by wait_for_children
         return child.pid
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,7 +28,9 @@ from coditect_cli.gateway.handover import REFUSED, VERSION
 from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
 from coditect_cli.paths import Paths
+from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.signing import Key, Keys
+from coditect_cli.stores.store import open_store
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.pod import PodWorkspace
 from coditect_cli.workspaces.spec import Workspaces
@@ -35,6 +38,7 @@ from coditect_cli.workspaces.spec import Workspaces
 log = logging.getLogger("coditect.bridge")
 
 RELOAD_SECONDS = 300.0  # after which a key that was withdrawn no longer counts
+SAVE_SECONDS = 8.0  # of the ten that the keeper gives a bridge to end
 
 
 def main(argv: list[str]) -> int:
@@ -76,7 +80,13 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     context = config.load(paths, os.environ, context=options.context)
     keys = verifying_keys(context.settings, paths, options.role)
     workspaces = served_workspaces(context.settings, paths, options.workspace_id)
-    bridge = Bridge(context.settings, os.environ, workspaces)
+    bridge = Bridge(
+        context.settings,
+        os.environ,
+        workspaces,
+        lambda: SessionLayer(open_store(context.settings, paths)),
+        place(paths),
+    )
     ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def end(reason: str) -> None:
@@ -99,11 +109,14 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     if context.settings.session_idle:
         watching = bridge.end_idle_sessions(context.settings.session_idle)
         watch = asyncio.create_task(watching)  # noqa: F841, RUF006 - lives as long as this frame
+    renewing = asyncio.create_task(bridge.saving.renew())  # noqa: F841, RUF006 - as above
     reason = await ending
     log.info("ending reason=%s", reason)
     if reason not in ("restart", "keeper"):
         bridge.tell_keeper({"type": "stop"})  # before the farewells: who comes now is refused
+    saving = asyncio.create_task(bridge.saving.save_all())
     await server.drain("restart" if reason == "restart" else "stop")
+    await asyncio.wait([saving], timeout=SAVE_SECONDS)
     if reason == "keeper":
         bridge.end_for_good()
     # Nothing is to be tidied up: a successor, or nobody, goes on from what the keeper holds.
@@ -147,6 +160,14 @@ async def reload_keys(keys: Keys) -> NoReturn:
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
         await asyncio.to_thread(keys.refresh)
+
+
+def place(paths: Paths) -> str:
+    """Names this folder on this machine: the keeper's lock lets one gateway be there at a time."""
+    machine = ""
+    with suppress(OSError):
+        machine = Path("/etc/machine-id").read_text().strip()
+    return f"{socket.gethostname()}:{machine}:{paths.state}"
 
 
 def log_path() -> str | None:

@@ -18,7 +18,7 @@ SLOTS = 64
 # Words of the header page, 8 bytes each.
 _LAYOUT, _SIZE, HEAD, NOTE, _STATUS, EOF = range(6)
 PHASE, SLOT, BASE, UNCERTAIN_AT, UNCERTAIN = range(6, 11)
-_CHECKPOINT_HALF, _CHECKPOINT_LENGTH, ACTIVE, HOLDER = 11, 12, 14, 15
+_CHECKPOINT_HALF, _CHECKPOINT_LENGTH, ACTIVE, HOLDER, HISTORY = 11, 12, 14, 15, 16
 _FIRST_SLOT, _SLOT_WORDS = 64, 4
 _STATUS_BYTE = _STATUS * 8
 
@@ -100,6 +100,15 @@ class Ring:
         if end <= self.size:
             return [self._data[start:end]]
         return [self._data[start:], self._data[: end - self.size]]
+
+    def put(self, data: bytes) -> None:
+        """Append bytes that no program wrote; no more than the ring's size."""
+        done = 0
+        for place in self.room(len(data)):
+            with place:
+                place[:] = data[done : done + len(place)]
+                done += len(place)
+        self.words[HEAD] += done
 
     def fill_from_pipe(self, fd: int) -> int:
         """Move what a non-blocking pipe holds into the ring; 0 at its end.

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import unicodedata
+from collections import deque
 
 from avt import Line, Vt  # type: ignore[attr-defined]  # its stubs re-export nothing
 
@@ -13,6 +14,7 @@ from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes, keyboard_sequ
 from coditect_cli.gateway.repaint import Repaint
 from coditect_cli.protocol.terminal import RESET_KEYBOARD, RESET_MODES
 
+SCROLLBACK = 1000  # lines that are kept of what left the screen at its top
 _VERSION = 1
 _SLICE = 4096  # avt keeps every line of one call until it returns: 80 columns of 30 bytes each
 _CARRY = 4096
@@ -24,6 +26,11 @@ _STRING = b"]PX^_"
 _REP = re.compile(r"(.)\x1b\[(\d+)b")
 _LINES_END = re.compile("\x9b|\x1b\\[m")
 _DRAWN = re.compile(r"\x1b\[[0-9;:]*m|[^\x1b\r\n]+")
+_RUST_ESCAPE = re.compile(r"\\(u\{[0-9a-f]+\}|.)")
+_RUST_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+_WRAPPED = "⏎"  # avt's mark behind a line that goes on in the next
+_COLON_SGR = re.compile("\x1b\\[[0-9;:]*m")
+_PLAIN = "\x1b[0m"
 _SAVE_NOTHING = b"\x1b[?7h\x1b[H\x1b7"
 _ENTER, _LEAVE, _HOME = "\x9b?1047h", "\x9b?1047l", "\x9b1;1H"
 _MARGINS = re.compile("\x9b\\d+;\\d+r")
@@ -43,6 +50,13 @@ class Screen:
         self._carry = b""
         self._tail = b""
         self._repaint: Repaint | None = None
+        self._scrolled: deque[Line | str] = deque(maxlen=SCROLLBACK)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Column and row, from zero."""
+        col, row = self._vt.cursor.col, self._vt.cursor.row
+        return min(col, self.cols - 1), row
 
     @property
     def exact(self) -> bool:
@@ -78,7 +92,8 @@ class Screen:
         if self._repaint:
             self._repaint = Repaint(self._repaint.saved_lost)
         try:
-            self._vt.resize(cols, rows)
+            _, gone = self._vt.resize(cols, rows)
+            self._scrolled.extend(gone)
         except BaseException as error:
             self._recover(error)
 
@@ -98,6 +113,22 @@ class Screen:
                 break
             rows.append(text)
         return "".join(reversed(rows))
+
+    def lines(self) -> list[str]:
+        """What left the screen at its top, as far as it is kept, then the screen's `rows` lines.
+
+        Text with SGR sequences, without trailing blanks.
+        """
+        self._settle()
+        for index, line in enumerate(self._scrolled):
+            if not isinstance(line, str):
+                self._scrolled[index] = _styled(line)
+        return [*map(str, self._scrolled), *map(_styled, self._vt.view())]
+
+    def put_above(self, lines: list[str]) -> None:
+        """Take lines that left the screen in an earlier process."""
+        if room := SCROLLBACK - len(self._scrolled):
+            self._scrolled.extendleft(reversed(lines[-room:]))
 
     def redraw(self) -> bytes:
         """The bytes that turn a terminal in any state into this screen.
@@ -212,7 +243,9 @@ class Screen:
 
     def _print(self, text: str) -> None:
         try:
-            self._vt.feed_str(text)
+            _, gone = self._vt.feed_str(text)
+            if gone:
+                self._scrolled.extend(gone)
         except BaseException as error:
             self._recover(error)
 
@@ -235,6 +268,25 @@ def _left_of(line: Line, column: int) -> str:
         shown += cell.char if cell.width else ""
         column -= 1
     return shown
+
+
+def _styled(line: Line) -> str:
+    """A line's text with its SGR sequences, which avt tells in the form for debugging alone."""
+    shown = repr(line)
+    text = _RUST_ESCAPE.sub(_unescaped, shown[6:-2])
+    if text.endswith(_WRAPPED) and not line.text.endswith(_WRAPPED):
+        text = text[:-1]
+    text = _COLON_SGR.sub(lambda sgr: sgr[0].replace(":", ";"), text)
+    last = text.rfind("\x1b[")
+    if last < 0 or text.startswith(_PLAIN, last):
+        text = text.rstrip(" ")
+    text = text.removeprefix(_PLAIN)
+    return text if "\x1b" not in text or text.endswith(_PLAIN) else text + _PLAIN
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1]
+    return chr(int(code[2:-1], 16)) if code[0] == "u" else _RUST_ESCAPES.get(code, code)
 
 
 def _tail_size(cols: int, rows: int) -> int:

@@ -28,6 +28,7 @@ from coditect_cli.gateway.access import PAGES, Access, Admitted, Asked, http_sta
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.metrics import CONTENT_TYPE
+from coditect_cli.gateway.restoring import Restoring
 from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2
 
 log = logging.getLogger("coditect.server")
@@ -75,6 +76,7 @@ class Server:
         settings = bridge.settings
         self.limits = Limits(settings.max_connections, settings.attach_rate)
         self.connections: set[Connection] = set()
+        self.restoring = Restoring(bridge)
         self._servers: list[WebSocketServer] = []
 
     async def listen(self, listeners: dict[str, socket.socket]) -> None:

@@ -55,6 +55,8 @@ class Session:
         self._reading: set[str] = set()
         self._writing = False
         self.closed = False
+        self.hung_up = False  # by us: it did not end of its own accord
+        self.killed = False  # by its user: it is not to come back
         self.inlet = Inlet(first, held.fds["inlet-out"], held.fds["inlet-in"], self.input_target())
 
     @staticmethod

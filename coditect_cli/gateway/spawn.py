@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+from coditect_cli.gateway import hook
 from coditect_cli.gateway.pty import open_pty
 from coditect_cli.gateway.ring import PAGE, Ring
 from coditect_cli.gateway.session import MARGIN
 from coditect_cli.protocol.messages import WINDOW
 
+HOOK_PIPE = 1 << 20  # bytes
+
 
 @dataclass(frozen=True)
 class Command:
-    """What to run; `meta` is kept by the keeper for successors of this bridge."""
+    """What to run; `meta` is kept by the keeper for successors of this bridge.
+
+    A shell with a `hook` gets a pipe for its reports, and may get a descriptor of a `saved`
+    state. `first_output` stands in its terminal before its own.
+    """
 
     id: str
     argv: list[str]
     executable: str
     env: dict[str, str]
     cwd: str
+    hook: bool = False
+    saved: int | None = None
+    first_output: bytes = b""
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -47,8 +61,14 @@ class Prepared:
 def with_terminal(command: Command, cols: int, rows: int, kept_output: int) -> Prepared:
     """A program on a new PTY."""
     master, slave = open_pty(cols, rows)
-    kept = {"terminal": master, "output-ring": _ring(kept_output), **_inlet()}
-    return _prepared(command, True, [slave, slave, slave], kept)
+    ring = _ring(kept_output, command.first_output)
+    kept = {"terminal": master, "output-ring": ring, **_inlet()}
+    passed: dict[str, int] = {}
+    if command.hook:
+        kept["hook"], passed[hook.PIPE] = _hook_pipe()
+        if command.saved is not None:
+            passed[hook.SAVED] = command.saved
+    return _prepared(command, True, [slave, slave, slave], kept, passed)
 
 
 def with_pipes(command: Command, stdin: bool, kept_output: int) -> Prepared:
@@ -69,7 +89,13 @@ def with_pipes(command: Command, stdin: bool, kept_output: int) -> Prepared:
     return _prepared(command, False, ends, {**kept, **_inlet()})
 
 
-def _prepared(command: Command, tty: bool, ends: list[int], kept: dict[str, int]) -> Prepared:
+def _prepared(
+    command: Command,
+    tty: bool,
+    ends: list[int],
+    kept: dict[str, int],
+    passed: Mapping[str, int] = MappingProxyType({}),
+) -> Prepared:
     message = {
         "type": "spawn",
         "id": command.id,
@@ -79,14 +105,26 @@ def _prepared(command: Command, tty: bool, ends: list[int], kept: dict[str, int]
         "cwd": command.cwd,
         "tty": tty,
         "meta": command.meta,
-        "names": ["0", "1", "2", *kept],
+        "passed": list(passed),
+        "names": ["0", "1", "2", *passed, *kept],
     }
-    return Prepared(message, list(kept), [*ends, *kept.values()], kept)
+    return Prepared(message, list(kept), [*ends, *passed.values(), *kept.values()], kept)
 
 
-def _ring(size: int) -> int:
+def _hook_pipe() -> tuple[int, int]:
+    """Both ends: a shell must wait neither for room in it nor for whoever reads."""
+    out, into = os.pipe()
+    os.set_blocking(out, False)
+    os.set_blocking(into, False)
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, HOOK_PIPE)
+    return out, into
+
+
+def _ring(size: int, first: bytes = b"") -> int:
     least = 2 * WINDOW + MARGIN
     ring = Ring.create(-(-max(size, least) // PAGE) * PAGE)
+    ring.put(first)
     fd = os.dup(ring.fd)
     ring.close()
     return fd

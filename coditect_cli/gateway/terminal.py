@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +41,7 @@ class Terminal(Session):
         self._typed_at: float | None = None
         self._ticking = False
         self._last_tick = 0.0, 0
+        self.on_change: Callable[[Terminal], None] | None = None
 
     def input_target(self) -> int:
         return self.fds["terminal"]
@@ -95,6 +97,7 @@ class Terminal(Session):
         """Feed the model a little, unless a flood leaves no time for it."""
         if self.closed:
             return
+        self.content_changed()
         now, head = time.monotonic(), self.ring.head
         then, was = self._last_tick
         self._last_tick = now, head
@@ -108,6 +111,28 @@ class Terminal(Session):
         else:
             self._ticking = False
             self.checkpoint()
+
+    def content_changed(self) -> None:
+        """Its record is no longer what it was."""
+        if self.on_change is not None:
+            self.on_change(self)
+
+    def listen_to_hook(self, heard: Callable[[], None]) -> None:
+        """Call `heard` whenever the shell's hook has said something."""
+        self._loop.add_reader(self.fds["hook"], heard)
+
+    def read_hook(self, limit: int) -> bytes:
+        """What the hook has said. Raises BlockingIOError when that is nothing."""
+        data = os.read(self.fds["hook"], limit)
+        if not data:
+            self._loop.remove_reader(self.fds["hook"])  # nobody is left who could say anything
+        return data
+
+    @property
+    def ended_itself(self) -> bool:
+        """Whether its user ended its shell; else it ended with its workspace or its gateway."""
+        exited = self.status is not None and self.status >= 0 and not self.hung_up
+        return exited or (self.killed and self.status is not None)
 
     def feed(self, limit: int) -> None:
         chunk = self.ring.read(self.drawn, limit)
@@ -190,6 +215,7 @@ class Terminal(Session):
             self.screen.resize(*attachment.size)
             pty.set_size(self.master, *attachment.size)
             self.checkpoint()
+            self.content_changed()
         for one in self.attachments:
             one.tell_lead(Lead(one is self.lead, *self.size))
 
@@ -240,4 +266,6 @@ class Terminal(Session):
 
     def close(self) -> None:
         self.fds.setdefault("terminal", self.master)
+        if "hook" in self.fds:
+            self._loop.remove_reader(self.fds["hook"])
         super().close()

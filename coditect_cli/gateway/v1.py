@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 
 from coditect_cli.errors import (
     CoditectError,
-    Conflict,
     Failed,
     Forbidden,
     LimitReached,
@@ -25,6 +24,7 @@ from coditect_cli.errors import (
 from coditect_cli.gateway.access import Admitted
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.gateway.pipes import Pipes
+from coditect_cli.gateway.restoring import NEW
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol import gateway_message as g
 from coditect_cli.protocol import messages as m
@@ -79,6 +79,7 @@ class _Client:
         group: asyncio.TaskGroup,
     ) -> None:
         self.bridge = server.bridge
+        self.restoring = server.restoring
         self.connection = connection
         self.user = user
         self.record = record
@@ -153,43 +154,38 @@ class _Client:
 
     async def create(self, message: g.Create) -> None:
         """Make a terminal, or attach to the one that is named."""
-        session = None if message.session_id is None else self.find(message.session_id)
+        wanted = message.session_id or NEW
         if message.cols is None or message.rows is None:
-            await self.attach(session)
+            await self.attach(wanted)
         else:
-            view = await self.attach(session, (message.cols, message.rows))
+            view = await self.attach(wanted, (message.cols, message.rows))
             view.session.resize(view.attachment, message.cols, message.rows)
 
     async def view(self, session_id: str | None) -> _View:
-        """The terminal that a message means: by name, the current one, the newest, or a new one."""
+        """The terminal that a message means: by name, the current one, else that of an attach."""
         wanted = session_id or self.current
-        if wanted is not None:
-            return self.views.get(wanted) or await self.attach(self.find(wanted))
-        live = [one for one in self.bridge.live(self.record.id) if one.kind == "terminal"]
-        return await self.attach(self.find(live[0].id) if live else None)
-
-    def find(self, session_id: str) -> Terminal:
-        session = self.bridge.find(self.record.id, session_id)
-        if not isinstance(session, Terminal) or session.kind != "terminal":
-            raise Conflict("that session is an exec, not a terminal", code="session.kind")
-        return session
+        if view := self.views.get(wanted or ""):
+            return view
+        if session_id is None and self.current is not None:
+            self.restoring.live(self.record, self.current)  # what has ended is not begun again
+        return await self.attach(wanted)
 
     def to_close(self, session_id: str | None) -> Terminal:
         wanted = session_id or self.current
         if wanted is None:
             raise NotFound("this connection has no terminal yet", code="session.not_found")
-        return self.find(wanted)
+        return self.restoring.live(self.record, wanted)
 
-    async def attach(self, session: Terminal | None, size: tuple[int, int] | None = None) -> _View:
-        """This connection's view of a session; None makes a new session."""
-        if session is not None and session.id in self.views:
+    async def attach(self, wanted: str | None, size: tuple[int, int] | None = None) -> _View:
+        """This connection's view of a session, which `wanted` means as Restoring.open has it."""
+        id = uuid.uuid4().hex
+        session, created = await self.restoring.open(
+            self.record, self.user, id, size or SIZE, TERM, wanted
+        )
+        if session.id in self.views:
             self.current = session.id
             await self.send(g.Connected(session.id))
             return self.views[session.id]
-        id, created = uuid.uuid4().hex, session is None
-        if session is None:
-            made = await self.bridge.open_terminal(self.record, self.user, id, size or SIZE, TERM)
-            session = self.find(made.id)
         attachment = Attachment(session, id, size=size or session.size, acknowledges=False)
         if created:
             attachment.begin({})

@@ -95,27 +95,22 @@ async def _open(
 async def _open_terminal(
     server: Server, record: WorkspaceRecord, user: str, first: m.Attach
 ) -> Attachment:
-    bridge, size = server.bridge, (first.cols, first.rows)
-    created = False
-    session: Session | None
-    if first.session not in (None, "new"):
-        session = bridge.find(record.id, str(first.session))
-        if session.kind != "terminal":
-            raise Conflict("that session is an exec, not a terminal", code="session.kind")
-    else:
-        session = await bridge.made_by(record.id, first.client)
-        if session is None and first.session is None:
-            await bridge.settled(record.id)
-            live = [one for one in bridge.live(record.id) if one.kind == "terminal"]
-            session = live[0] if live else None
-        if session is None:
-            session = await bridge.open_terminal(record, user, first.client, size, first.term)
-            created = True
+    size = (first.cols, first.rows)
+    session: Session
+    session, created = await server.restoring.open(
+        record,
+        user,
+        first.client,
+        size,
+        first.term,
+        first.session,
+        resumes=first.resume is not None,
+    )
     attachment = Attachment(session, first.client, size=size, read_only=first.read_only)
-    if first.resume is not None:
-        attachment.begin(first.resume)
-    elif created:
+    if created:
         attachment.begin({})
+    elif first.resume is not None:
+        attachment.begin(first.resume)
     else:
         attachment.begin_with_screen()
     session.attach(attachment)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from coditect_cli.errors import (
     CoditectError,
+    Conflict,
     Failed,
     GateFailed,
     Interrupted,
@@ -64,6 +65,13 @@ class Engine:
         self._clock = clock
         self._world = replace(world, outputs=self.run.outputs)
         self._look()
+
+    def resume(self) -> None:
+        """Go on with a run that was begun. Raises Conflict when it is over, and as go_on does."""
+        if self.run.is_over:
+            raise Conflict(f"{self.run.id} is {self.run.state}", code="migrate.over")
+        self._append("run.resumed")
+        self.go_on()
 
     def go_on(self) -> None:
         """Run what is left of the run, forwards or backwards.
@@ -117,7 +125,8 @@ class Engine:
             self._ask(step, step.confirm)
         self._append("step.started", step.name, before=facts, detail=detail)
         if not is_done:
-            for action in self._try(step, lambda: step.actions(self._world)):
+            here = replace(self._world, before=record.before or {})
+            for action in self._try(step, lambda: step.actions(here)):
                 self._safe_point()
                 self._perform(step, action)
             seen = self._try(step, lambda: step.observe(self._world))
@@ -125,7 +134,8 @@ class Engine:
             if seen is not None and not seen.is_done:
                 message = f"it was done, but reading back shows: {seen.detail}"
                 raise self._fail(step, Failed(message, code="migrate.not_so"))
-        self._append("step.acted", step.name, outputs=facts)
+        detail = seen.detail if seen is not None else ""
+        self._append("step.acted", step.name, detail=detail, outputs=facts)
         return True
 
     def _ask(self, step: Step, name: str) -> None:
@@ -215,7 +225,7 @@ class Engine:
         problems = []
         for step in reversed(self._steps[first:]):
             record = self.run.steps[step.name]
-            if record.before is not None and record.status != "undone":
+            if record.before is not None:
                 self._stop_if_asked()
                 problem = self._undo_step(step, record.before)
                 if problem is not None:

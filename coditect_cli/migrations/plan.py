@@ -12,6 +12,8 @@ from coditect_cli.errors import CoditectError, Conflict, UsageError
 from coditect_cli.migrations.step import Action, Step, World
 from coditect_cli.paths import write_private
 
+_LISTS = {"actions": "what it runs changed", "inverse": "its way back changed"}
+
 
 def make_plan(phase: str, steps: Sequence[Step], world: World, lock_scope: str) -> dict[str, Any]:
     """The plan as JSON has it. Looks at the world, changes nothing.
@@ -54,7 +56,7 @@ def _planned(step: Step, world: World) -> dict[str, Any]:
             planned["precondition"] = step.precondition(world)
     except CoditectError as error:
         planned["status"], planned["unobserved"] = "unknown", error.message
-    planned["actions"] = _listed(step.actions(world))
+    planned["actions"] = _listed(step.actions(replace(world, before=before)))
     planned["inverse"] = _listed(step.inverse(world, before))
     planned["noInverse"] = None if planned["inverse"] else step.no_inverse or "nothing to undo"
     return planned
@@ -88,16 +90,15 @@ def check_plan(path: Path, plan: dict[str, Any]) -> None:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
-    moved += [f"{key}" for key in ("phase", "excludes") if saved.get(key) != now[key]]
+    moved += [f"the {key}" for key in ("phase", "excludes") if saved.get(key) != now[key]]
     if list(saved_steps) != [step["name"] for step in now["steps"]]:
         moved.append("the list of steps")
     for step in now["steps"]:
         old = saved_steps.get(step["name"], {})
-        moved += [
-            f"step {step['name']}, {key}: {old.get(key)!r} is now {step[key]!r}"
-            for key in step
-            if old and old.get(key) != step[key]
-        ]
+        for key in step if old else ():
+            if old.get(key) != step[key]:
+                what = f"{old.get(key)!r} is now {step[key]!r}"
+                moved.append(f"step {step['name']}: {_LISTS.get(key, what)}")
     if moved:
         raise Conflict(
             f"the plan in {path} no longer holds: {'; '.join(moved)}",

@@ -10,16 +10,7 @@ from coditect_cli.migrations.run import Run
 
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan: where it goes, then each step with its commands, which can be pasted."""
-    target = plan["target"]
-    lines = [
-        f"{plan['phase']}",
-        f"  account   {target['account'] or 'not known'}",
-        f"  project   {target['project'] or 'not known'} ({target['project_source']})",
-        f"  region    {target['region']}",
-        f"  cluster   {target['cluster'] or 'none in kubeconfig'}",
-        f"  context   {target['context']}",
-        f"  excludes  {plan['excludes']}",
-    ]
+    lines = [plan["phase"], head_text(plan["target"], plan["excludes"])]
     if plan["disagreement"]:
         lines.append(f"  A run would stop: {plan['disagreement']}")
     for number, step in enumerate(plan["steps"], 1):
@@ -37,6 +28,20 @@ def plan_text(plan: dict[str, Any]) -> str:
         else:
             lines.append(f"   back: none: {step['noInverse']}")
     return "\n".join(lines)
+
+
+def head_text(target: dict[str, Any], excludes: str) -> str:
+    """What every plan and every run opens with."""
+    return "\n".join(
+        (
+            f"  account   {target['account'] or 'not known'}",
+            f"  project   {target['project'] or 'not known'} ({target['projectSource']})",
+            f"  region    {target['region']}",
+            f"  cluster   {target['cluster'] or 'none in kubeconfig'}",
+            f"  context   {target['context']}",
+            f"  excludes  {excludes}",
+        )
+    )
 
 
 def _commands(actions: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,10 @@ State = Literal[
     "running", "done", "failed", "interrupted", "paused", "held", "rolling back", "rolled back",
     "not rolled back",
 ]  # fmt: skip
-Status = Literal["waiting", "running", "done", "already so", "failed", "undone", "not undone"]
+# "kept" was not undone, because it has no inverse; like "undone" it is done again by a resume.
+Status = Literal[
+    "waiting", "running", "done", "already so", "failed", "undone", "kept", "not undone",
+]  # fmt: skip
 
 # What ends a run's process, and the state it leaves behind.
 _STATES: dict[str, State] = {
@@ -33,7 +36,7 @@ _STATUSES: dict[str, Status] = {
     "step.done": "done",
     "step.failed": "failed",
     "undo.done": "undone",
-    "undo.kept": "done",
+    "undo.kept": "kept",
     "undo.failed": "not undone",
 }
 
@@ -147,7 +150,7 @@ class Run:
             if step.before is None:
                 step.before = data["before"]
         elif event.type == "step.acted":
-            step.acted = True
+            step.acted, step.detail = True, data["detail"]
         elif event.type == "bake.started":
             step.bake_started, step.bake_deadline = data["since"], data["deadline"]
         elif event.type == "hold.started":
@@ -157,7 +160,7 @@ class Run:
             step.detail = data["reason"]
         elif event.type == "approved":
             step.gate = "approved"
-        elif event.type == "undo.done":
+        elif event.type in ("undo.done", "undo.kept"):
             step.before = None
             step.acted = False
             step.gate = step.bake_started = step.bake_deadline = step.hold_deadline = None

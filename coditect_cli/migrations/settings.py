@@ -124,7 +124,7 @@ class MigrateSettings:
         None, _text, "the kubeconfig context; unset: the cluster's own", "phase2"
     )
     namespace: str = setting("coditect", _name, "the namespace of workspaces", "phase2")
-    secret: str = setting("fdb-cluster", _name, "the secret with the cluster file", "phase2")
+    secret_name: str = setting("fdb-cluster", _name, "the secret with the cluster file", "phase2")
     cluster_file: str = setting("fdb.cluster", _text, "FoundationDB's cluster file", "phase2")
     replace_secret: bool = setting(
         False, _bool, "update a secret that has another cluster file", "phase2"

@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     from coditect_cli.migrations.settings import MigrateSettings
     from coditect_cli.migrations.target import Target
 
+SAID = 400  # characters of a program's output that are kept
+
 Facts = Mapping[str, Any]  # JSON values; they end up in the journal, with secrets redacted
 
 
 @dataclass(frozen=True)
 class World:
-    """What a step may look at: the frozen settings, where they point, what steps found before."""
+    """What a step may look at: the frozen settings, where they point, what steps found before.
+
+    `before` are the facts of this step's own first look; empty where it can't look yet.
+    """
 
     settings: MigrateSettings
     target: Target
     outputs: dict[str, Any] = field(default_factory=dict)
+    before: Facts = field(default_factory=dict)
 
     def output(self, name: str) -> str:
         """What an earlier step left under `name`; in a plan, before that step ran, `{name}`."""
@@ -46,6 +52,18 @@ class Action:
     def text(self) -> str:
         """A line that can be pasted into a shell, or the call in words."""
         return shlex.join(self.argv) if self.argv is not None else str(self.call)
+
+
+def program(argv: Sequence[str], *, timeout: float) -> Action:
+    """Run one of the user's programs; what it says goes to the journal."""
+
+    def perform() -> Facts:
+        from coditect_cli.migrations import programs
+
+        done = programs.run(argv, timeout=timeout)
+        return {"said": (done.stdout.strip() or done.stderr.strip())[-SAID:]}
+
+    return Action(perform, argv=tuple(argv))
 
 
 @dataclass(frozen=True)

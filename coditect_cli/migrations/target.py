@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,16 @@ class Target:
     cluster: str | None  # the cluster of kubeconfig's current context
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The target as JSON has it."""
+        return {
+            "context": self.context,
+            "account": self.account,
+            "project": self.project,
+            "projectSource": self.project_source,
+            "gcloudProject": self.gcloud_project,
+            "region": self.region,
+            "cluster": self.cluster,
+        }
 
     def disagreement(self) -> str | None:
         """What contradicts what; None when the targets agree, or say nothing."""

@@ -67,6 +67,11 @@ class Outbox:
         self.ack(offset)
         self.sent = offset
 
+    def restart(self) -> None:
+        """Begin at byte 0 of another stream; what is kept was for the old one."""
+        self.acked = self.sent = 0
+        self._kept.clear()
+
 
 class Inbox:
     """A count of bytes that came in, and of those that wait to be written where they belong."""

@@ -8,7 +8,7 @@ _coditect/leases/{workspace_id}/{session_id}    who may write them (no workspace
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -152,9 +152,7 @@ class SessionLayer:
         def remove(transaction: Transaction) -> bool:
             _check_lease(transaction, lease, workspace_id, session_id)
             if unless_held_at is not None:
-                held = _held(transaction, workspace_id, session_id)
-                if held and held.holder and held.expires_at > unless_held_at:
-                    raise _leased(held)
+                self.check_unheld(transaction, workspace_id, session_id, unless_held_at)
             found = [transaction.get(key) is not None for key in keys]
             _clear(transaction, workspace_id, session_id)
             return any(found)
@@ -183,19 +181,53 @@ class SessionLayer:
 
         return self._store.transact(remove)
 
+    @staticmethod
+    def check_unheld(
+        reads: Snapshot | Transaction, workspace_id: str, session_id: str, now: int
+    ) -> None:
+        """Raises Conflict (session.leased) while anybody's lease holds."""
+        held = _held(reads, workspace_id, session_id)
+        if held and held.holder and held.expires_at > now:
+            raise _leased(held)
+
+    def newest(self, workspace_id: str, live: Collection[str]) -> str | None:
+        """The session used last of those that are not `live` and did not end by themselves.
+
+        Records that cannot be read are passed over.
+        """
+        prefix = sessions_prefix(STATE, workspace_id)
+        newest: tuple[int, str] | None = None
+        for page in scan(self._store, prefix, prefix_end(prefix)):
+            for key, value in page.rows:
+                id = key.removeprefix(prefix).decode(errors="replace")
+                with suppress(Failed):
+                    state = SessionState.decode(value)
+                    if id not in live and id == state.id and not state.ended_at:
+                        newest = max(newest or (-1, ""), (state.last_active, id))
+        return None if newest is None else newest[1]
+
     def acquire(
-        self, workspace_id: str, session_id: str, holder: str, *, now: int, ttl: int
+        self,
+        workspace_id: str,
+        session_id: str,
+        holder: str,
+        *,
+        now: int,
+        ttl: int,
+        instead_of: str | None = None,
     ) -> Lease:
         """Become the one who may write a session, for `ttl` nanoseconds from `now`.
 
         `holder` is an id that nobody else has; the same one gets its lease again, renewed.
-        Raises Conflict (session.leased) while another one's lease holds.
+        Holders that start with `instead_of` are known to be gone. Raises Conflict
+        (session.leased) while another one's lease holds.
         """
         ids = check_workspace_id(workspace_id), check_session_id(session_id)
 
         def take(transaction: Transaction) -> Lease:
             held = _held(transaction, *ids)
-            if held and held.holder != holder and held.expires_at > now:
+            gone = instead_of is not None and held and held.holder.startswith(instead_of)
+            if held and held.holder != holder and held.expires_at > now and not gone:
                 raise _leased(held)
             token = held.token if held else 0
             if not held or held.holder != holder:
@@ -204,14 +236,16 @@ class SessionLayer:
 
         return self._store.transact(take)
 
-    def renew(self, lease: Lease, *, now: int, ttl: int) -> Lease:
-        """Hold a lease longer, expired or not. Raises Conflict (session.lease_lost)."""
+    def renew(self, leases: Collection[Lease], *, now: int, ttl: int) -> None:
+        """Hold leases longer, expired or not; those that were lost are left alone."""
 
-        def extend(transaction: Transaction) -> Lease:
-            _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
-            return _write_lease(transaction, replace(lease, expires_at=now + ttl))
+        def extend(transaction: Transaction) -> None:
+            for lease in leases:
+                with suppress(Conflict):
+                    _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
+                    _write_lease(transaction, replace(lease, expires_at=now + ttl))
 
-        return self._store.transact(extend)
+        self._store.transact(extend)
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; its token stays used. One that was lost already is left alone."""
@@ -273,8 +307,8 @@ def _put(transaction: Transaction, key: bytes, record: Record) -> None:
     transaction.set(key, replace(record, unknown={**kept, **record.unknown}).encode())
 
 
-def _held(transaction: Transaction, workspace_id: str, session_id: str) -> Lease | None:
-    value = transaction.get(_lease_key(workspace_id, session_id))
+def _held(reads: Snapshot | Transaction, workspace_id: str, session_id: str) -> Lease | None:
+    value = reads.get(_lease_key(workspace_id, session_id))
     if value is None:
         return None
     try:

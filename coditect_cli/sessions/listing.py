@@ -146,15 +146,13 @@ def state_pages(
 
     Outputs, which may be 100 times larger, are not read.
     """
-    names = None
-    if workspaces is not None:
-        names = sorted(sessions_prefix(STATE, one).partition(b"/")[0] + b"/" for one in workspaces)
+    names = None if workspaces is None else in_order(workspaces)
     position: bytes | None = b"" if after is None else after + b"\0"
     version: int | None = None
     while position is not None:
 
         def read(snapshot: Snapshot, begin: bytes = position) -> tuple[Page, bytes | None]:
-            rows, following = _some_states(snapshot, begin, names)
+            rows, following = some_states(snapshot, begin, names, PAGE_ROWS)
             return Page(rows, snapshot.version), following
 
         page, position = store.read(read, at=version)
@@ -162,19 +160,27 @@ def state_pages(
         yield page
 
 
-def _some_states(
-    snapshot: Snapshot, begin: bytes, names: list[bytes] | None
+def in_order(workspaces: Sequence[str]) -> list[bytes]:
+    """What the keys of these workspaces begin with, in the order of the keys. Raises UsageError."""
+    return sorted(sessions_prefix(STATE, one).partition(b"/")[0] + b"/" for one in workspaces)
+
+
+def some_states(
+    snapshot: Snapshot, begin: bytes, names: list[bytes] | None, limit: int
 ) -> tuple[list[Row], bytes | None]:
-    """A page of states from `begin` on, and where to go on, if anywhere."""
+    """At most `limit` states from `begin` on, and where to go on, if anywhere.
+
+    `names` are those of `in_order`; None means all workspaces.
+    """
     rows: list[Row] = []
     size = 0
-    while len(rows) < PAGE_ROWS and size < PAGE_BYTES:
+    while len(rows) < limit and size < PAGE_BYTES:
         name = _name_at(snapshot, begin) if names is None else _following(names, begin)
         if name is None:
             return rows, None
         prefix = name + STATE.encode() + b"/"
         start = max(begin, prefix)
-        got = snapshot.range(start, prefix_end(prefix), limit=PAGE_ROWS - len(rows))
+        got = snapshot.range(start, prefix_end(prefix), limit=limit - len(rows))
         rows += got
         size += sum(len(value) for _, value in got)
         begin = got[-1][0] + b"\0" if got else prefix_end(name)

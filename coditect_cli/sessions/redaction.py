@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
+from fnmatch import fnmatchcase
 from typing import Any
 
 MAX_DEPTH = 100
@@ -28,6 +29,30 @@ _SECRETS = [
 _URL_PASSWORD = re.compile(r"""://[^\s/:@\["'<>]{0,256}:([^\s/"'<>]{0,1024})""")
 HINT = re.compile("token|secret|pass|key|credential|authorization|://|eyJ", re.IGNORECASE)
 _PORT = re.compile(r"\d{0,5}")
+
+
+_ASSIGNED = re.compile(
+    r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)\+?=(?P<value>
+        (?:\$?'(?:[^'\\]|\\.)*(?:'|$)|\$?"(?:[^"\\]|\\.)*(?:"|$)|\\.|[^\s;&|<>()'"\\])+)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def is_secret(name: str, patterns: Collection[str]) -> bool:
+    """Whether a variable's name looks like that of a secret."""
+    return any(fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
+
+
+def without_secrets(command: str, names: Collection[str]) -> str:
+    """A command line without what variables of such names are given, and `secret_spans`."""
+    spans, _ = secret_spans(command)
+    spans += [one.span("value") for one in _ASSIGNED.finditer(command) if is_secret(one[1], names)]
+    kept, done = [], 0
+    for start, end in sorted(spans):
+        if end > done:
+            kept += [command[done:start], HIDDEN] if start >= done else []
+            done = end
+    return "".join([*kept, command[done:]])
 
 
 def has_hint(text: str) -> bool:

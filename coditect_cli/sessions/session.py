@@ -28,7 +28,8 @@ _TIME = re.compile(
 class SessionState:
     """The value of `{workspace_id}/terminal_sessions/{session_id}`.
 
-    Times are nanoseconds since 1970 in UTC. `history_trimmed` and `variables_trimmed` count what
+    Times are nanoseconds since 1970 in UTC; `ended_at` is 0 unless the shell ended by itself.
+    `history_trimmed` and `variables_trimmed` count what
     was dropped to fit into a value; `unknown` has the fields that others wrote.
     """
 
@@ -42,6 +43,7 @@ class SessionState:
     command_history: list[str] = field(default_factory=list)
     history_trimmed: int = 0
     variables_trimmed: int = 0
+    ended_at: int = 0
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -169,6 +171,7 @@ def _state_fields(state: SessionState) -> dict[str, Any]:
         "command_history": state.command_history,
         **({"history_trimmed": state.history_trimmed} if state.history_trimmed else {}),
         **({"variables_trimmed": state.variables_trimmed} if state.variables_trimmed else {}),
+        **({"ended_at": format_time(state.ended_at)} if state.ended_at else {}),
         **state.unknown,
     }
 
@@ -250,6 +253,7 @@ def _state(fields: dict[str, Any]) -> SessionState:
         command_history=_texts(fields, "command_history"),
         history_trimmed=_count(fields, "history_trimmed"),
         variables_trimmed=_count(fields, "variables_trimmed"),
+        ended_at=_time(fields, "ended_at") if "ended_at" in fields else 0,
         unknown=_unknown(fields, SessionState),
     )
 

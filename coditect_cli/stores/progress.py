@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from coditect_cli.stores.store import Page
 from coditect_cli.streams import Streams
+
+P = TypeVar("P", bound=Page)
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Progress:
     def versions(self) -> int:
         return len(self._versions)
 
-    def watch(self, pages: Iterable[Page]) -> Iterator[Page]:
+    def watch(self, pages: Iterable[P]) -> Iterator[P]:
         """The pages, as they come."""
         shown = self.streams.may_animate() and not self.streams.stdout.isatty()
         for page in pages:

@@ -235,13 +235,13 @@ def test_output_that_is_no_longer_kept_is_counted(
     go = gateway.paths.state / "go"
     terminal.type(b"until test -e %s; do :; done; seq 900000\r" % bytes(go))
     terminal.expect(b"\x1b[?2004l")
-    proxy.refuse()
+    proxy.hang_up(on_everybody=True)
     terminal.expect(b"reconnecting")
     other = gateway.attach("demo")
     other.send(b" ")  # takes the lead, so that the program does not wait for the lost client
     go.touch()
     other.expect(b"\n900000\r\n")
-    proxy.listen_again()
+    proxy.hang_up(on_everybody=False)
     skipped = terminal.expect(b" bytes of output were skipped").split()[-6]
     assert int(skipped) > 1_000_000
     terminal.expect(b"900000")

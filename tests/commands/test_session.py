@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -204,11 +206,15 @@ def test_live_sessions_are_listed_shown_and_killed(
 ) -> None:
     client = gateway.attach()
     layer.save(state(id="0-saved"))
-    layer.save(state(id=client.session))
     assert listed(run_cli) == ["demo/0-saved", f"demo/{client.session}"]
+    until(lambda: document(run_cli, "list", "--active")["items"][0]["directory"], "its record")
     assert listed(run_cli, "--active") == [f"demo/{client.session}"]
     item = document(run_cli, "list", "--all", "--active")["items"][0]
-    assert (item["state"], item["clients"], item["directory"]) == ("live", 1, "/srv")
+    assert (item["state"], item["clients"], item["directory"]) == (
+        "live",
+        1,
+        str(gateway.workspaces.root("demo")),
+    )
     shown = document(run_cli, "show", "demo", client.session[:8])
     assert (shown["state"], shown["pid"]) == ("live", client.answer["pid"])
     code, out, _ = run_cli("session", "kill", "demo", client.session[:8])
@@ -219,11 +225,15 @@ def test_live_sessions_are_listed_shown_and_killed(
     assert run_cli("session", "kill", "demo", client.session, "--ignore-not-found")[0] == 0
 
 
-def test_a_session_that_is_not_saved_yet_is_said_so(run_cli: RunCli, gateway: Gateway) -> None:
-    session = gateway.attach().session
-    for verb in ("history", "output"):
-        assert refused(run_cli, verb, "demo", session) == (3, "session.not_saved")
-    assert document(run_cli, "show", "demo", session)["environmentVars"] == {}
+def test_a_session_that_is_not_saved_yet_is_said_so(
+    run_cli: RunCli, gateway: Gateway, layer: SessionLayer
+) -> None:
+    with closing(sqlite3.connect(gateway.paths.session_store, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")  # the gateway waits
+        session = gateway.attach().session
+        for verb in ("history", "output"):
+            assert refused(run_cli, verb, "demo", session) == (3, "session.not_saved")
+        assert document(run_cli, "show", "demo", session)["environmentVars"] == {}
 
 
 def test_a_session_of_another_users_workspace_is_not_killed(
@@ -244,7 +254,7 @@ def test_a_kill_ends_what_ignores_a_hang_up_and_what_went_to_the_background(
     assert run_cli("session", "kill", "demo", client.session)[0] == 0
     assert client.message("exit")["signal"] == 9
     assert other.run("echo unharmed") == b"unharmed\r\n"
-    until(lambda: listed(run_cli, "demo") == [f"demo/{other.session}"], "one session")
+    until(lambda: listed(run_cli, "demo", "--active") == [f"demo/{other.session}"], "one session")
 
 
 def test_looking_starts_no_gateway(run_cli: RunCli, paths: Paths, layer: SessionLayer) -> None:

@@ -184,7 +184,9 @@ def test_a_shell_inherits_nothing_of_the_gateway(start_gateway: Callable[..., Ga
     names = client.run("env | cut -d= -f1 | sort | tr '\\n' ' '").split()
     assert b"WORKSPACE_ID" in names
     assert not {name for name in names if name.startswith(b"CODITECT_")} - {b"CODITECT_SESSION"}
-    assert client.run("ls /proc/self/fd | wc -l") == b"4\r\n"  # 0, 1, 2 and the folder's own
+    assert (
+        client.run("ls /proc/self/fd | wc -l") == b"5\r\n"
+    )  # 0, 1, 2, the hook's pipe, the folder's own
 
 
 def test_a_token_for_another_workspace_than_the_named_one_does_nothing_there(

@@ -6,8 +6,10 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.protocol.messages import Lead
@@ -100,16 +102,16 @@ def test_idle_time_ends_a_session_that_nobody_uses(start_gateway: Callable[..., 
     left.detach()
     until(lambda: len(gateway.sessions()) == 1, "the end of the idle session")
     assert used.run("echo still here") == b"still here\r\n"
-    with pytest.raises(AssertionError, match=r"session\.not_found"):
-        gateway.attach(session=left.session)
+    gateway.attach(session=left.session).expect(b"restored")
 
 
 def test_input_past_the_window(gateway: Gateway) -> None:
     client = gateway.attach()
     client.send(b"stty raw -echo; echo rea''dy; sleep 1000\n")
     client.expect(b"ready")
-    for _ in range(12):
-        client.send(bytes(65_536))
+    with suppress(ConnectionClosed):  # which may come before the last is sent
+        for _ in range(12):
+            client.send(bytes(65_536))
     assert client.closed() == 1008
     assert client.heard[-1]["code"] == "input.window"
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,89 +14,12 @@ from coditect_cli.errors import (
     RollbackNotVerified,
 )
 from coditect_cli.migrations.engine import Engine
-from coditect_cli.migrations.journal import Event, Journal, new_run_id
-from coditect_cli.migrations.lock import HeldLock, break_lock, hold
-from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.journal import Journal
+from coditect_cli.migrations.lock import break_lock, hold
 from coditect_cli.migrations.step import Facts, Step, Verdict
 from coditect_cli.stores.sqlite import SQLiteStore
-from coditect_cli.stores.store import SessionStore
-from tests.migrations.toy import FAIL, HOLD, PASS, TARGET, Write, failing, phase, world
-
-
-class Clock(threading.Event):
-    """Time that only passes while the engine waits: the event it waits on is the clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1_000_000.0
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.now += timeout or 0.0
-        return self.is_set()
-
-
-class Killed(BaseException):
-    """The process is gone: nothing below runs any more but `finally`."""
-
-
-class Site:
-    """A store, a folder that a migration changes, and the clock."""
-
-    def __init__(self, store: SessionStore, folder: Path) -> None:
-        self.store = store
-        self.folder = folder
-        self.clock = Clock()
-        self.run = new_run_id("toy", 0)
-        self.seen: list[Event] = []
-
-    def start(self, lock: HeldLock, steps: Sequence[Step]) -> None:
-        Journal(self.store, self.run, "me", lock).append(
-            "run.started",
-            phase="toy",
-            target=TARGET.as_dict(),
-            settings={},
-            steps=[step.name for step in steps],
-        )
-
-    def engine(self, lock: HeldLock, steps: Sequence[Step], kill_after: int = 0) -> Engine:
-        def tell(event: Event, run: Run) -> None:
-            self.seen.append(event)
-            if kill_after and event.number == kill_after:
-                raise Killed
-
-        return Engine(
-            Journal(self.store, self.run, "me", lock),
-            steps,
-            world(gate_interval=10.0, hold=60.0),
-            tell=tell,
-            stop=self.clock,
-            clock=lambda: self.clock.now,
-        )
-
-    def go(self, steps: Sequence[Step], *, kill_after: int = 0) -> Run:
-        with hold(self.store, self.run, "me") as lock:
-            if not self.events():
-                self.start(lock, steps)
-            elif not kill_after:
-                Journal(self.store, self.run, "me", lock).append("run.resumed")
-            engine = self.engine(lock, steps, kill_after)
-            engine.go_on()
-            return engine.run
-
-    def events(self) -> list[Event]:
-        try:
-            return Journal(self.store, self.run, "").new_events()
-        except Exception:
-            return []
-
-    def types(self) -> list[str]:
-        return [event.type for event in self.events()]
-
-    def state(self) -> Run:
-        return Run.of(self.run, self.events())
-
-    def files(self) -> dict[str, str]:
-        return {path.name: path.read_text() for path in sorted(self.folder.iterdir())}
+from tests.migrations.site import Killed, Site, outlast
+from tests.migrations.toy import FAIL, HOLD, PASS, Gated, Write, failing, phase, world
 
 
 @pytest.fixture
@@ -105,7 +27,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     folder = tmp_path / "world"
     folder.mkdir()
     store = SQLiteStore(tmp_path / "state" / "sessions.db")
-    yield Site(store, folder)
+    yield Site(store, folder, world(gate_interval=10.0, hold=60.0))
     store.close()
 
 
@@ -174,19 +96,8 @@ def test_killed_after_any_line_and_resumed_it_ends_as_if_it_had_not_been(
 ) -> None:
     verdict = PASS if outcome == "pass" else FAIL
 
-    def outlast(kill_after: int) -> Run:
-        try:
-            return site.go(phase(site.folder, verdict), kill_after=kill_after)
-        except GateFailed:
-            return site.state()
-
     (site.folder / "one").write_text("before")
-    try:
-        outlast(line)
-    except Killed:
-        assert len(site.events()) == line
-        outlast(0)
-    run = site.state()
+    run = outlast(site, line, lambda: phase(site.folder, verdict))
     files = site.files()
     assert set(files.pop("tests.log").splitlines()) == {"passed"}
     if outcome == "pass":
@@ -216,7 +127,7 @@ def _numbers(site: Site, steps: Sequence[Step], type: str) -> Iterator[int]:
     folder = site.folder.parent / "rehearsal"
     folder.mkdir()
     store = SQLiteStore(folder / "state" / "sessions.db")
-    rehearsal = Site(store, folder)
+    rehearsal = Site(store, folder, site.world)
     rehearsal.go(phase(folder))
     yield from (event.number for event in rehearsal.events() if event.type == type)
     store.close()
@@ -311,6 +222,27 @@ def test_a_roll_back_to_a_step_keeps_it_and_can_be_resumed(site: Site) -> None:
         pytest.raises(Conflict, match="no step 'four'"),
     ):
         site.engine(lock, phase(site.folder)).roll_back("asked", "again", "four")
+
+
+def test_a_gate_is_asked_again_after_a_roll_back_to_a_step_before_it(site: Site) -> None:
+    """A gate without anything to undo was once taken for passed, and a held run promoted."""
+
+    class Gate(Gated):
+        no_inverse = "it only watches"
+
+        def inverse(self, world: object, before: Facts) -> list[object]:  # type: ignore[override]
+            return []
+
+    def steps(verdict: Verdict) -> list[Step]:
+        return [Write(site.folder, "one", "1"), Gate(site.folder, "two", "2", 1.0, [verdict])]
+
+    with pytest.raises(Paused):
+        site.go(steps(HOLD))
+    with hold(site.store, site.run, "me") as lock:
+        site.engine(lock, steps(HOLD)).roll_back("asked", "again", "one")
+    assert site.state().steps["two"].status == "kept"
+    with pytest.raises(Paused):
+        site.go(steps(HOLD))
 
 
 def test_a_roll_back_that_disagrees_is_told_apart_and_undoes_the_rest(site: Site) -> None:

@@ -117,7 +117,7 @@ def test_only_one_holder_at_a_time(layer: SessionLayer) -> None:
         layer.acquire("demo", "s1", "second", now=9 * SECOND, ttl=SECOND)
     assert (caught.value.code, caught.value.retryable) == ("session.leased", True)
     assert layer.acquire("demo", "s2", "second", now=0, ttl=SECOND).token == 1
-    assert layer.renew(first, now=9 * SECOND, ttl=10 * SECOND).expires_at == 19 * SECOND
+    layer.renew([first], now=9 * SECOND, ttl=10 * SECOND)
     with pytest.raises(Conflict):
         layer.acquire("demo", "s1", "second", now=18 * SECOND, ttl=SECOND)
     second = layer.acquire("demo", "s1", "second", now=19 * SECOND, ttl=SECOND)
@@ -139,19 +139,39 @@ def test_a_stale_owner_writes_nothing(layer: SessionLayer) -> None:
     refused = [
         lambda: layer.save(state(shell_type="stale"), output(["stale"]), lease=stale),
         lambda: layer.delete("demo", "s1", lease=stale),
-        lambda: layer.renew(stale, now=2 * SECOND, ttl=SECOND),
     ]
     for act in refused:
         with pytest.raises(Conflict) as caught:
             act()
         assert caught.value.code == "session.lease_lost"
+    layer.renew([stale], now=2 * SECOND, ttl=100 * SECOND)
+    assert layer.acquire("demo", "s1", "third", now=3 * SECOND, ttl=SECOND).token == 3
     assert layer.load("demo", "s1") == (state(), output([]))
+
+
+def test_a_holder_that_is_known_to_be_gone_is_not_waited_for(layer: SessionLayer) -> None:
+    layer.acquire("demo", "s1", "here#1", now=0, ttl=100 * SECOND)
+    with pytest.raises(Conflict):
+        layer.acquire("demo", "s1", "there#1", now=1, ttl=SECOND, instead_of="there#")
+    after = layer.acquire("demo", "s1", "here#2", now=1, ttl=SECOND, instead_of="here#")
+    assert after.token == 2
+
+
+def test_the_newest_is_found_among_those_that_did_not_end(layer: SessionLayer) -> None:
+    layer.save(state(id="a", last_active=3))
+    layer.save(state(id="b", last_active=2))
+    layer.save(state(id="c", last_active=9, ended_at=9))
+    layer.save(state(id="d", last_active=8))
+    assert layer.newest("demo", {"d"}) == "a"
+    assert layer.newest("demo", {"a", "b", "d"}) is None
+    assert layer.newest("other", set()) is None
 
 
 def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(layer: SessionLayer) -> None:
     lease = layer.acquire("demo", "s1", "first", now=0, ttl=1)
     layer.save(state(), lease=lease)
-    assert layer.renew(lease, now=5 * SECOND, ttl=SECOND).token == lease.token
+    layer.renew([lease], now=5 * SECOND, ttl=SECOND)
+    layer.save(state(), lease=lease)
 
 
 def test_a_lease_is_for_its_own_session(layer: SessionLayer) -> None:

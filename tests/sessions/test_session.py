@@ -49,6 +49,7 @@ STATES = st.builds(
     st.lists(TEXT),
     st.integers(0),
     st.integers(0),
+    TIMES,
     UNKNOWN,
 )
 OUTPUTS = st.builds(

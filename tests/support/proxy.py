@@ -29,6 +29,7 @@ class Proxy:
         self._cuts = cuts
         self._longest = longest
         self._random = random.Random(seed)  # noqa: S311 (a test must repeat)
+        self._hangs_up = False
         self._forwarding = threading.Event()
         self._forwarding.set()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -48,6 +49,12 @@ class Proxy:
             for end in pair:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+
+    def hang_up(self, *, on_everybody: bool) -> None:
+        """Drop the connections there are, and from now on each new one at once; or no longer."""
+        self._hangs_up = on_everybody
+        if on_everybody:
+            self.drop()
 
     def refuse(self) -> None:
         """Listen no more, and drop the connections there are."""
@@ -83,6 +90,9 @@ class Proxy:
             except OSError:
                 return
             self.connections += 1
+            if self._hangs_up:
+                client.close()
+                continue
             gateway = socket.socket(socket.AF_UNIX)
             gateway.connect(str(self._upstream))
             budget = None

@@ -1,0 +1,49 @@
+# bash --posix reads this in the place of its start-up files (ENV): it reads those, as bash does
+# without it, and then reports the directory, the exported variables and the newest line of
+# history before each prompt. Builtins only; docs/sessions.md has the record's form.
+if [ -z "${BASH_VERSION-}" ] || [ -z "${CODITECT_HOOK-}" ]; then
+  unset ENV
+  return 0 # another shell that came to read it by way of ENV
+fi
+set +o posix
+shopt -u inherit_errexit 2>/dev/null # it leaves this one on
+unset ENV
+_coditect_hook=$CODITECT_HOOK
+_coditect_saved=${CODITECT_SAVED-}
+unset CODITECT_HOOK CODITECT_SAVED
+if [ "${HISTFILE-}" = "$HOME/.sh_history" ]; then HISTFILE=$HOME/.bash_history; fi
+
+_coditect_prompt() {
+  if [ -n "$_coditect_saved" ]; then
+    . "/dev/fd/$_coditect_saved"
+    \builtin eval "exec $_coditect_saved<&-"
+    _coditect_saved=
+  fi
+  {
+    \builtin printf '\0\0D%s\0V' "$PWD" && \builtin export -p && \builtin printf '\0H' &&
+      HISTTIMEFORMAT= \builtin history 1 && \builtin printf '\0E'
+  } >&"$_coditect_hook" || :
+}
+
+if shopt -q login_shell; then
+  if [ -r /etc/profile ]; then . /etc/profile; fi
+  if [ -r ~/.bash_profile ]; then
+    . ~/.bash_profile
+  elif [ -r ~/.bash_login ]; then
+    . ~/.bash_login
+  elif [ -r ~/.profile ]; then
+    . ~/.profile
+  fi
+else
+  if [ -r /etc/bash.bashrc ]; then . /etc/bash.bashrc; fi
+  if [ -r ~/.bashrc ]; then . ~/.bashrc; fi
+fi
+
+# Behind the user's own, and not the first: that one is replaced by PROMPT_COMMAND=... . The braces
+# keep it out of what `set -x` and a DEBUG trap print.
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)); then
+  PROMPT_COMMAND[${#PROMPT_COMMAND[@]} + 1]='{ _coditect_prompt; } >/dev/null 2>&1'
+else
+  PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND
+}{ _coditect_prompt; } >/dev/null 2>&1"
+fi

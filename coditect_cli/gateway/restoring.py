@@ -1,0 +1,73 @@
+"""Which session a client means, and how a saved one comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from coditect_cli.errors import Conflict, NotFound
+from coditect_cli.gateway.bridge import Bridge
+from coditect_cli.gateway.terminal import Terminal
+from coditect_cli.workspaces.spec import WorkspaceRecord, check_session_id
+
+NEW = "new"
+
+
+class Restoring:
+    """One for a bridge: two clients that mean the same session get the same one."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def live(self, record: WorkspaceRecord, session: str) -> Terminal:
+        """A session whose program runs. Raises NotFound, Conflict."""
+        return _terminal(self._bridge.find(record.id, session))
+
+    async def open(
+        self,
+        record: WorkspaceRecord,
+        user: str,
+        client: str,
+        size: tuple[int, int],
+        term: str,
+        session: str | None,
+        *,
+        resumes: bool = False,
+    ) -> tuple[Terminal, bool]:
+        """The terminal that a client asks for, and whether it was just started for it.
+
+        Without `session` the newest live one, else the newest saved one, else a new one; NEW is
+        always a new one; a session's id that one, restored where it is not live. A client that
+        `resumes` does not want one back that has ended by itself. Raises NotFound, Conflict,
+        LimitReached, Failed.
+        """
+        bridge = self._bridge
+        if session is not None and session in bridge.sessions:
+            return self.live(record, session), False
+        async with self._opening[record.id]:
+            made = await bridge.made_by(record.id, client)
+            if made is not None and session in (None, NEW, made.id):
+                return _terminal(made), False
+            wanted = None if session == NEW else session
+            if session is None:
+                await bridge.settled(record.id)
+                running = [one for one in bridge.live(record.id) if one.kind == "terminal"]
+                if running:
+                    return _terminal(running[0]), False
+                wanted = await bridge.saving.newest(record.id)
+            elif wanted is not None and wanted in bridge.sessions:
+                return self.live(record, wanted), False
+            saved = None
+            if wanted is not None:
+                saved = await bridge.saving.take(record.id, check_session_id(wanted))
+                if resumes and saved.state.ended_at:
+                    raise NotFound(f"session {wanted} has ended", code="session.not_found")
+            started = await bridge.start_terminal(record, user, client, size, term, saved)
+            return _terminal(started), True
+
+
+def _terminal(session: object) -> Terminal:
+    if not isinstance(session, Terminal) or session.kind != "terminal":
+        raise Conflict("that session is an exec, not a terminal", code="session.kind")
+    return session

@@ -1,0 +1,50 @@
+"""A session as the store has it, and what a shell that takes it back begins with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from coditect_cli.gateway.session import timestamp
+from coditect_cli.sessions.layer import Lease
+from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A session as the store has it, and the right to write it from now on."""
+
+    state: SessionState
+    output: SessionOutput | None
+    lease: Lease
+
+
+def directory_of(saved: Saved, root: str) -> str:
+    """Where a restored shell starts: where it was, or the nearest folder above that is left."""
+    place = saved.state.working_directory
+    while not (os.path.isdir(place) and os.access(place, os.X_OK)):
+        above = os.path.dirname(place)
+        if above in (place, "/"):
+            return root
+        place = above
+    return place
+
+
+def saved_screen(saved: Saved, directory: str) -> bytes:
+    """The saved lines, and below them one that says that the processes did not survive."""
+    when = timestamp(saved.state.last_active / NANOSECONDS).replace("T", " ").replace("Z", " UTC")
+    notice = f"restored: its processes did not survive; this is its state of {when}"
+    if directory != saved.state.working_directory:
+        notice += f"; {saved.state.working_directory} is gone"
+    lines = [] if saved.output is None else _up_to_cursor(saved.output)
+    return "".join(f"{line}\x1b[m\r\n" for line in (*lines, f"\x1b[2m[{notice}]")).encode(
+        "utf-8", "replace"
+    )
+
+
+def _up_to_cursor(output: SessionOutput) -> list[str]:
+    """Its lines without the blank ones at the end."""
+    lines = list(output.lines)
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines

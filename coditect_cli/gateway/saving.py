@@ -1,0 +1,284 @@
+"""Keeps each terminal's record in the store as it changes, and gives records back.
+
+The store is used in a thread of its own: a terminal never waits for it. A session that cannot be
+saved goes on, and is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from coditect_cli.config import Settings
+from coditect_cli.errors import CoditectError, NotFound
+from coditect_cli.gateway.capture import Capture
+from coditect_cli.gateway.hook import MOST
+from coditect_cli.gateway.saved import Saved
+from coditect_cli.gateway.terminal import Terminal
+from coditect_cli.sessions.layer import Lease, SessionLayer
+from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
+
+log = logging.getLogger("coditect.saving")
+T = TypeVar("T")
+
+DELAY = 0.5  # seconds from a change to its save, which takes in what came after it
+RETRY = 2.0  # seconds
+TTL = 30 * NANOSECONDS
+RENEWAL = 10.0  # seconds
+
+
+@dataclass
+class Watched:
+    """A live terminal whose record is kept."""
+
+    terminal: Terminal
+    capture: Capture
+    lease: Lease | None
+    changed: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+
+class Saving:
+    """`place` names where there can be one gateway at a time, `keeper` this one's keeper.
+
+    `lost` is called with a terminal that belongs to another bridge by now.
+    """
+
+    def __init__(
+        self,
+        open_layer: Callable[[], SessionLayer],
+        settings: Settings,
+        place: str,
+        lost: Callable[[Terminal], None],
+    ) -> None:
+        self._open_layer = open_layer
+        self._settings = settings
+        self._place = place
+        self._lost = lost
+        self._layer: SessionLayer | None = None
+        self._thread = ThreadPoolExecutor(1, "saving")
+        self._watched: dict[str, Watched] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._failing = False
+        self.holder = ""
+
+    def set_keeper(self, pid: int, started_at: float) -> None:
+        """Say which keeper's sessions these are: its bridges hold the same leases."""
+        self.holder = f"{self._place}#{pid}-{started_at}"
+
+    # --- what is kept ---
+
+    def watch(self, terminal: Terminal, saved: Saved | None = None) -> None:
+        """Keep a new terminal's record, or a restored one's."""
+        self._watch(terminal, saved.lease if saved else None, known=True)
+        if saved:
+            self._watched[terminal.id].capture.take_back(saved.state)
+        self.change(terminal)
+
+    def adopt(self, terminal: Terminal) -> None:
+        """Go on with a terminal of a bridge before this one."""
+        watched = self._watch(terminal, None, known=False)
+        self._in_background(self._take_in(watched))
+
+    def _watch(self, terminal: Terminal, lease: Lease | None, *, known: bool) -> Watched:
+        capture = Capture(
+            terminal.pid,
+            terminal.words,
+            terminal.meta["directory"],
+            int(terminal.started_at * NANOSECONDS),
+            self._settings.secret_names,
+            known,
+        )
+        watched = self._watched[terminal.id] = Watched(terminal, capture, lease)
+        terminal.on_change = self.change
+        if "hook" in terminal.fds:
+            terminal.listen_to_hook(lambda: self._hear(watched))
+        return watched
+
+    async def _take_in(self, watched: Watched) -> None:
+        terminal = watched.terminal
+        workspace, id = terminal.workspace, terminal.id
+
+        def take() -> tuple[Lease, SessionState | None, SessionOutput | None]:
+            lease = self._acquire(workspace, id)
+            return lease, *self._the_layer().load(workspace, id)
+
+        while not terminal.closed:
+            try:
+                watched.lease, state, output = await self._in_thread(take)
+                break
+            except CoditectError as error:
+                self._failed(watched, error)
+                await asyncio.sleep(RETRY)
+        else:
+            return
+        if state is not None:
+            watched.capture.take_back(state)
+        watched.capture.known = True
+        if output is not None:
+            terminal.screen.put_above(output.lines[: -output.screen_size[1]])
+        self.change(terminal)
+
+    def _hear(self, watched: Watched) -> None:
+        with suppress(BlockingIOError):
+            if watched.capture.feed(watched.terminal.read_hook(MOST)):
+                self.change(watched.terminal)
+
+    # --- writing ---
+
+    def change(self, terminal: Terminal) -> None:
+        """Something of it is new: save it soon."""
+        watched = self._watched.get(terminal.id)
+        if watched is not None:
+            watched.changed = True
+            if watched.timer is None:
+                watched.timer = asyncio.get_running_loop().call_later(DELAY, self._save, watched)
+
+    def save_now(self, terminal: Terminal) -> None:
+        """Save what is new of it without delay."""
+        watched = self._watched.get(terminal.id)
+        if watched is not None and (watched.changed or terminal.outcome is not None):
+            terminal.catch_up()
+            self._save(watched)
+
+    def forget(self, terminal: Terminal) -> None:
+        """It is over: save it for the last time, and give it back."""
+        watched = self._watched.get(terminal.id)
+        if watched is not None:
+            watched.changed = True
+            self.save_now(terminal)
+            del self._watched[terminal.id]
+
+    def _save(self, watched: Watched) -> None:
+        if watched.timer is not None:
+            watched.timer.cancel()
+            watched.timer = None
+        if watched.capture.known and not watched.terminal.closed:
+            watched.changed = False
+            self._in_background(self._write(watched, *self._record(watched)))
+
+    def _record(self, watched: Watched) -> tuple[SessionState, SessionOutput]:
+        terminal, capture = watched.terminal, watched.capture
+        screen = terminal.screen
+        state = SessionState(
+            terminal.id,
+            terminal.workspace,
+            capture.started_at,
+            int(terminal.last_active * NANOSECONDS),
+            str(terminal.meta["shell"]),
+            capture.where(),
+            dict(capture.variables),
+            list(capture.history),
+            capture.history_trimmed,
+            ended_at=time.time_ns() if terminal.ended_itself else 0,
+        )
+        lines = screen.lines() if self._settings.save_screen else []
+        return state, SessionOutput(terminal.id, lines, screen.cursor, terminal.size)
+
+    async def _write(self, watched: Watched, state: SessionState, output: SessionOutput) -> None:
+        def write() -> None:
+            if watched.lease is None:
+                watched.lease = self._acquire(state.workspace_id, state.id)
+            self._the_layer().save(state, output, watched.lease)
+            if state.ended_at:
+                self._the_layer().release(watched.lease)
+
+        try:
+            await self._in_thread(write)
+            self._failing = False
+        except CoditectError as error:
+            self._failed(watched, error)
+            if error.code in ("session.lease_lost", "session.leased"):
+                self._watched.pop(state.id, None)
+                self._lost(watched.terminal)
+            elif state.id in self._watched:
+                watched.changed = True
+                if watched.timer is None:
+                    loop = asyncio.get_running_loop()
+                    watched.timer = loop.call_later(RETRY, self._save, watched)
+
+    async def save_all(self) -> None:
+        """Save everything that is new, and wait until it is written."""
+        for watched in list(self._watched.values()):
+            self.save_now(watched.terminal)
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def renew(self) -> None:
+        """Hold the leases, also of sessions in which nothing happens."""
+        while True:
+            await asyncio.sleep(RENEWAL)
+            leases = [one.lease for one in self._watched.values() if one.lease is not None]
+
+            def renew(leases: list[Lease] = leases) -> None:
+                self._the_layer().renew(leases, now=time.time_ns(), ttl=TTL)
+
+            with suppress(CoditectError):
+                await self._in_thread(renew)
+
+    # --- reading ---
+
+    async def newest(self, workspace: str) -> str | None:
+        """The session to restore: used last, not live, and not ended by itself."""
+        live = set(self._watched)
+        try:
+            return await self._in_thread(lambda: self._the_layer().newest(workspace, live))
+        except CoditectError as error:
+            log.warning("not_looked_up workspace=%s code=%s", workspace, error.code)
+            return None
+
+    async def take(self, workspace: str, id: str) -> Saved:
+        """A saved session, to be restored here. Raises NotFound, Conflict, the store's errors."""
+
+        def take() -> Saved:
+            layer = self._the_layer()
+            if layer.load(workspace, id)[0] is None:
+                raise NotFound(
+                    f"no session {id} in workspace {workspace}",
+                    code="session.not_found",
+                    hint=f"coditect session list {workspace} shows them; "
+                    f"coditect attach {workspace} --new makes one",
+                )
+            lease = self._acquire(workspace, id)
+            state, output = layer.load(workspace, id)
+            if state is None:
+                raise NotFound(f"session {id} was just deleted", code="session.not_found")
+            return Saved(state, output, lease)
+
+        return await self._in_thread(take)
+
+    # --- the store's thread ---
+
+    def _acquire(self, workspace: str, id: str) -> Lease:
+        return self._the_layer().acquire(
+            workspace,
+            id,
+            self.holder,
+            now=time.time_ns(),
+            ttl=TTL,
+            instead_of=f"{self._place}#",
+        )
+
+    def _the_layer(self) -> SessionLayer:
+        if self._layer is None:
+            self._layer = self._open_layer()
+        return self._layer
+
+    async def _in_thread(self, fn: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, fn)
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    def _failed(self, watched: Watched, error: CoditectError) -> None:
+        if not self._failing:
+            log.warning("not_saved id=%s code=%s why=%s", watched.terminal.id, error.code, error)
+        self._failing = error.code not in ("session.lease_lost", "session.leased")

@@ -1,0 +1,59 @@
+"""Phase 1, step 2: build the image, push it, and learn the digest that the registry gave it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from coditect_cli.errors import Failed
+from coditect_cli.migrations import programs
+from coditect_cli.migrations.step import Action, Facts, Step, World, program
+
+BUILD = 3600.0  # seconds
+PUSH = 1800.0
+
+
+class PushImage(Step):
+    name = "push-image"
+    title = "Build the image and push it"
+    expected = 240.0
+    no_inverse = "an image that nothing deploys serves nobody"
+
+    def precondition(self, world: World) -> str | None:
+        settings = world.settings
+        file = Path(settings.dockerfile or Path(settings.source) / "Dockerfile")
+        if not file.is_file():
+            return (
+                f"there is no {file}; name the folder with --source, its Dockerfile with "
+                "--dockerfile"
+            )
+        return None
+
+    def actions(self, world: World) -> Sequence[Action]:
+        settings = world.settings
+        name = f"{image_name(world)}:{settings.tag}"
+        file = ("-f", settings.dockerfile) if settings.dockerfile else ()
+        push = ("docker", "push", name)
+
+        def pushed() -> Facts:
+            done = programs.run(push, timeout=PUSH)
+            digest = re.search(r"\bdigest: (sha256:[0-9a-f]{64})\b", done.stdout)
+            if digest is None:
+                raise Failed(
+                    f"docker pushed {name}, but did not say its digest", code="migrate.no_digest"
+                )
+            return {"digest": digest[1]}
+
+        build = program(("docker", "build", "-t", name, *file, settings.source), timeout=BUILD)
+        return [build, Action(pushed, argv=push)]
+
+
+def image_name(world: World) -> str:
+    """The image without tag and digest."""
+    return world.settings.image or f"gcr.io/{world.target.project}/websocket-gateway"
+
+
+def image_by_digest(world: World) -> str:
+    """What is deployed: the very image that was pushed, whatever its tag says later."""
+    return f"{image_name(world)}@{world.output('digest')}"

@@ -1,0 +1,293 @@
+"""Sessions as lines of a file, whole and checksummed: docs/sessions.md, "Exports"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal
+
+from coditect_cli.errors import Conflict, Failed, UsageError
+from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, sessions_prefix
+from coditect_cli.sessions.listing import in_order, some_states
+from coditect_cli.sessions.session import SessionOutput, SessionState
+from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, Transaction
+
+FORMAT, VERSION = "coditect-sessions", 1
+MAX_LINE = 2_000_000  # bytes: two values, of which each byte may take six
+PER_PAGE = 50  # sessions that are read at once, with their outputs
+BATCH_SESSIONS, BATCH_BYTES = 100, 2_000_000  # in one transaction of an import
+
+Verdict = Literal["new", "same", "older", "newer"]
+
+
+@dataclass(frozen=True)
+class Records(Page):
+    """A page of states, with the outputs beside them."""
+
+    outputs: list[bytes | None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One session as it was in a store, and the number of its line in the file."""
+
+    workspace: str
+    session: str
+    state: bytes
+    output: bytes | None
+    line: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.state) + len(self.output or b"")
+
+
+def record_pages(store: SessionStore, workspaces: list[str] | None) -> Iterator[Records]:
+    """The sessions of some workspaces, or of all; state and output are of one moment."""
+    names = None if workspaces is None else in_order(workspaces)
+    position: bytes | None = b""
+    while position is not None:
+
+        def read(snapshot: Snapshot, begin: bytes = position) -> tuple[Records, bytes | None]:
+            rows, following = some_states(snapshot, begin, names, PER_PAGE)
+            states, outputs = f"/{STATE}/".encode(), f"/{OUTPUT}/".encode()
+            found = [snapshot.get(key.replace(states, outputs, 1)) for key, _ in rows]
+            return Records(rows, snapshot.version, found), following
+
+        page, position = store.read(read)
+        yield page
+
+
+@dataclass
+class Export:
+    """The lines of an export, each with its end; counts as it goes."""
+
+    exported_at: str
+    sessions: int = 0
+    left_out: int = 0  # keys that an import would refuse
+
+    def lines(self, pages: Iterable[Records]) -> Iterator[str]:
+        head = {"format": FORMAT, "version": VERSION, "exportedAt": self.exported_at}
+        yield _sealed(head)
+        for page in pages:
+            for (key, state), output in zip(page.rows, page.outputs, strict=True):
+                line = self._line(key, state, output)
+                if line is not None:
+                    yield line
+        yield _sealed({"sessions": self.sessions})
+
+    def _line(self, key: bytes, state: bytes, output: bytes | None) -> str | None:
+        try:
+            workspace, _, session = key.decode().split("/", 2)
+            _check_ids(workspace, session)
+        except (ValueError, UsageError):
+            self.left_out += 1
+            return None
+        self.sessions += 1
+        texts = {"state": _text(state), "output": None if output is None else _text(output)}
+        return _sealed({"workspace": workspace, "session": session, **texts})
+
+
+def read_export(file: IO[bytes]) -> Iterator[Exported]:
+    """The sessions of an export, in constant memory.
+
+    Raises UsageError (import.damaged) with the number of the line where it is not whole.
+    """
+    number, count, ended = 0, 0, False
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if ended:
+            raise _damaged(number, "there is something behind the end")
+        fields = _unsealed(line, number)
+        if number == 1:
+            if (fields.get("format"), fields.get("version")) != (FORMAT, VERSION):
+                raise _damaged(number, f"it is no {FORMAT} of version {VERSION}")
+        elif "workspace" in fields:
+            count += 1
+            yield _session(fields, number)
+        elif fields.get("sessions") == count:
+            ended = True
+        else:
+            raise _damaged(number, f"it counts {fields.get('sessions')} sessions, not {count}")
+    if not ended:
+        raise _damaged(number + 1, "the file ends before its last line")
+
+
+def batches(sessions: Iterable[Exported]) -> Iterator[list[Exported]]:
+    """Sessions in lists that are small enough for one transaction."""
+    batch: list[Exported] = []
+    size = 0
+    for one in sessions:
+        if batch and (len(batch) == BATCH_SESSIONS or size + one.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += one.size
+    if batch:
+        yield batch
+
+
+@dataclass
+class Import:
+    """Puts exported sessions into a store.
+
+    What to do with one that is newer in the store: `overwrite`, `keep_newer`, or raise. `counts`
+    are of what was done: new, same, older (replaced), newer (overwritten or kept).
+    """
+
+    store: SessionStore
+    now: int  # nanoseconds since 1970
+    overwrite: bool = False
+    keep_newer: bool = False
+    counts: dict[Verdict, int] = field(
+        default_factory=lambda: {"new": 0, "same": 0, "older": 0, "newer": 0}
+    )
+
+    def check(self, batch: list[Exported]) -> None:
+        """Raises Conflict where a session of the batch could not be put."""
+        self.store.read(lambda snapshot: [self._verdict(snapshot, one) for one in batch])
+
+    def put(self, batch: list[Exported]) -> None:
+        """Put a batch, each session whole, all or none. Raises Conflict as `check`."""
+
+        def write(transaction: Transaction) -> list[Verdict]:
+            return [self._put(transaction, one) for one in batch]
+
+        for verdict in self.store.transact(write):
+            self.counts[verdict] += 1
+
+    def _put(self, transaction: Transaction, one: Exported) -> Verdict:
+        verdict = self._verdict(transaction, one)
+        if verdict == "same" or (verdict == "newer" and self.keep_newer):
+            return verdict
+        state, output = _keys(one)
+        transaction.set(state, one.state)
+        if one.output is None:
+            transaction.clear(output)
+        else:
+            transaction.set(output, one.output)
+        return verdict
+
+    def _verdict(self, reads: Snapshot | Transaction, one: Exported) -> Verdict:
+        state, output = (reads.get(key) for key in _keys(one))
+        if (state, output) == (one.state, one.output):
+            return "same"
+        SessionLayer.check_unheld(reads, one.workspace, one.session, self.now)
+        if state is None:
+            return "new"
+        verdict: Verdict = "newer" if _is_newer(state, one.state) else "older"
+        if verdict == "newer" and not (self.overwrite or self.keep_newer):
+            raise Conflict(
+                f"line {one.line}: session {one.session} of workspace {one.workspace} is newer in "
+                "the store",
+                code="import.newer",
+                hint="--keep-newer leaves such as they are, --overwrite replaces them",
+            )
+        return verdict
+
+
+def check_not_live(batch: list[Exported], live: Mapping[tuple[str, str], object]) -> None:
+    """Raises Conflict (session.live) where a session of the batch runs."""
+    for one in batch:
+        if (one.workspace, one.session) in live:
+            raise Conflict(
+                f"line {one.line}: session {one.session} of workspace {one.workspace} is live",
+                code="session.live",
+                hint=f"coditect session kill {one.workspace} {one.session} ends it",
+            )
+
+
+def _is_newer(stored: bytes, other: bytes) -> bool:
+    """Whether what is stored was active later; also where one of the two cannot be read."""
+    try:
+        return SessionState.decode(stored).last_active > SessionState.decode(other).last_active
+    except Failed:
+        return True
+
+
+def _keys(one: Exported) -> tuple[bytes, bytes]:
+    state, output = (sessions_prefix(kind, one.workspace) for kind in (STATE, OUTPUT))
+    return state + one.session.encode(), output + one.session.encode()
+
+
+def _sealed(fields: dict[str, Any]) -> str:
+    text = json.dumps(fields, separators=(",", ":")).removesuffix("}")
+    return text + _seal(text.encode())
+
+
+def _seal(content: bytes) -> str:
+    """What ends a line, of which all before it is `content`."""
+    return f',"sha256":"{hashlib.sha256(content).hexdigest()}"}}\n'
+
+
+def _unsealed(line: bytes, number: int) -> dict[str, Any]:
+    if not line.endswith(b"\n"):
+        raise _damaged(number, "it is cut off" if len(line) <= MAX_LINE else "it is too long")
+    content = line[: -len(_seal(b""))]
+    if line != content + _seal(content).encode():
+        raise _damaged(number, "its checksum is wrong")
+    try:
+        fields = json.loads(content + b"}")
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise _damaged(number, "it is no JSON object")
+    return fields
+
+
+def _session(fields: dict[str, Any], number: int) -> Exported:
+    names = ("workspace", "session", "state", "output")
+    workspace, session, state, output = (fields.get(name) for name in names)
+    if not all(isinstance(text, str) for text in (workspace, session, state, output or "")):
+        raise _damaged(number, "workspace, session, state and output must be texts")
+    try:
+        _check_ids(str(workspace), str(session))
+        values = [str(text).encode("utf-8", "surrogateescape") for text in (state, output or "")]
+    except UsageError as error:
+        raise _damaged(number, error.message) from error
+    except UnicodeEncodeError:
+        raise _damaged(number, "a value is no bytes") from None
+    if max(map(len, values)) > MAX_VALUE:
+        raise _damaged(number, f"a value is larger than {MAX_VALUE:,} bytes")
+    one = Exported(
+        str(workspace), str(session), values[0], None if output is None else values[1], number
+    )
+    _check_owner(one)
+    return one
+
+
+def _check_owner(one: Exported) -> None:
+    """A record that can be read must be the one that its line says; another one may be anything."""
+    for kind, value in ((SessionState, one.state), (SessionOutput, one.output)):
+        try:
+            record: Any = None if value is None else kind.decode(value)
+        except Failed:
+            continue
+        if isinstance(record, SessionState):
+            same = (record.workspace_id, record.id) == (one.workspace, one.session)
+        else:
+            same = record is None or record.session_id == one.session
+        if not same:
+            raise _damaged(one.line, "the ids in its record are not those of the line")
+
+
+def _check_ids(workspace: str, session: str) -> None:
+    sessions_prefix(STATE, workspace)
+    sessions_prefix(STATE, session)
+    if workspace.startswith("_"):
+        raise UsageError(f"{workspace[:60]!a} is not a workspace id", code="workspace.invalid_id")
+
+
+def _text(value: bytes) -> str:
+    # What is not UTF-8 becomes lone surrogates, which JSON keeps, and comes back as it was.
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _damaged(number: int, why: str) -> UsageError:
+    return UsageError(
+        f"line {number} of the export: {why}",
+        code="import.damaged",
+        hint="take another copy of the file, or export again",
+    )

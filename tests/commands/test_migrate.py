@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coditect_cli.migrations import programs
+from coditect_cli.migrations.journal import Journal, new_run_id, run_ids
+from coditect_cli.migrations.lock import hold
+from coditect_cli.paths import Paths
+from coditect_cli.stores.sqlite import SQLiteStore
+from tests.conftest import RunCli
+from tests.migrations.phase1.quick import DIGEST, Programs
+from tests.support.cloud import PROJECT, Cloud
+
+GATEWAY = "websocket-gateway"
+OLD, NEW = f"{GATEWAY}-00001-abc", f"{GATEWAY}-00002-abc"
+
+
+class Desk:
+    """A release engineer's machine: the command line, and the cloud behind it."""
+
+    def __init__(self, run_cli: RunCli, folder: Path, paths: Paths) -> None:
+        self.run_cli, self.paths = run_cli, paths
+        self.cloud = Cloud()
+        self.programs = Programs(self.cloud)
+        folder.mkdir()
+        (folder / "Dockerfile").touch()
+        self.flags = [
+            f"--source={folder}", "--tests=true", "--probe=true", "--bake=0", "--hold=0",
+            "--min-requests=5", "--min-sessions=2",
+        ]  # fmt: skip
+
+    def run(self, *args: str) -> tuple[int, str, str]:
+        return self.run_cli("migrate", *args)
+
+    def phase1(self, *args: str) -> tuple[int, str, str]:
+        return self.run("phase1", *self.flags, *args)
+
+    def held(self) -> str:
+        """A run that a gate holds: nothing was logged."""
+        code, _, err = self.phase1()
+        assert (code, "0 new sessions of 2" in err) == (12, True), err
+        return str(self.document("status")["items"][-1]["id"])
+
+    def document(self, *args: str) -> Any:
+        code, out, err = self.run(*args, "-o", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        return self.cloud.run.percents(GATEWAY)
+
+
+@pytest.fixture
+def desk(
+    run_cli: RunCli, tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    monkeypatch.delenv("CLOUDSDK_CORE_PROJECT", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    desk = Desk(run_cli, tmp_path / "source", paths)
+    monkeypatch.setattr(programs, "run", desk.programs.run)
+    monkeypatch.setattr(programs, "run_json", desk.programs.run_json)
+    desk.cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
+    yield desk
+    desk.cloud.server.close()
+
+
+def test_a_plan_shows_each_step_and_touches_nothing(desk: Desk) -> None:
+    document = desk.document("phase1", *desk.flags, "--plan")
+    assert document["kind"] == "MigrationPlan"
+    names = [step["name"] for step in document["steps"]]
+    assert names == [
+        "test-bridge", "push-image", "deploy-staging", "probe-staging", "canary", "bake", "rollout",
+    ]  # fmt: skip
+    canary = document["steps"][4]
+    assert canary["status"] == "to do"
+    assert canary["actions"][1]["argv"][:5] == [
+        "gcloud", "run", "services", "update-traffic", GATEWAY,
+    ]  # fmt: skip
+    assert f"--to-revisions={OLD}=100" in canary["inverse"][0]["argv"]
+    assert document["target"]["project"] == PROJECT
+    assert document["target"]["projectSource"] == "gcloud config"
+    assert desk.programs.ran == []
+    assert not desk.paths.session_store.exists()
+    code, out, _ = desk.phase1("--plan")
+    assert (code, "$ gcloud run services update-traffic" in out) == (0, True)
+
+
+def test_a_plan_that_cannot_look_still_has_every_step(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coditect_cli.errors import NotAuthenticated
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise NotAuthenticated("you have no active account selected")
+
+    monkeypatch.setattr(programs, "run_json", refuse)
+    steps = desk.document("phase1", *desk.flags, "--plan")["steps"]
+    assert len(steps) == 7
+    assert steps[4]["status"] == "unknown"
+    assert steps[4]["unobserved"] == "you have no active account selected"
+    assert steps[4]["actions"]
+    code, out, _ = desk.phase1("--project", PROJECT)
+    assert (code, out) == (4, "")
+
+
+def test_a_whole_run_and_its_status(desk: Desk) -> None:
+    for revision in (OLD, NEW):
+        desk.cloud.logs.serve(GATEWAY, revision, requests=20, errors=0, sessions=5)
+    for entry in desk.cloud.logs.entries:
+        entry["timestamp"] = "2126-01-01T00:00:00Z"
+    code, out, err = desk.phase1()
+    assert code == 0, err
+    assert out.endswith(" is done\n")
+    assert f"project   {PROJECT} (gcloud config)" in err
+    assert "canary: gcloud run deploy" in err
+    assert desk.traffic == {NEW: 100}
+    (run,) = desk.document("status")["items"]
+    assert (run["phase"], run["state"]) == ("phase1", "done")
+    assert [step["status"] for step in run["steps"]] == ["done"] * 7
+    events = desk.document("status", run["id"], "--journal")["items"]
+    assert (events[0]["type"], events[-1]["type"]) == ("run.started", "run.done")
+    assert events[0]["data"]["settings"]["secret_name"] == "fdb-cluster"
+    assert desk.run("status", "--wait-for", "done", run["id"])[0] == 0
+    assert desk.run("status", "--wait-for", "canary", run["id"])[0] == 0
+    assert desk.run("resume", run["id"])[0] == 6
+    assert desk.run("resume")[0] == 3
+    assert desk.run("rollback", run["id"])[0] == 0
+    assert desk.traffic == {OLD: 100}
+    assert desk.run("rollback", run["id"])[0] == 6
+
+
+def test_ndjson_is_the_journal_and_ends_with_the_result(desk: Desk) -> None:
+    code, out, err = desk.phase1("-o", "ndjson")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 12
+    assert [line["type"] for line in lines[:2]] == ["run.started", "step.started"]
+    assert lines[-1]["type"] == "result"
+    assert (lines[-1]["state"], lines[-1]["error"]["exitCode"]) == ("held", 12)
+    assert json.loads(err.splitlines()[-1])["error"]["code"] == "migrate.held"
+
+
+def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> None:
+    file = str(tmp_path / "plan.json")
+    assert desk.phase1("--plan-file", file)[0] == 0
+    assert desk.programs.ran == []
+    code, _, err = desk.phase1("--from-plan", file, "--canary-percent", "50")
+    assert (code, "canary_percent: 10 is now 50" in err) == (6, True)
+    desk.cloud.run.deploy(GATEWAY, "newer@sha256:" + "d" * 64)
+    code, _, err = desk.phase1("--from-plan", file)
+    assert (code, "step canary: its way back changed" in err) == (6, True)
+    assert desk.programs.ran == []
+    assert desk.phase1("--plan-file", file)[0] == 0
+    assert desk.phase1("--from-plan", file)[0] == 12
+    for content in ("", "{}", "[1]", '{"steps": [1]}', '{"steps": 7}'):
+        Path(file).write_text(content)
+        assert desk.phase1("--from-plan", file)[0] == 2, content
+
+
+def test_a_held_run_is_decided_by_a_person(desk: Desk) -> None:
+    run = desk.held()
+    assert desk.traffic == {OLD: 90, NEW: 10}
+    assert desk.run("status", "--wait-for", "paused")[0] == 0
+    assert desk.run("status", "--wait-for", "done")[0] == 12
+    code, _, err = desk.phase1()
+    assert (code, f"coditect migrate resume {run}" in err) == (6, True)
+    assert desk.run("approve")[0] == 2
+    assert desk.run("approve", "--reason", "quiet night")[0] == 0
+    assert desk.run("approve", "--reason", "quiet night")[0] == 6
+    assert desk.run("resume", run)[0] == 0
+    assert desk.traffic == {NEW: 100}
+
+
+def test_a_rejected_run_goes_back(desk: Desk) -> None:
+    desk.held()
+    code, out, _ = desk.run("reject", "--reason", "support complains")
+    assert (code, "acts on it" in out) == (0, True)
+    code, _, err = desk.run("resume")
+    assert (code, "support complains" in err) == (10, True)
+    assert desk.traffic == {OLD: 100}
+
+
+def test_rollback_to_a_step_and_on_again(desk: Desk) -> None:
+    run = desk.held()
+    assert desk.run("rollback", "--to", "nothing")[0] == 6
+    code, out, _ = desk.run("rollback", "--to", "probe-staging")
+    assert (code, out) == (0, f"{run} is paused\n")
+    assert desk.traffic == {OLD: 100}
+    assert desk.run("resume")[0] == 12
+    assert desk.traffic[OLD] == 90
+
+
+def test_only_one_runs_at_a_time(desk: Desk) -> None:
+    run = desk.held()
+    store = SQLiteStore(desk.paths.session_store)
+    with hold(store, run, "colleague@elsewhere"):
+        for args in (("resume",), ("rollback",), ("phase1", *desk.flags, "--new-run")):
+            code, _, err = desk.run(*args)
+            assert (code, "colleague@elsewhere" in err) == (6, True)
+        shown = desk.document("lock", "show")
+        assert (shown["run"], shown["held"]) == (run, True)
+        assert desk.run("lock", "break")[0] == 2
+        assert desk.run("lock", "break", "--confirm", "another")[0] == 2
+        assert desk.run("lock", "break", "--confirm", run)[0] == 0
+        assert desk.run("lock", "show")[0] == 3
+    assert desk.run("resume")[0] == 12
+    assert "lock.broken" in [event.type for event in Journal(store, run, "").new_events()]
+    store.close()
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(desk: Desk) -> None:
+    store = SQLiteStore(desk.paths.session_store)
+    id = new_run_id("phase1", time.time_ns())
+    fields: dict[str, Any] = {"phase": "phase1", "settings": {}, "target": {}, "steps": ["a"]}
+    Journal(store, id, "me").append("run.started", **fields)
+    store.close()
+    assert desk.document("status", id)["state"] == "interrupted"
+    assert desk.run("pause")[0] == 6
+    assert desk.run("status", "--wait-for", "done")[0] == 8
+
+
+def test_pause_stops_a_run_that_waits(desk: Desk) -> None:
+    desk.flags[-4:-2] = ["--bake=1h", "--hold=0"]
+    outcome: list[tuple[int, str, str]] = []
+    thread = threading.Thread(target=lambda: outcome.append(desk.phase1()))
+    thread.start()
+    while not outcome and "bake" not in json.dumps(_events(desk)):
+        time.sleep(0.05)
+    code, _, err = desk.run("status", "--wait-for", "rollout", "--timeout", "10ms")
+    assert (code, "not rollout" in err) == (124, True)
+    assert desk.run("pause")[0] == 0
+    thread.join()
+    assert (outcome[0][0], "is paused" in outcome[0][2]) == (12, True)
+    assert desk.document("status")["items"][0]["state"] == "paused"
+
+
+def _events(desk: Desk) -> list[Any]:
+    if not desk.paths.session_store.exists():
+        return []
+    store = SQLiteStore(desk.paths.session_store)
+    try:
+        return [
+            [event.type, event.step]
+            for id in run_ids(store)
+            for event in Journal(store, id, "").new_events()
+            if event.type == "bake.started"
+        ]
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("context", "kubeconfig", "said"),
+    [
+        ("other-project", None, "gcloud's is acme-dev"),
+        (None, "gke_other-project_us-central1_coditect-cluster", "is in other-project"),
+    ],
+)
+def test_targets_that_disagree_stop_it(
+    desk: Desk, context: str | None, kubeconfig: str | None, said: str
+) -> None:
+    if context is not None:
+        assert desk.run_cli("context", "set", "local", f"migrate.project={context}")[0] == 0
+    if kubeconfig is not None:
+        entry = {"name": "here", "context": {"cluster": kubeconfig}}
+        document = {"current-context": "here", "contexts": [entry]}
+        Path(os.environ["KUBECONFIG"]).write_text(json.dumps(document))
+    code, out, err = desk.phase1()
+    assert (code, out, said in err) == (6, "", True)
+    assert desk.programs.ran == []
+    assert said in desk.document("phase1", *desk.flags, "--plan")["disagreement"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--canary-percent=0", "percentage"),
+        ("--project=-x", "project"),
+        ("--service=../x", "name"),
+        ("--region=us central", "name"),
+        ("--bake=soon", "duration"),
+        ("--image=gcr.io/x:tag", "with no tag"),
+        ("--tests=run --token=abcdefgh", "looks like a secret"),
+    ],
+)
+def test_a_bad_value_is_refused_before_anything(desk: Desk, flag: str, said: str) -> None:
+    code, _, err = desk.phase1(flag)
+    assert (code, said in err) == (2, True), err
+    assert desk.programs.ran == []
+    assert not desk.paths.session_store.exists()
+
+
+def test_the_settings_of_a_run_are_those_that_it_began_with(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.held()
+    monkeypatch.setenv("CODITECT_MIGRATE_SERVICE", "another-service")
+    desk.run("approve", "--reason", "fine")
+    assert desk.run("resume")[0] == 0
+    assert desk.traffic == {NEW: 100}
+    assert desk.cloud.run.image(NEW).endswith(DIGEST)
+
+
+def test_another_context_does_not_resume_it(desk: Desk) -> None:
+    desk.held()
+    desk.run_cli("context", "set", "far", "store=sqlite")
+    code, _, err = desk.run("resume", "--context", "far")
+    assert (code, "--context local" in err) == (6, True)

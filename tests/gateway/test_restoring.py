@@ -1,0 +1,296 @@
+"""Sessions that come back from the store, after keeper and bridge were killed together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.session import SessionOutput, SessionState
+from coditect_cli.stores.sqlite import SQLiteStore
+from tests.support.gateway import Client, Gateway, until
+from tests.support.shell import hooked_shell
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    with ExitStack() as stack:
+
+        def begin(**settings: Any) -> Gateway:
+            gateway = Gateway(tmp_path / "home", **settings)
+            stack.callback(gateway.stop)
+            return gateway
+
+        yield begin
+
+
+def kill_everything(gateway: Gateway) -> None:
+    """kill -9 keeper and bridge, and wait until the shells have followed them."""
+    keeper = psutil.Process(gateway.keeper.pid)
+    everyone = keeper.children(recursive=True)
+    for process in (keeper, *keeper.children()):
+        if process == keeper or "coditect_cli.gateway.main" in process.cmdline():
+            os.kill(process.pid, signal.SIGKILL)
+    gateway.keeper.wait()
+    _, left = psutil.wait_procs(everyone, timeout=30)
+    assert not left
+
+
+def recorded(gateway: Gateway, id: str) -> tuple[SessionState | None, SessionOutput | None]:
+    store = SQLiteStore(gateway.paths.session_store)
+    try:
+        return SessionLayer(store).load("demo", id)
+    finally:
+        store.close()
+
+
+def state_when(
+    gateway: Gateway, id: str, condition: Callable[[SessionState, SessionOutput], bool]
+) -> SessionState:
+    def look() -> SessionState | None:
+        state, output = recorded(gateway, id)
+        return state if state and output and condition(state, output) else None
+
+    found: SessionState = until(look, "the record")
+    return found
+
+
+def type_lines(client: Client, *lines: str) -> None:
+    for line in lines:
+        client.run(line)
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_directory_variables_history_and_screen_come_back(
+    start: Callable[..., Gateway], tmp_path: Path, name: str
+) -> None:
+    if not Path("/bin", name).exists():
+        pytest.skip(f"needs {name}: apt install {name}")
+    shell = hooked_shell(tmp_path, name)
+    gateway = start(shell=shell)
+    client = gateway.attach()
+    type_lines(client, "export FOO='bar  baz'", "export GONE=1", "cd /usr/share", "unset GONE")
+    type_lines(client, "export GH_TOKEN=hunter2", " export QUIET=1", "echo on the screen")
+    state = state_when(
+        gateway,
+        client.session,
+        lambda state, output: (
+            any("on the screen" in line for line in output.lines)
+            and "on the screen" in "".join(state.command_history[-1:])
+        ),
+    )
+    assert state.working_directory == "/usr/share"
+    assert state.environment_vars["FOO"] == "bar  baz"
+    assert "GONE" not in state.environment_vars
+    assert "GH_TOKEN" not in state.environment_vars
+    assert "hunter2" not in str(state.command_history)
+    assert not [line for line in state.command_history if line.startswith(" ")]
+    kill_everything(gateway)
+
+    again = start(shell=shell)
+    client = again.attach()
+    assert client.session == state.id
+    client.expect(b"on the screen\x1b[m\r\n" if name == "bash" else b"on the screen")
+    client.expect(b"restored: its processes did not survive")
+    assert client.run('echo "$FOO,$PWD,${GONE-unset},${GH_TOKEN-unset}"') == (
+        b"bar  baz,/usr/share,unset,unset\r\n"
+    )
+    client.send(b"\x1b[A\x1b[A\r")  # the line before the one that was just run
+    client.expect(b"on the screen\r\n")
+
+
+def test_a_shell_that_exits_is_recorded_and_not_restored(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    type_lines(client, "cd /usr")
+    client.send(b"exit 3\n")
+    assert client.exit()["status"] == 3
+    state = state_when(gateway, client.session, lambda state, output: state.ended_at > 0)
+    assert state.working_directory == "/usr"
+    other = gateway.attach()
+    assert other.session != client.session
+    back = gateway.attach(session=client.session)
+    back.expect(b"restored")
+    assert back.run("pwd") == b"/usr\r\n"
+
+
+def test_a_bridge_that_dies_alone_forgets_nothing(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    type_lines(client, "echo one", "export FOO=1", "echo two")
+    state_when(gateway, client.session, lambda state, _: len(state.command_history) >= 3)
+    gateway.kill_bridge()
+    until(gateway.bridge_pid, "another bridge")
+    client = gateway.attach(session=client.session)
+    type_lines(client, "echo three")
+    state = state_when(gateway, client.session, lambda state, _: "three" in str(state))
+    spoken = [line.split("; ")[1] for line in state.command_history]
+    assert spoken == ["echo one", "export FOO=1", "echo two", "echo three"]
+    assert state.environment_vars["FOO"] == "1"
+
+
+def test_a_stopped_gateway_has_saved_everything(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    shell = hooked_shell(tmp_path)
+    gateway = start(shell=shell)
+    clients = [gateway.attach(session="new") for _ in range(5)]
+    for number, client in enumerate(clients):
+        client.run(f"export N={number}; cd /usr")
+    gateway.keeper.terminate()
+    gateway.keeper.wait()
+    for number, client in enumerate(clients):
+        state, output = recorded(gateway, client.session)
+        assert state is not None
+        assert output is not None
+        assert f"N={number}" in state.command_history[-1]
+        assert state.ended_at == 0
+    again = start(shell=shell)
+    assert again.attach(session=clients[3].session).run("echo $N $PWD")[-8:] == b"3 /usr\r\n"
+
+
+def test_two_clients_that_mean_the_same_saved_session_get_the_same(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    first = gateway.attach()
+    first.run("true")
+    state_when(gateway, first.session, lambda state, _: bool(state.command_history))
+    kill_everything(gateway)
+    again = start(shell=gateway.environ["CODITECT_SHELL"])
+    connections = [again.connect() for _ in range(3)]
+    for client in connections:
+        message = {"type": "attach", "client": os.urandom(16).hex(), "session": None}
+        message |= {"resume": None, "cols": 80, "rows": 24, "term": "xterm", "readOnly": False}
+        client.send(message)
+    assert {client.message("attached")["session"] for client in connections} == {first.session}
+
+
+def test_a_shell_without_a_hook_has_its_screen_and_directory(
+    start: Callable[..., Gateway],
+) -> None:
+    gateway = start(shell="/bin/sh")  # noqa: S604 - a setting
+    client = gateway.attach()
+    client.run("cd /usr; echo seen")
+    client.detach()
+    state = state_when(gateway, client.session, lambda state, _: state.working_directory == "/usr")
+    assert state.shell_type == "sh"
+    kill_everything(gateway)
+    again = start(shell="/bin/sh").attach()  # noqa: S604 - a setting
+    again.expect(b"seen")
+    again.expect(b"restored")
+    assert again.run("pwd") == b"/usr\r\n"
+
+
+def test_a_directory_that_is_gone_is_said(start: Callable[..., Gateway], tmp_path: Path) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    gone = tmp_path / "gone"
+    client.run(f"mkdir {gone}; cd {gone}")
+    state_when(gateway, client.session, lambda state, _: state.working_directory == str(gone))
+    kill_everything(gateway)
+    gone.rmdir()
+    client = start(shell=gateway.environ["CODITECT_SHELL"]).attach()
+    client.expect(b"/gone is gone")
+    assert client.run("pwd") == f"{tmp_path}\r\n".encode()
+
+
+def test_a_store_that_cannot_be_used_stops_no_terminal(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    gateway.paths.session_store.mkdir()
+    client = gateway.attach()
+    assert client.run("echo alive") == b"alive\r\n"
+    until(lambda: "not_saved" in gateway.log.read_text(), "the news")
+    gateway.paths.session_store.rmdir()
+    state_when(gateway, client.session, lambda state, _: "alive" in str(state.command_history))
+
+
+def test_another_bridge_that_took_the_session_ends_this_ones_shell(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    client.run("echo mine")
+    state_when(gateway, client.session, lambda state, _: "mine" in str(state.command_history))
+    store = SQLiteStore(gateway.paths.session_store)
+    later = 1 << 62
+    layer = SessionLayer(store)
+    layer.acquire("demo", client.session, "elsewhere#1", now=later, ttl=1)
+    client.send(b"echo stale\n")
+    assert client.message("exit")["signal"] == signal.SIGHUP
+    assert "stale" not in str(recorded(gateway, client.session)[0])
+    store.close()
+
+
+def test_without_screens_none_is_recorded(start: Callable[..., Gateway], tmp_path: Path) -> None:
+    gateway = start(shell=hooked_shell(tmp_path), save_screen="false", secret_names="MINE*")
+    client = gateway.attach()
+    client.run("export MINE_X=1 GH_TOKEN=open; echo shown")
+    state = state_when(gateway, client.session, lambda state, _: bool(state.command_history))
+    assert state.environment_vars["GH_TOKEN"] == "open"
+    assert "MINE_X" not in state.environment_vars
+    output = recorded(gateway, client.session)[1]
+    assert output is not None
+    assert output.lines == []
+
+
+@pytest.mark.slow
+def test_a_hundred_sessions_come_back(start: Callable[..., Gateway], tmp_path: Path) -> None:
+    shell = hooked_shell(tmp_path)
+    gateway = start(shell=shell)
+    clients = []
+    for number in range(100):
+        client = gateway.attach(session="new")
+        client.run(f"export N={number}; cd /usr/share; echo shown {number}")
+        client.detach()
+        clients.append(client)
+    for number, client in enumerate(clients):
+        state_when(gateway, client.session, lambda state, _, n=number: f"N={n};" in str(state))
+    kill_everything(gateway)
+    again = start(shell=shell)
+    for number, client in enumerate(clients):
+        back = again.attach(session=client.session)
+        back.expect(b"restored: its processes did not survive")
+        assert back.run("echo $N $PWD") == f"{number} /usr/share\r\n".encode()
+        back.detach()
+
+
+@pytest.mark.slow
+def test_killed_while_it_writes_it_loses_no_session(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """Ten kills of keeper and bridge; the store's own hundred are in tests/stores."""
+    shell = hooked_shell(tmp_path)
+    gateway = start(shell=shell)
+    sessions = [gateway.attach(session="new").session for _ in range(3)]
+    reached = 0
+    for _ in range(10):
+        clients = [gateway.attach(session=id) for id in sessions]
+        for _ in range(3):
+            reached += 1
+            for client in clients:
+                client.run(f"export REACHED={reached}")
+        time.sleep(1)  # older than a second: this much must be there
+        for client in clients:
+            client.send(f"export REACHED={reached}.5\n".encode())
+        kill_everything(gateway)
+        for id in sessions:
+            state, output = recorded(gateway, id)
+            assert state is not None
+            assert output is not None
+            assert float(state.environment_vars["REACHED"]) >= reached
+        gateway = start(shell=shell)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coditect_cli.errors import Failed, GateFailed, Paused, RollbackNotVerified
+from coditect_cli.migrations import phase1, programs
+from coditect_cli.migrations.lock import hold
+from coditect_cli.migrations.plan import make_plan
+from coditect_cli.migrations.settings import MigrateSettings
+from coditect_cli.migrations.step import World
+from coditect_cli.migrations.target import Target
+from coditect_cli.stores.sqlite import SQLiteStore
+from tests.migrations.phase1.quick import DIGEST, Programs
+from tests.migrations.site import Site, outlast
+from tests.support.cloud import PROJECT, Cloud
+
+GATEWAY, STAGING = "websocket-gateway", "websocket-gateway-staging"
+OLD, NEW = f"{GATEWAY}-00001-abc", f"{GATEWAY}-00002-abc"
+TARGET = Target("local", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", None)
+LINES = 46
+
+
+class Rehearsal(Site):
+    """Phase 1 in the test cloud."""
+
+    def __init__(self, store: SQLiteStore, folder: Path, cloud: Cloud, ran: Programs) -> None:
+        (folder / "Dockerfile").touch()
+        settings = MigrateSettings(
+            project=PROJECT, source=str(folder), tests=("true",), bake=5.0, hold=30.0,
+            min_sessions=2, min_requests=5,
+        )  # fmt: skip
+        super().__init__(store, folder, World(settings, TARGET))
+        self.cloud, self.programs = cloud, ran
+        self.clock.now = time.time() - 60  # the log's lines are of now
+
+    def steps(self) -> Any:
+        return phase1.steps(self.world)
+
+    def serve(self, revision: str, errors: int = 0, requests: int = 20) -> None:
+        self.cloud.logs.serve(GATEWAY, revision, requests=requests, errors=errors, sessions=5)
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        return self.cloud.run.percents(GATEWAY)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
+    cloud = Cloud()
+    ran = Programs(cloud)
+    monkeypatch.setattr(programs, "run", ran.run)
+    monkeypatch.setattr(programs, "run_json", ran.run_json)
+    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    rehearsal = Rehearsal(store, folder, cloud, ran)
+    assert cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64) == OLD
+    yield rehearsal
+    store.close()
+    cloud.server.close()
+
+
+def test_it_goes_to_staging_then_to_a_share_then_to_all(site: Rehearsal) -> None:
+    site.serve(OLD)
+    site.serve(NEW)
+    run = site.go(site.steps())
+    assert run.state == "done"
+    assert site.traffic == {NEW: 100}
+    assert site.cloud.run.image(NEW) == f"gcr.io/{PROJECT}/{GATEWAY}@{DIGEST}"
+    assert site.programs.ran == [
+        "true",
+        f"docker build -t gcr.io/{PROJECT}/{GATEWAY}:pty-fix",
+        f"docker push gcr.io/{PROJECT}/{GATEWAY}:pty-fix",
+        f"gcloud run deploy {STAGING}",
+        site.programs.ran[4],
+        f"gcloud run deploy {GATEWAY}",
+        "gcloud run services update-traffic",
+        "gcloud run services update-traffic",
+    ]
+    assert "gateway" in site.programs.ran[4]
+
+
+@pytest.mark.parametrize("outcome", ["pass", "fail"])
+@pytest.mark.parametrize("line", range(1, LINES))
+def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
+    site: Rehearsal, line: int, outcome: str
+) -> None:
+    site.serve(OLD)
+    site.serve(NEW, errors=20 if outcome == "fail" else 0)
+    run = outlast(site, line, site.steps)
+    assert (run.state, site.traffic) == (
+        ("done", {NEW: 100}) if outcome == "pass" else ("rolled back", {OLD: 100})
+    )
+    assert sorted(site.cloud.run.revisions) == sorted([OLD, NEW, f"{STAGING}-00001-abc"])
+
+
+def test_there_are_no_more_lines_than_are_killed_after(site: Rehearsal) -> None:
+    site.serve(OLD)
+    site.serve(NEW)
+    site.go(site.steps())
+    assert len(site.events()) < LINES
+
+
+def test_errors_on_the_new_revision_give_the_old_one_all_traffic_again(site: Rehearsal) -> None:
+    site.serve(OLD)
+    site.serve(NEW, errors=20)
+    with pytest.raises(GateFailed) as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 10
+    assert site.traffic == {OLD: 100}
+
+
+def test_errors_on_both_are_not_the_new_ones_fault(site: Rehearsal) -> None:
+    site.serve(OLD, errors=10)
+    site.serve(NEW, errors=10)
+    assert site.go(site.steps()).state == "done"
+
+
+def test_a_quiet_night_holds_at_the_share(site: Rehearsal) -> None:
+    site.serve(OLD)
+    with pytest.raises(Paused) as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 12
+    assert site.traffic == {OLD: 90, NEW: 10}
+
+
+def test_the_first_deployment_ever_gets_all_and_its_way_back_is_to_remove_it(
+    site: Rehearsal,
+) -> None:
+    site.cloud.run.services.clear()
+    site.cloud.run.revisions.clear()
+    plan = make_plan("phase1", site.steps(), site.world, "nobody")
+    canary = next(step for step in plan["steps"] if step["name"] == "canary")
+    assert "there is no service" in canary["now"]
+    assert len(canary["actions"]) == 1
+    assert "--no-traffic" not in canary["actions"][0]["argv"]
+    assert canary["inverse"][0]["argv"][:4] == ["gcloud", "run", "services", "delete"]
+    site.serve(OLD, errors=20)
+    with pytest.raises(GateFailed):
+        site.go(site.steps())
+    assert GATEWAY not in site.cloud.run.services
+
+
+@pytest.mark.parametrize("line", range(1, LINES, 3))
+def test_the_first_deployment_ever_outlasts_a_kill(site: Rehearsal, line: int) -> None:
+    site.cloud.run.services.clear()
+    site.cloud.run.revisions.clear()
+    site.serve(OLD)
+    assert outlast(site, line, site.steps).state == "done"
+    assert site.traffic == {OLD: 100}
+
+
+def test_a_share_that_somebody_gave_it_already_is_kept_by_the_way_back(site: Rehearsal) -> None:
+    site.serve(OLD)
+    site.serve(NEW)
+    site.go(site.steps())
+    with hold(site.store, site.run, "me") as lock:
+        site.engine(lock, site.steps()).roll_back("asked", "again", "canary")
+    assert site.traffic == {OLD: 90, NEW: 10}
+
+
+def test_a_revision_that_never_becomes_ready_gets_no_traffic(site: Rehearsal) -> None:
+    site.cloud.run.broken.add(DIGEST)
+    with pytest.raises(Failed):
+        site.go(site.steps())
+    assert site.traffic == {OLD: 100}
+
+
+def test_somebody_elses_deployment_meanwhile_stops_the_rollout(site: Rehearsal) -> None:
+    site.serve(OLD)
+    with pytest.raises(Paused):
+        site.go(site.steps())
+    flags = {"--image": "other@sha256:" + "c" * 64, "--tag": "other", "--no-traffic": ""}
+    site.programs._deploy(GATEWAY, flags)
+    site.serve(NEW)
+    with pytest.raises(Failed, match="somebody deployed meanwhile"):
+        site.go(site.steps())
+    assert site.traffic[OLD] == 90
+
+
+def test_a_way_back_that_the_cloud_ignores_is_told_apart(
+    site: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.serve(OLD)
+    site.serve(NEW, errors=20)
+    shift = site.programs._shift
+
+    def ignored(name: str, flags: dict[str, str]) -> None:
+        if "--to-revisions" not in flags:
+            shift(name, flags)
+
+    monkeypatch.setattr(site.programs, "_shift", ignored)
+    with pytest.raises(RollbackNotVerified, match="90 % to") as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 11
+
+
+def test_without_a_dockerfile_nothing_is_built(site: Rehearsal) -> None:
+    (site.folder / "Dockerfile").unlink()
+    with pytest.raises(Failed, match="--source"):
+        site.go(site.steps())
+    assert site.programs.ran == ["true"]

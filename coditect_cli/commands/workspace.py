@@ -295,6 +295,8 @@ def delete(
             question = f"This removes workspace {id}: {removed}."
             runtime.confirm_name(question, id, confirm, "--confirm")
         _end_sessions(runtime, id, force, kept=purge)
+        if purge:
+            _forget_sessions(runtime, id)
         runtime.workspaces.delete(id, purge)
     except NotFound:
         if ignore_not_found:
@@ -326,6 +328,15 @@ def wait(
     runtime.workspaces.wait(id, condition, seconds(timeout, "--timeout"), runtime.streams.say)
     fields = {"id": id, "status": condition}
     return Result("Workspace", fields, text=f"workspace {id} is {condition}")
+
+
+def _forget_sessions(runtime: Runtime, id: str) -> None:
+    """Remove what is recorded of a workspace's sessions: their screens may hold its files."""
+    from coditect_cli.sessions.layer import SessionLayer
+
+    layer = SessionLayer(runtime.store)
+    for session in layer.ids(id):
+        layer.delete(id, session)
 
 
 def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int:

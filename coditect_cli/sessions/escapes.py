@@ -81,5 +81,4 @@ class Splitter:
 
 def ends_unfinished(text: str) -> bool:
     """Whether `text` may end within a sequence."""
-    last = max(text.rfind(opening) for opening in "\x1b\x90\x98\x9b\x9d\x9e\x9f")
-    return last >= 0 and _AT_END.match(text, last) is not None
+    return _AT_END.search(text) is not None

@@ -120,7 +120,7 @@ def _output_asked(argv: Sequence[str]) -> Format | None:
 
 def tree() -> TyperGroup:
     """The root command, with its children not loaded yet."""
-    children = [Lazy(name, node.summary, partial(_load, name, node)) for name, node in TREE.items()]
+    children = [Lazy(name, partial(_load, name, node), node.summary) for name, node in TREE.items()]
     root = _group("coditect", SUMMARY, children)
     root.params = _global_options() + root.params
     return root
@@ -137,9 +137,16 @@ class Leaf(TyperCommand):
 class Lazy(TyperCommand):
     """Stands for a command in its parent's help, and becomes it when it is called."""
 
-    def __init__(self, name: str, help_text: str, load: Callable[[], TyperCommand | TyperGroup]):
-        super().__init__(name=name, help=help_text)
+    def __init__(
+        self, name: str, load: Callable[[], TyperCommand | TyperGroup], summary: str | None = None
+    ) -> None:
+        super().__init__(name=name, help=summary)
         self.load = load
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        if self.help:
+            return super().get_short_help_str(limit)
+        return self.load().get_short_help_str(limit)
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         return self.load().make_context(*args, **extra)
@@ -151,10 +158,13 @@ def _load(name: str, node: Command) -> TyperCommand | TyperGroup:
     verbs = []
     for place in node.verbs:
         other, _, verb = place.rpartition(".")
-        module = _module(other or node.module)
-        function = getattr(module, verb, None) or getattr(module, verb + "_")
-        verbs.append(Lazy(verb, _help(function), partial(_command, verb, function)))
+        verbs.append(Lazy(verb, partial(_load_verb, other or node.module, verb)))
     return _group(name, node.summary, verbs)
+
+
+def _load_verb(module_name: str, verb: str) -> TyperCommand:
+    module = _module(module_name)
+    return _command(verb, getattr(module, verb, None) or getattr(module, verb + "_"))
 
 
 def _module(name: str) -> ModuleType:

@@ -226,9 +226,9 @@ class Pump:
         """Go on trying after `error`, or give up."""
         if error.code == "gateway.not_running" and time.monotonic() > self.lost_at + GONE_AFTER:
             raise SessionLost(
-                "the gateway is gone, and the sessions it held with it",
+                "the gateway is gone, and the programs it held with it",
                 code="session.gateway_gone",
-                hint="coditect up ID starts anew",
+                hint="coditect attach ID restores the session as it was saved",
             ) from error
         if not error.retryable and not isinstance(error, Unreachable):
             raise self._ended_by(error) from error
@@ -383,5 +383,5 @@ def _gateway_ended() -> SessionLost:
     return SessionLost(
         "the gateway was stopped, and ended its sessions",
         code="session.gateway_stopped",
-        hint="coditect up ID starts anew",
+        hint="coditect attach ID restores the session as it was saved",
     )

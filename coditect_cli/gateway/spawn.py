@@ -16,7 +16,7 @@ from coditect_cli.gateway.ring import PAGE, Ring
 from coditect_cli.gateway.session import MARGIN
 from coditect_cli.protocol.messages import WINDOW
 
-HOOK_PIPE = 1 << 20  # bytes
+HOOK_PIPE = 1 << 18  # bytes; Linux lets a user have 64 MiB of pipes, then makes all of his small
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.gateway import Gateway, until
+from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.proxy import Proxy
+from tests.support.shell import hooked_shell
 from tests.support.terminal import Terminal
 
 Run = Callable[..., Terminal]
@@ -312,3 +314,35 @@ def test_output_that_nobody_reads_ends_it(gateway: Gateway) -> None:
         client.stdin.write(b"seq 100000\n")
         client.stdin.flush()
         assert client.wait() == 128 + signal.SIGPIPE
+
+
+def test_a_client_goes_on_in_the_restored_session(
+    gateway: Gateway, start_proxy: Callable[..., Proxy], run_in_terminal: Run, tmp_path: Path
+) -> None:
+    shell = hooked_shell(tmp_path)
+    proxy = start_proxy()
+    gateway.environ["CODITECT_SHELL"] = str(shell)
+    gateway.keeper.terminate()
+    gateway.keeper.wait()
+    with running_gateway(tmp_path / "home", shell=shell) as first:
+        first.user = gateway.user
+        terminal = run_in_terminal("attach", "demo")
+        terminal.expect(b"$ ")
+        terminal.type(b"export WHERE=first; echo d''one\r")
+        terminal.expect(b"done\r\n")
+        client = first.attach(read_only=True)
+        client.detach()  # which saves
+        proxy.hang_up(on_everybody=True)
+        terminal.expect(b"reconnecting")
+        first.keeper.terminate()
+        first.keeper.wait()
+    with running_gateway(tmp_path / "home", shell=shell):
+        terminal.type(b"typed in vain")
+        proxy.hang_up(on_everybody=False)
+        terminal.expect(b"did not survive")
+        terminal.expect(b"$ ")
+        terminal.type(b"echo $WHERE\r")
+        terminal.expect(b"echo $WHERE\r\n")
+        terminal.expect(b"first\r\n")
+        terminal.type(b"exit 5\r")
+        assert terminal.wait() == 5

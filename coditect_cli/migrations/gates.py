@@ -42,21 +42,15 @@ class Sample:
     failed_sessions: int = 0
 
     @property
-    def error_rate(self) -> float:
-        """The part of requests that failed, from 0 to 1."""
-        return min(1.0, self.errors / self.requests) if self.requests else float(self.errors > 0)
-
-    @property
-    def failed_start_rate(self) -> float:
-        """The part of session starts that failed, from 0 to 1."""
-        tried = self.sessions + self.failed_sessions
-        return self.failed_sessions / tried if tried else 0.0
+    def starts(self) -> int:
+        """The sessions that were asked for."""
+        return self.sessions + self.failed_sessions
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "requests": self.requests,
             "errors": self.errors,
-            "errorRate": round(self.error_rate, 6),
+            "errorRate": round(_ratio(self.errors, self.requests), 6),
             "sessions": self.sessions,
             "failedSessions": self.failed_sessions,
         }
@@ -79,31 +73,33 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
     could save it: that many errors are too many even in a full sample.
     """
     base = serving or Sample()
+    has_base = serving is None or base.requests >= limits.min_requests
     numbers = {
         "new": new.as_dict(),
         "serving": serving.as_dict() if serving is not None else None,
         "maxErrorIncrease": limits.max_error_increase,
     }
-
-    def verdict(decision: Any, reason: str) -> Verdict:
-        return Verdict(decision, reason, numbers)
-
-    has_base = serving is None or serving.requests >= limits.min_requests
-    if has_base:
-        most = base.error_rate + limits.max_error_increase
-        if new.errors > most * max(new.requests, limits.min_requests):
-            return verdict(
-                "fail",
-                f"{_rate(new.errors, new.requests, 'request')} failed, {_served(serving)}",
-            )
-        most = base.failed_start_rate + limits.max_error_increase
-        tried = new.sessions + new.failed_sessions
-        if new.failed_sessions > most * max(tried, limits.min_sessions):
-            return verdict(
-                "fail",
-                f"{_rate(new.failed_sessions, tried, 'session')} could not start, "
-                f"{_served(serving)}",
-            )
+    compared = (
+        ("requests", new.errors, new.requests, base.errors, base.requests, limits.min_requests),
+        (
+            "session starts",
+            new.failed_sessions,
+            new.starts,
+            base.failed_sessions,
+            base.starts,
+            limits.min_sessions,
+        ),
+    )
+    told = []
+    for what, failed, tried, base_failed, base_tried, least in compared:
+        against = f"against {_rate(base_failed, base_tried)} before"
+        told.append(
+            f"{_rate(failed, tried, what)} failed, "
+            + (against if serving is not None else "and nothing else serves")
+        )
+        most = _ratio(base_failed, base_tried) + limits.max_error_increase
+        if has_base and failed > most * max(tried, least):
+            return Verdict("fail", told[-1], numbers)
     missing = []
     if new.sessions < limits.min_sessions:
         missing.append(f"{new.sessions} new sessions of {limits.min_sessions}")
@@ -112,21 +108,18 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
     if not has_base:
         missing.append(f"{base.requests} requests of {limits.min_requests} on what served before")
     if missing:
-        return verdict("hold", "; ".join(missing))
-    return verdict(
-        "pass", f"{_rate(new.errors, new.requests, 'request')} failed, {_served(serving)}"
-    )
+        return Verdict("hold", "; ".join(missing), numbers)
+    return Verdict("pass", "; ".join(told), numbers)
 
 
-def _rate(part: int, whole: int, what: str) -> str:
+def _ratio(part: int, whole: int) -> float:
+    """From 0 to 1; errors without a request are as bad as can be."""
+    return min(1.0, part / whole) if whole else float(part > 0)
+
+
+def _rate(part: int, whole: int, what: str = "") -> str:
     percent = f" ({part / whole:.2%})" if whole else ""
-    return f"{part:,} of {whole:,} {what}s{percent}"
-
-
-def _served(serving: Sample | None) -> str:
-    if serving is None:
-        return "and nothing else serves"
-    return f"against {_rate(serving.errors, serving.requests, 'request')} before"
+    return f"{part:,} of {whole:,}{what and ' ' + what}{percent}"
 
 
 def sample(entries: Iterable[Mapping[str, Any]]) -> Sample:
@@ -151,29 +144,40 @@ def sample(entries: Iterable[Mapping[str, Any]]) -> Sample:
     return Sample(requests, len(failures), max(upgrades, started), failed_starts)
 
 
-def read_entries(project: str, source: str, since: float) -> list[dict[str, Any]]:
-    """What a source (a filter of Cloud Logging) wrote since then, the newest MOST_ENTRIES of it.
+def read_entries(
+    project: str, source: str, since: float, until: float | None = None
+) -> list[dict[str, Any]]:
+    """What a source (a filter of Cloud Logging) wrote in a window, the newest MOST_ENTRIES of it.
 
     Raises what programs.run_json() raises, and Failed for an answer of another kind.
     """
-    entries = programs.run_json(entries_argv(project, source, since))
+    entries = programs.run_json(entries_argv(project, source, since, until))
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Failed("gcloud logging read did not answer with a list", code="gate.unknown_answer")
     return entries
 
 
-def entries_argv(project: str, source: str, since: float) -> tuple[str, ...]:
-    """The command line of such a look."""
-    start = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def entries_argv(
+    project: str, source: str, since: float, until: float | None = None
+) -> tuple[str, ...]:
+    """The command line of such a look; times in seconds since 1970."""
+    window = f'timestamp>="{_moment(since)}"'
+    if until is not None:
+        window += f' AND timestamp<="{_moment(until)}"'
     return (
         "gcloud",
         "logging",
         "read",
-        f'({source}) AND timestamp>="{start}"',
+        f"({source}) AND {window}",
         f"--limit={MOST_ENTRIES}",
         f"--project={project}",
         f"--format=json({_FIELDS})",
     )
+
+
+def _moment(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
 
 
 def of_service(service: str, region: str) -> str:

@@ -14,6 +14,8 @@ from coditect_cli.paths import Paths
 PHASES = ("phase1", "phase2", "cutover")
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects; a domain may be before
 _PROJECT = re.compile(r"(?:[a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_RECORD = re.compile(r"(?:[a-z0-9_*](?:[a-z0-9_-]{0,62})\.)+")
+_RECORD_DATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 _LABEL = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9.:-]*(?:/[a-z0-9._-]+)+")
 
@@ -56,6 +58,45 @@ def _percent(value: object) -> int:
     return int(text)
 
 
+def _shifts(value: object) -> tuple[int, ...]:
+    items = value.replace(",", " ").split() if isinstance(value, str) else value
+    if isinstance(items, list):
+        shifts = tuple(_percent(item) for item in items)
+        if shifts and shifts[-1] == 100 and list(shifts) == sorted(set(shifts)):
+            return shifts
+    raise ValueError("percentages that rise to 100, such as 25,50,75,100")
+
+
+def _via(value: object) -> str:
+    if value not in ("dns", "url-map"):
+        raise ValueError('"dns" or "url-map"')
+    return str(value)
+
+
+def _record(value: object) -> str:
+    text = str(value)
+    name = text if text.endswith(".") else text + "."
+    if not isinstance(value, str) or not _RECORD.fullmatch(name):
+        raise ValueError("a DNS name such as ws.example.com")
+    return name
+
+
+def _record_type(value: object) -> str:
+    if value not in ("A", "AAAA", "CNAME"):
+        raise ValueError('"A", "AAAA" or "CNAME"')
+    return str(value)
+
+
+def _pages(value: object) -> tuple[str, ...]:
+    items = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(
+        isinstance(item, str) and re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#@]*)?", item)
+        for item in items
+    ):
+        raise ValueError("URLs such as http://10.0.0.7:8080/metrics")
+    return tuple(items)
+
+
 def _ratio(value: object) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value))
     ratio = float(match[1]) / (100 if match[2] else 1) if match else -1.0
@@ -79,6 +120,9 @@ def _store(value: object) -> str:
 _project = _matching(_PROJECT, "a project's id: 6 to 30 lower-case letters, digits and dashes")
 _name = _matching(_LABEL, "a name: lower-case letters, digits and dashes, at most 63")
 _image = _matching(_IMAGE, "an image's name such as gcr.io/PROJECT/NAME, with no tag")
+
+
+_data = _matching(_RECORD_DATA, "an address or a host's name")
 
 
 def setting(default: Any, parse: Callable[[object], Any], meaning: str, *phases: str) -> Any:
@@ -118,6 +162,38 @@ class MigrateSettings:
         None, _words, "what tries staging; unset: coditect gateway probe", "phase1"
     )
     canary_percent: int = setting(10, _percent, "traffic of the first shift", "phase1", "cutover")
+
+    max_instances: int = setting(100, _count, "the most instances of the service", "cutover")
+    shifts: tuple[int, ...] = setting(
+        (25, 50, 75, 100), _shifts, "the shares of traffic after the first shift", "cutover"
+    )
+    traffic_via: str = setting("dns", _via, "what shares the traffic: dns or url-map", "cutover")
+    dns_zone: str | None = setting(None, _name, "the managed zone of the record", "cutover")
+    dns_name: str | None = setting(None, _record, "the name that clients look up", "cutover")
+    dns_type: str = setting("A", _record_type, "the record's type", "cutover")
+    dns_ttl: int = setting(60, _count, "seconds that the record may be cached", "cutover")
+    dns_new: str | None = setting(
+        None, _data, "the record's data that leads to Cloud Run", "cutover"
+    )
+    url_map: str | None = setting(None, _name, "the load balancer's URL map", "cutover")
+    new_backend: str | None = setting(
+        None, _name, "its backend service that leads to Cloud Run", "cutover"
+    )
+    old_backend: str | None = setting(
+        None, _name, "its backend service that leads to the old cluster", "cutover"
+    )
+    dashboard: str | None = setting(
+        None, _text, "the dashboard's file; unset: the one that comes with coditect", "cutover"
+    )
+    old_cluster: str = setting(
+        "websocket-gateway-cluster", _name, "the cluster that is replaced", "cutover"
+    )
+    old_logs: str | None = setting(
+        None, _text, "a Logging filter of its requests; unset: its containers", "cutover"
+    )
+    old_metrics: tuple[str, ...] = setting(
+        (), _pages, "the /metrics pages of its gateways, which tell live sessions", "cutover"
+    )
 
     cluster: str = setting("coditect-cluster", _name, "the Autopilot cluster", "phase2")
     kube_context: str | None = setting(

@@ -30,6 +30,10 @@ LIMITS = Limits(min_sessions=50, min_requests=500, max_error_increase=0.01)
 GOOD = Sample(requests=1000, errors=3, sessions=100)
 
 
+def rate(part: int, whole: int) -> float:
+    return min(1.0, part / whole) if whole else float(part > 0)
+
+
 @st.composite
 def samples(draw: st.DrawFn) -> Sample:
     requests = draw(st.integers(0, 3000))
@@ -58,10 +62,10 @@ def test_what_passes_is_not_worse_than_allowed(
     new: Sample, serving: Sample, limits: Limits
 ) -> None:
     if decide(new, serving, limits).decision == "pass":
-        assert new.error_rate <= serving.error_rate + limits.max_error_increase + 1e-9
-        most = serving.failed_start_rate + limits.max_error_increase
-        tried = max(new.sessions + new.failed_sessions, limits.min_sessions)
-        assert new.failed_sessions <= most * tried + 1e-9
+        most = rate(serving.errors, serving.requests) + limits.max_error_increase
+        assert new.errors <= most * new.requests + 1e-9
+        most = rate(serving.failed_sessions, serving.starts) + limits.max_error_increase
+        assert new.failed_sessions <= most * max(new.starts, limits.min_sessions) + 1e-9
 
 
 @given(samples(), st.none() | samples(), limits, st.integers(1, 500))
@@ -79,7 +83,7 @@ def test_an_early_fail_would_also_be_one_with_a_full_sample(
 ) -> None:
     """Whatever comes, if all of it succeeds, up to the smallest sample that decides."""
     if decide(new, serving, limits).decision == "fail":
-        tried = new.sessions + new.failed_sessions
+        tried = new.starts
         full = Sample(
             max(new.requests, limits.min_requests),
             new.errors,
@@ -92,12 +96,22 @@ def test_an_early_fail_would_also_be_one_with_a_full_sample(
 @pytest.mark.parametrize(
     ("new", "serving", "decision", "reason"),
     [
-        (GOOD, GOOD, "pass", "3 of 1,000 requests (0.30%) failed, against 3 of 1,000"),
+        (
+            GOOD,
+            GOOD,
+            "pass",
+            "3 of 1,000 requests (0.30%) failed, against 3 of 1,000 (0.30%) before; 0 of 100",
+        ),
         (GOOD, None, "pass", "and nothing else serves"),
         (Sample(1000, 14, 100), GOOD, "fail", "14 of 1,000 requests (1.40%) failed"),
         (Sample(1000, 13, 100), GOOD, "pass", "13 of 1,000"),
         (Sample(1000, 200, 100), Sample(9000, 1800, 900), "pass", "200 of 1,000"),
-        (Sample(1000, 0, 90, 10), GOOD, "fail", "10 of 100 sessions (10.00%) could not start"),
+        (
+            Sample(1000, 0, 90, 10),
+            GOOD,
+            "fail",
+            "10 of 100 session starts (10.00%) failed, against 0 of 100",
+        ),
         (Sample(499, 0, 49), GOOD, "hold", "49 new sessions of 50; 499 requests of 500"),
         (GOOD, Sample(10), "hold", "10 requests of 500 on what served before"),
         (Sample(20, 20, 0), GOOD, "fail", "20 of 20 requests"),
@@ -172,7 +186,7 @@ def test_revisions_are_compared_in_one_window(google: Cloud) -> None:
 
     google.logs.serve_cluster("old-cluster", requests=8, errors=2, sessions=3)
     entries = read_entries(PROJECT, of_cluster("old-cluster", "us-central1"), start)
-    assert sample(entries) == Sample(8, 2, 3)
+    assert sample(entries) == Sample(8, 2, 3, 2)
 
 
 @pytest.fixture

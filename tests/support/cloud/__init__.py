@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.cloud.compute import UrlMaps
 from tests.support.cloud.container import Clusters
 from tests.support.cloud.dashboards import Dashboards
 from tests.support.cloud.dns import RecordSets
@@ -31,7 +32,8 @@ class Cloud:
         self.logs = Logs(PROJECT)
         self.dns = RecordSets()
         self.dashboards = Dashboards()
-        parts = (self.run, self.clusters, self.logs, self.dns, self.dashboards)
+        self.url_maps = UrlMaps()
+        parts = (self.run, self.clusters, self.logs, self.dns, self.dashboards, self.url_maps)
         self.server = Server([route for part in parts for route in part.routes()])
 
     def fail(
@@ -74,6 +76,7 @@ class Cloud:
             "CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API": "false",
             # gcloud puts the region before Cloud Run's host: run.test is found by the proxy.
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": "http://run.test/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": here + "compute/v1/",
             "CLOUDSDK_PROXY_TYPE": "http",
             "CLOUDSDK_PROXY_ADDRESS": "127.0.0.1",
             "CLOUDSDK_PROXY_PORT": str(self.server.port),

@@ -72,9 +72,17 @@ class Logs:
         resource = {"type": "k8s_container", "labels": labels}
         for number in range(requests):
             status = 500 if number < errors else 200
-            self.add(resource, httpRequest={"requestUrl": "/api", "status": status})
+            self.add(resource, httpRequest={"requestUrl": "/ws", "status": status})
         for number in range(sessions):
             line = f"2026-01-02 03:04:05,678 coditect.gateway INFO session_started id=s{number} w"
+            self.add(resource, severity="ERROR", textPayload=line)
+
+    def leave_cluster(self, cluster: str, *, sessions: int) -> None:
+        """Its first sessions end."""
+        labels = {"cluster_name": cluster, "location": "us-central1", "project_id": self.project}
+        for number in range(sessions):
+            line = f"2026-01-02 03:04:05,678 coditect.gateway INFO session_ended id=s{number} w"
+            resource = {"type": "k8s_container", "labels": labels}
             self.add(resource, severity="ERROR", textPayload=line)
 
     def list(self, request: Request, match: re.Match[str]) -> Any:

@@ -1,0 +1,73 @@
+"""Cutover, step 1: Cloud Run may grow, and keeps a client on one instance where it can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
+
+
+class Scale(Step):
+    """Both are a revision's settings, so a new one is made, and takes over from the one before.
+
+    Affinity is best effort, and Cloud Run ends each WebSocket at its request time-out: that a
+    client resumes where it was does not depend on either.
+    """
+
+    name = "scale"
+    title = "Let Cloud Run grow, with session affinity"
+    expected = 60.0
+
+    def precondition(self, world: World) -> str | None:
+        service = _cloud_run(world).describe(world.settings.service)
+        if service is None:
+            return f"there is no service {world.settings.service}: coditect migrate phase1 makes it"
+        if service.percents != {service.newest_ready: 100}:
+            return (
+                f"{service.name} has a rollout under way ({_shares(service)}, "
+                f"the newest is {service.newest_ready}): finish it first"
+            )
+        return None
+
+    def observe(self, world: World) -> Observation:
+        settings = world.settings
+        service = _cloud_run(world).describe(settings.service)
+        if service is None:
+            return Observation(False, f"there is no service {settings.service}")
+        is_scaled = service.session_affinity and service.max_instances == settings.max_instances
+        most = "no bound" if service.max_instances is None else str(service.max_instances)
+        affinity = "with" if service.session_affinity else "without"
+        return Observation(
+            is_scaled and service.percents == {service.newest_ready: 100},
+            f"{_shares(service)}; at most {most} instances, {affinity} session affinity",
+            {"serving_before_scale": service.percents},
+        )
+
+    def actions(self, world: World) -> Sequence[Action]:
+        run, settings = _cloud_run(world), world.settings
+        return [
+            program(run.scale_argv(settings.service, settings.max_instances), timeout=DEPLOY),
+            # Where the traffic was given to a revision by name, the new one has none yet.
+            program(run.latest_argv(settings.service), timeout=SHIFT),
+        ]
+
+    def inverse(self, world: World, before: Facts) -> Sequence[Action]:
+        percents = before.get("serving_before_scale") or {"{serving}": 100}
+        argv = _cloud_run(world).percents_argv(world.settings.service, percents)
+        return [program(argv, timeout=SHIFT)]
+
+    def restored(self, world: World, before: Facts) -> str | None:
+        service = _cloud_run(world).describe(world.settings.service)
+        if service is None:
+            return f"there is no service {world.settings.service} any more"
+        is_back = service.percents == before["serving_before_scale"]
+        return None if is_back else f"traffic is {_shares(service)}"
+
+
+def _cloud_run(world: World) -> CloudRun:
+    return CloudRun(str(world.target.project), world.settings.region)
+
+
+def _shares(service: Service) -> str:
+    return ", ".join(f"{revision} {percent} %" for revision, percent in service.percents.items())

@@ -1,0 +1,118 @@
+"""Cutover, step 5: delete the old cluster, when nobody is on it any more."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from coditect_cli.errors import Failed, NotFound
+from coditect_cli.migrations import programs
+from coditect_cli.migrations.cutover.shift import ALL, share_of
+from coditect_cli.migrations.gates import read_entries, read_metrics
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
+
+DELETE = 1800.0  # seconds
+LOOK_BACK = 7 * 86_400.0  # seconds in which a session that still lives must have started
+_GAUGES = ("coditect_sessions", "coditect_connections")
+_EVENT = re.compile(r"\b(?P<event>session_started|session_ended|joined|left) (?P<fields>.*)")
+
+
+class TearDown(Step):
+    """That nobody is on it must have been seen: a cluster that says nothing is not deleted."""
+
+    name = "tear-down"
+    expected = 420.0
+    no_inverse = "a deleted cluster can't be brought back"
+
+    def __init__(self, cluster: str) -> None:
+        self.title = f"Delete the cluster {cluster}"
+        self.confirm = cluster
+
+    def precondition(self, world: World) -> str | None:
+        if self.observe(world).is_done:
+            return None
+        share = share_of(world)
+        if share != ALL:
+            return (
+                f"Cloud Run has {'an unknown part' if share is None else f'{share} %'} of traffic"
+            )
+        return why_in_use(world)
+
+    def observe(self, world: World) -> Observation:
+        settings = world.settings
+        try:
+            found = programs.run_json(_argv(world, "describe"))
+        except NotFound:
+            return Observation(True, f"there is no cluster {settings.old_cluster}")
+        status = found.get("status", "of unknown status")
+        return Observation(False, f"{settings.old_cluster} is {status}")
+
+    def actions(self, world: World) -> Sequence[Action]:
+        argv = _argv(world, "delete")
+
+        def delete() -> Facts:
+            if (reason := why_in_use(world)) is not None:  # it may have been asked for long ago
+                raise Failed(reason, code="cutover.in_use")
+            programs.run(argv, timeout=DELETE)
+            return {}
+
+        return [Action(delete, argv=argv)]
+
+
+def why_in_use(world: World) -> str | None:
+    """Why the old cluster can't be said to have no live sessions; None when it can."""
+    settings, project = world.settings, str(world.target.project)
+    for url in settings.old_metrics:
+        found = read_metrics(url)
+        told = {name: found[name] for name in _GAUGES if name in found}
+        if not told:
+            return f"{url} tells neither {' nor '.join(_GAUGES)}"
+        if any(told.values()):
+            return f"{url} tells " + ", ".join(f"{name} {told[name]:g}" for name in told)
+    now = time.time()
+    source = (
+        f'resource.type="k8s_container" AND '
+        f'resource.labels.cluster_name="{settings.old_cluster}" AND '
+        f'resource.labels.location="{settings.region}" AND (textPayload:"session_started " OR '
+        'textPayload:"session_ended " OR textPayload:"joined " OR textPayload:"left ")'
+    )
+    entries = read_entries(project, source, now - LOOK_BACK, now)
+    live = live_sessions(entries)
+    if live:
+        return f"{live} sessions of {settings.old_cluster} have started and not ended"
+    if not entries and not settings.old_metrics:
+        return (
+            f"nothing tells whether {settings.old_cluster} has live sessions: it logged none in 7 "
+            "days; pass --old-metrics URL of its gateways' /metrics"
+        )
+    return None
+
+
+def live_sessions(entries: Iterable[Mapping[str, Any]]) -> int:
+    """How many sessions have started and not ended, and connections joined and not left."""
+    started: set[str] = set()
+    ended: set[str] = set()
+    joined = 0
+    for entry in entries:
+        line = _EVENT.search(str(entry.get("textPayload", "")))
+        if line is None:
+            continue
+        identity = re.search(r"\bid=(\S+)", line["fields"])
+        if line["event"] == "joined":
+            joined += 1
+        elif line["event"] == "left":
+            joined -= 1
+        elif identity is not None:
+            (started if line["event"] == "session_started" else ended).add(identity[1])
+    return len(started - ended) + max(0, joined)
+
+
+def _argv(world: World, verb: str) -> tuple[str, ...]:
+    where = (
+        f"--region={world.settings.region}",
+        f"--project={world.target.project}",
+        "--format=json",
+    )
+    return ("gcloud", "container", "clusters", verb, world.settings.old_cluster, *where)

@@ -1,0 +1,207 @@
+"""The cutover as a whole: in the test cloud without gcloud, and once through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coditect_cli.errors import GateFailed, Paused, RollbackNotVerified
+from coditect_cli.migrations.engine import Engine
+from coditect_cli.migrations.plan import make_plan
+from coditect_cli.stores.store import SessionStore
+from tests.migrations.cutover.conftest import CLUSTER, GATEWAY, NAME, NEW, OLD, ZONE, Cutover
+from tests.migrations.cutover.quick import CutoverPrograms
+from tests.migrations.site import outlast
+from tests.support.cloud import Cloud
+
+LINES = 46
+UPDATE = "gcloud dns record-sets update"
+
+
+def confirming(site: Cutover, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whoever is asked types the name; the questions."""
+    asked: list[str] = []
+    make: Callable[..., Engine] = site.engine
+
+    def engine(*arguments: object) -> Engine:
+        made = make(*arguments)
+        made._confirm = lambda question, name: asked.append(name)
+        return made
+
+    monkeypatch.setattr(site, "engine", engine)
+    return asked
+
+
+def test_the_steps_are_the_records_and_each_share_is_watched(site: Cutover) -> None:
+    plan = make_plan("cutover", site.steps(), site.world, "nobody")
+    assert [(step["name"], step["bakeSeconds"]) for step in plan["steps"]] == [
+        ("scale", 0),
+        ("traffic-10", 5),
+        ("dashboard", 0),
+        ("traffic-25", 5),
+        ("traffic-50", 5),
+        ("traffic-75", 5),
+        ("traffic-100", 5),
+        ("tear-down", 0),
+    ]
+    assert plan["steps"][-1]["confirm"] == CLUSTER
+    assert plan["steps"][-1]["noInverse"] == "a deleted cluster can't be brought back"
+    assert all(step["actions"] for step in plan["steps"])
+
+
+def test_all_traffic_goes_over_and_the_old_cluster_goes(
+    site: Cutover, quick: CutoverPrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.clients()
+    asked = confirming(site, monkeypatch)
+    run = site.go(site.steps())
+    assert run.state == "done"
+    assert site.weights == {NEW: 100, OLD: 0}
+    assert asked == [CLUSTER]
+    assert CLUSTER not in site.cloud.clusters.clusters
+    assert len(site.cloud.dashboards.dashboards) == 1
+    assert quick.ran == [
+        "gcloud run services update",
+        "gcloud run services update-traffic",
+        UPDATE,
+        "gcloud monitoring dashboards create",
+        UPDATE,
+        UPDATE,
+        UPDATE,
+        UPDATE,
+        "gcloud container clusters delete",
+    ]
+    again = Cutover.steps(site)
+    assert [step.observe(site.world).is_done for step in again] == [True] * len(again)
+
+
+def test_nobody_confirmed_so_the_cluster_stays_and_the_run_is_paused(site: Cutover) -> None:
+    site.clients()
+    with pytest.raises(Paused) as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 12
+    assert f"--confirm {CLUSTER}" in str(caught.value.hint)
+    assert CLUSTER in site.cloud.clusters.clusters
+    assert site.weights == {NEW: 100, OLD: 0}
+
+
+def test_errors_on_cloud_run_give_the_old_cluster_all_traffic_again(site: Cutover) -> None:
+    before = dict(site.cloud.dns.zones[ZONE][NAME, "A"])
+    site.clients(errors=10)
+    with pytest.raises(GateFailed) as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 10
+    assert site.cloud.dns.zones[ZONE][NAME, "A"] == before
+    assert site.cloud.run.percents(GATEWAY) == {f"{GATEWAY}-00001-abc": 100}
+
+
+def test_a_failure_at_a_later_share_goes_back_all_the_way(
+    site: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.clients()
+    record = site.cloud.dns.zones[ZONE]
+    before = dict(record[NAME, "A"])
+    patch = site.cloud.dns.patch
+
+    def spoiled(request: object, match: object) -> object:
+        answer = patch(request, match)  # type: ignore[arg-type]
+        if site.weights.get(NEW) == 50:
+            site.clients(errors=20)
+        return answer
+
+    monkeypatch.setattr(site.cloud.dns, "patch", spoiled)
+    with pytest.raises(GateFailed, match="traffic-50"):
+        site.go(site.steps())
+    assert record[NAME, "A"] == before
+    assert site.cloud.dashboards.dashboards == []
+    assert CLUSTER in site.cloud.clusters.clusters
+
+
+def test_errors_on_both_sides_are_not_cloud_runs_fault(site: Cutover) -> None:
+    site.clients(errors=5, old_errors=5)
+    assert site.go(site.steps()[:2]).state == "done"
+    assert site.weights == {NEW: 10, OLD: 90}
+
+
+def test_too_few_clients_hold_and_never_shift_on(site: Cutover) -> None:
+    site.clients(requests=4)
+    with pytest.raises(Paused, match="4 requests of 5") as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 12
+    assert site.weights == {NEW: 10, OLD: 90}
+
+
+def test_a_way_back_that_the_record_does_not_show_is_told(
+    site: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.clients(errors=10)
+    patch = site.cloud.dns.patch
+    calls = []
+
+    def once(request: object, match: object) -> object:
+        calls.append(request)
+        return patch(request, match) if len(calls) == 1 else {}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(site.cloud.dns, "patch", once)
+    with pytest.raises(RollbackNotVerified, match="Cloud Run has 10 %, and had 0 %") as caught:
+        site.go(site.steps())
+    assert caught.value.exit_code == 11
+
+
+@pytest.mark.parametrize("outcome", ["pass", "fail"])
+@pytest.mark.parametrize("line", range(1, LINES))
+def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
+    short: Cutover, monkeypatch: pytest.MonkeyPatch, line: int, outcome: str
+) -> None:
+    short.clients(errors=20 if outcome == "fail" else 0)
+    confirming(short, monkeypatch)
+    run = outlast(short, line, short.steps)
+    if outcome == "pass":
+        assert (run.state, short.weights) == ("done", {NEW: 100, OLD: 0})
+        assert CLUSTER not in short.cloud.clusters.clusters
+    else:
+        assert (run.state, short.weights) == ("rolled back", {OLD: 1})
+        assert CLUSTER in short.cloud.clusters.clusters
+    assert len(short.cloud.dashboards.dashboards) == (outcome == "pass")
+
+
+def test_there_are_no_more_lines_than_are_killed_after(
+    short: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short.clients()
+    confirming(short, monkeypatch)
+    short.go(short.steps())
+    assert len(short.events()) < LINES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_through_gcloud(
+    google: Cloud, store: SessionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Cutover(store, tmp_path, google, shifts=(100,), gate_interval=600.0)
+    site.clients()
+    asked = confirming(site, monkeypatch)
+    assert site.go(site.steps()).state == "done"
+    assert asked == [CLUSTER]
+    assert site.weights == {NEW: 100, OLD: 0}
+    assert google.clusters.clusters == {}
+    assert len(google.dashboards.dashboards) == 1
+    assert google.run.percents(GATEWAY) != {f"{GATEWAY}-00001-abc": 100}
+    looks = len(google.writes())
+    plan = make_plan("cutover", site.steps(), site.world, "nobody")
+    assert {step["status"] for step in plan["steps"]} == {"already so"}
+    assert len(google.writes()) == looks
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_through_gcloud_and_back(google: Cloud, store: SessionStore, tmp_path: Path) -> None:
+    site = Cutover(store, tmp_path, google, gate_interval=600.0)
+    before = dict(google.dns.zones[ZONE][NAME, "A"])
+    site.clients(errors=10)
+    with pytest.raises(GateFailed, match="10 of 20 requests"):
+        site.go(site.steps()[1:2])
+    assert google.dns.zones[ZONE][NAME, "A"] == before

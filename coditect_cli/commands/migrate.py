@@ -1,4 +1,4 @@
-"""`coditect migrate`: phase1, status, resume, rollback, approve, reject, pause, lock."""
+"""`coditect migrate`: phase1, cutover, status, resume, rollback, approve, reject, pause, lock."""
 
 from __future__ import annotations
 
@@ -135,6 +135,36 @@ def phase1(
     but not verified, 12 paused or not enough data, 130 interrupted
     """
     return _phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
+
+
+@_with_settings("cutover")
+def cutover(
+    ctx: typer.Context,
+    *,
+    plan: Plan = False,
+    plan_file: PlanFile = None,
+    from_plan: FromPlan = None,
+    new_run: NewRun = False,
+    confirm: Confirmed = None,
+    flags: dict[str, str],
+) -> Result:
+    """Move clients from the old cluster to Cloud Run by shares, and delete the old cluster.
+
+    Every option after --confirm is also a setting: migrate.NAME in the context, or
+    CODITECT_MIGRATE_NAME.
+
+    Examples:
+      coditect migrate cutover --plan
+      coditect migrate cutover --dns-zone coditect --dns-name ws.example.com --dns-new 203.0.113.9
+      coditect migrate cutover --traffic-via url-map --url-map ws --new-backend run
+          --old-backend gke --shifts 25,50,100 --bake 2h
+      coditect migrate cutover --confirm websocket-gateway-cluster
+
+    Exit codes: 0 done, 2 a value breaks its rule, 4 not logged in, 6 locked, the targets disagree
+    or the plan moved, 8 a step failed, 10 a gate failed and all is rolled back, 11 rolled back
+    but not verified, 12 paused, not confirmed or not enough data, 130 interrupted
+    """
+    return _phase(ctx.obj, "cutover", plan, plan_file, from_plan, new_run, confirm, flags)
 
 
 def status(

@@ -36,11 +36,12 @@ class Scale(Step):
         if service is None:
             return Observation(False, f"there is no service {settings.service}")
         is_scaled = service.session_affinity and service.max_instances == settings.max_instances
-        most = "no bound" if service.max_instances is None else str(service.max_instances)
+        most = service.max_instances
+        bound = "no bound of instances" if most is None else f"at most {most} instances"
         affinity = "with" if service.session_affinity else "without"
         return Observation(
             is_scaled and service.percents == {service.newest_ready: 100},
-            f"{_shares(service)}; at most {most} instances, {affinity} session affinity",
+            f"{_shares(service)}; {bound}, {affinity} session affinity",
             {"serving_before_scale": service.percents},
         )
 

@@ -25,24 +25,39 @@ class CutoverPrograms(Programs):
 
     def _answer(self, argv: list[str]) -> str:
         words = [word for word in argv if not word.startswith("--")]
-        flags = [word.partition("=")[::2] for word in argv if word.startswith("--")]
-        one = dict(flags)
+        flags = [
+            (flag, value)
+            for flag, _, value in (word.partition("=") for word in argv if word.startswith("--"))
+        ]
+        found = self._look(words, dict(flags))
+        if found is not None:
+            return json.dumps(found)
+        if not self._change(words, flags):
+            return super()._answer(argv)
+        self.ran.append(" ".join(words[:4]))
+        return "{}"
+
+    def _look(self, words: list[str], one: dict[str, str]) -> Any:
         cloud = self.cloud
         match words:
             case ["gcloud", "dns", "record-sets", "list"]:
                 records = cloud.dns.zones.get(one["--zone"], {})
                 found = records.get((one["--name"], one["--type"]))
-                return json.dumps([found] if found else [])
+                return [found] if found else []
             case ["gcloud", "monitoring", "dashboards", "list"]:
-                return json.dumps(cloud.dashboards.dashboards)
+                return cloud.dashboards.dashboards
             case ["gcloud", "container", "clusters", "describe", name]:
-                return json.dumps(self._found(cloud.clusters.clusters, name))
+                return self._found(cloud.clusters.clusters, name)
             case ["gcloud", "logging", "read", filter_]:
                 body = {"filter": filter_, "pageSize": int(one["--limit"])}
                 request = Request("POST", "/v2/entries:list", {}, body)
-                return json.dumps(cloud.logs.list(request, None)["entries"])
+                return cloud.logs.list(request, None)["entries"]
             case ["gcloud", "compute", "url-maps", "describe", name]:
-                return json.dumps(self._found(cloud.url_maps.maps, name))
+                return self._found(cloud.url_maps.maps, name)
+        return None
+
+    def _change(self, words: list[str], flags: list[tuple[str, str]]) -> bool:
+        cloud, one = self.cloud, dict(flags)
         match words:
             case ["gcloud", "run", "services", "update", name]:
                 self._scale(name, one)
@@ -64,9 +79,8 @@ class CutoverPrograms(Programs):
             case ["gcloud", "compute", "url-maps", "import", name]:
                 self._import(name)
             case _:
-                return super()._answer(argv)
-        self.ran.append(" ".join(words[:4]))
-        return "{}"
+                return False
+        return True
 
     def _scale(self, name: str, flags: dict[str, str]) -> None:
         old = self._found(self.cloud.run.services, name)

@@ -49,6 +49,7 @@ class Clusters:
             "masterAuth": {"clusterCaCertificate": self.authority},
             "autopilot": {"enabled": True},
             "currentMasterVersion": "1.32.4-gke.1000",
+            "currentNodeVersion": "1.32.4-gke.1000",
             "currentNodeCount": 3,
         }
 

@@ -36,9 +36,9 @@ def kill_everything(gateway: Gateway) -> None:
     """kill -9 keeper and bridge, and wait until the shells have followed them."""
     keeper = psutil.Process(gateway.keeper.pid)
     everyone = keeper.children(recursive=True)
-    for process in (keeper, *keeper.children()):
-        if process == keeper or "coditect_cli.gateway.main" in process.cmdline():
-            os.kill(process.pid, signal.SIGKILL)
+    for pid in (gateway.keeper.pid, gateway.bridge_pid()):
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
     gateway.keeper.wait()
     _, left = psutil.wait_procs(everyone, timeout=30)
     assert not left

@@ -69,7 +69,7 @@ TREE = {
         "Roll out in steps, with a plan, gates and a way back.",
         "migrate",
         verbs=(
-            *("phase1", "cutover", "status", "resume", "rollback"),
+            *("phase1", "phase2", "cutover", "status", "resume", "rollback"),
             *("approve", "reject", "pause", "lock"),
         ),
     ),

@@ -21,6 +21,7 @@ from coditect_cli.kube_errors import Answer, refusal, unanswered
 
 log = logging.getLogger("coditect.kube")
 
+MANAGER = "coditect"  # of the fields that apply() sets
 PAGE = 500  # objects
 CONNECT, READ = 10.0, 30.0  # seconds
 ATTEMPTS = 5
@@ -62,6 +63,20 @@ class Kube:
         """Merge `body` into an object (RFC 7396)."""
         kind = "application/merge-patch+json"
         return cast(Object, self._call("PATCH", path, query, body, kind))
+
+    def apply(self, path: str, body: Object, **query: object) -> Object:
+        """Apply `body` as what this program manages of an object, which it makes where it lacks.
+
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/
+        Raises Conflict (kube.managed) for fields that another manages and that differ.
+        """
+        kind = "application/apply-patch+yaml"
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **query}
+        return cast(Object, self._call("PATCH", path, query, body, kind))
+
+    def replace(self, path: str, body: Object) -> Object:
+        """Put a whole object; one that changed since its resourceVersion raises Conflict."""
+        return cast(Object, self._call("PUT", path, {}, body))
 
     def delete(self, path: str, **options: object) -> Object:
         """Delete an object; `options` are those of DeleteOptions."""

@@ -59,6 +59,8 @@ def refusal(answer: Answer, server: str) -> CoditectError:
     if status == 404:
         return _not_found(answer)
     if status == 409:
+        if managed := _managed(answer):
+            return managed
         again = answer.reason == "Conflict"  # somebody wrote meanwhile
         return Conflict(
             f"the cluster says: {answer.message}", code="kube.conflict", retryable=again
@@ -107,6 +109,23 @@ def unanswered(server: str, error: Exception) -> Unreachable:
 def _last(error: Exception) -> str:
     """The part of urllib3's message behind its own object's name."""
     return re.sub(r"^.*?(?:>|\)): ", "", str(error)).strip()[:300] or type(error).__name__
+
+
+def _managed(answer: Answer) -> Conflict | None:
+    """Fields of a server-side apply that somebody else manages, each with its manager."""
+    causes = (answer.body.get("details") or {}).get("causes") or []
+    lines = [
+        f"{cause.get('field', '?')}: {cause.get('message', '')}"
+        for cause in causes
+        if cause.get("reason") == "FieldManagerConflict"
+    ]
+    if not lines:
+        return None
+    return Conflict(
+        "others manage these fields:" + "".join(f"\n  {line}" for line in lines),
+        code="kube.managed",
+        hint="set them to the same value, or leave them out of the manifest",
+    )
 
 
 def _forbidden(answer: Answer) -> CoditectError:

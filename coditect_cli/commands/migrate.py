@@ -1,4 +1,4 @@
-"""`coditect migrate`: phase1, cutover, status, resume, rollback, approve, reject, pause, lock."""
+"""`coditect migrate`: the phases, status, resume, rollback, approve, reject, pause, lock."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,11 +38,14 @@ from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.settings import MigrateSettings, load_settings
 from coditect_cli.migrations.show import showing
 from coditect_cli.migrations.step import Step, World
-from coditect_cli.migrations.target import find_target
+from coditect_cli.migrations.target import Target, find_target, kube_context_of
 from coditect_cli.output import Result, emit
 from coditect_cli.runtime import Runtime
 from coditect_cli.stores.store import SessionStore, open_store
 from coditect_cli.tokens import local_user
+
+if TYPE_CHECKING:
+    from coditect_cli.kube import Kube
 
 POLL = 0.5  # seconds between two looks of --wait-for
 
@@ -135,6 +139,34 @@ def phase1(
     but not verified, 12 paused or not enough data, 130 interrupted
     """
     return _phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
+
+
+@_with_settings("phase2")
+def phase2(
+    ctx: typer.Context,
+    *,
+    plan: Plan = False,
+    plan_file: PlanFile = None,
+    from_plan: FromPlan = None,
+    new_run: NewRun = False,
+    confirm: Confirmed = None,
+    flags: dict[str, str],
+) -> Result:
+    """Make the cluster, and in it everything that workspaces as StatefulSets need.
+
+    Every option after --confirm is also a setting: migrate.NAME in the context, or
+    CODITECT_MIGRATE_NAME. The way back removes only what this run made, and no volume.
+
+    Examples:
+      coditect migrate phase2 --plan
+      coditect migrate phase2 --cluster-file ./fdb.cluster
+      coditect migrate phase2 --kube-context staging --namespace coditect-staging
+
+    Exit codes: 0 done, 2 a value breaks its rule, 4 not logged in, 6 locked, the targets disagree
+    or the plan moved, 8 a step failed, 12 paused, 124 something was not ready in time,
+    130 interrupted
+    """
+    return _phase(ctx.obj, "phase2", plan, plan_file, from_plan, new_run, confirm, flags)
 
 
 @_with_settings("cutover")
@@ -348,7 +380,7 @@ def _phase(
     settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
     target, problem = find_target(runtime.context.name, settings, sources)
     settings = replace(settings, project=target.project)
-    world = World(settings, target)
+    world = World(settings, target, _kube(runtime, settings, target))
     steps = steps_of(phase, world)
     scope = _scope(runtime, settings)
     if plan or plan_file is not None or from_plan is not None:
@@ -468,7 +500,7 @@ def _frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         if problem is not None:
             raise problem
         target.check()
-        world = World(settings, target)
+        world = World(settings, target, _kube(runtime, settings, target))
         steps = steps_of(run.phase, world)
         if [step.name for step in steps] == list(run.steps):
             return steps, world
@@ -477,6 +509,21 @@ def _frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         code="migrate.release",
         hint="go on with the release that began it",
     )
+
+
+def _kube(runtime: Runtime, settings: MigrateSettings, target: Target) -> Callable[[], Kube]:
+    """What opens the cluster that is migrated to, once."""
+
+    @cache
+    def open_kube() -> Kube:
+        from coditect_cli.kube import Kube
+
+        context = kube_context_of(settings, target)
+        return Kube(
+            replace(runtime.context.settings, kube_context=context, namespace=settings.namespace)
+        )
+
+    return open_kube
 
 
 def _open(runtime: Runtime, settings: MigrateSettings | None = None) -> closing[SessionStore]:

@@ -208,6 +208,9 @@ class MigrateSettings:
     manifests: str | None = setting(
         None, _text, "a folder of manifests; unset: those that come with coditect", "phase2"
     )
+    workspace_image: str | None = setting(
+        None, _text, "the workspaces' image; unset: gcr.io/PROJECT/workspace:latest", "phase2"
+    )
     canary_workspace: str = setting(
         "migration-canary", _name, "the workspace that is made to try it, and removed", "phase2"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coditect_cli.errors import Conflict
 
 if TYPE_CHECKING:
+    from coditect_cli.kube import Kube
     from coditect_cli.migrations.settings import MigrateSettings
     from coditect_cli.migrations.target import Target
 
@@ -23,11 +24,13 @@ Facts = Mapping[str, Any]  # JSON values; they end up in the journal, with secre
 class World:
     """What a step may look at: the frozen settings, where they point, what steps found before.
 
+    `kube` opens the cluster that is migrated to, on first use.
     `before` are the facts of this step's own first look; empty where it can't look yet.
     """
 
     settings: MigrateSettings
     target: Target
+    kube: Callable[[], Kube]
     outputs: dict[str, Any] = field(default_factory=dict)
     before: Facts = field(default_factory=dict)
 

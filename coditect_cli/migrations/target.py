@@ -101,26 +101,31 @@ def find_target(
         source,
         gcloud_project,
         settings.region,
-        _kubeconfig_cluster(environ, settings.kube_context),
+        kubeconfig_clusters(environ).get(settings.kube_context or ""),
     )
     return target, problem
 
 
-def _kubeconfig_cluster(environ: Mapping[str, str], context: str | None) -> str | None:
+def kube_context_of(settings: MigrateSettings, target: Target) -> str:
+    """The kubeconfig context of the cluster that is migrated to: the setting, else gcloud's."""
+    return settings.kube_context or f"gke_{target.project}_{settings.region}_{settings.cluster}"
+
+
+def kubeconfig_clusters(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Each context of the kubeconfig and its cluster; "" for the current context."""
     import yaml
 
     files = [Path(name) for name in environ.get("KUBECONFIG", "").split(os.pathsep) if name]
-    found: list[dict[str, Any]] = []
+    clusters: dict[str, str] = {}
+    current = None
     for file in files or [Path.home() / ".kube" / "config"]:
         try:
             document = yaml.safe_load(file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue
-        if isinstance(document, dict):
-            found.append(document)
-    current = context or next((d["current-context"] for d in found if d.get("current-context")), "")
-    for document in found:
-        for entry in document.get("contexts") or ():
-            if entry.get("name") == current:
-                return str((entry.get("context") or {}).get("cluster"))
-    return None
+            for entry in document.get("contexts") or ():
+                clusters.setdefault(str(entry["name"]), str(entry["context"]["cluster"]))
+            current = current or document.get("current-context")
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+            continue  # whoever uses it says what is wrong with it
+    if current in clusters:
+        clusters[""] = clusters[str(current)]
+    return clusters

@@ -16,7 +16,7 @@ from coditect_cli.migrations.lock import hold
 from coditect_cli.paths import Paths
 from coditect_cli.stores.sqlite import SQLiteStore
 from tests.conftest import RunCli
-from tests.migrations.phase1.quick import DIGEST, Programs
+from tests.migrations.quick import DIGEST, Programs
 from tests.support.cloud import PROJECT, Cloud
 
 GATEWAY = "websocket-gateway"

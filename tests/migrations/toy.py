@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coditect_cli.errors import Failed
+from coditect_cli.kube import Kube
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, World
 from coditect_cli.migrations.target import Target
@@ -19,7 +20,11 @@ TARGET = Target("local", "ops@example.com", "acme-prod", "test", "acme-prod", "u
 
 
 def world(**settings: Any) -> World:
-    return World(MigrateSettings(project="acme-prod", **settings), TARGET)
+    return World(MigrateSettings(project="acme-prod", **settings), TARGET, no_cluster)
+
+
+def no_cluster() -> Kube:
+    raise AssertionError("these steps know no cluster")
 
 
 class Write(Step):

@@ -1,4 +1,4 @@
-"""What gcloud does to the test cloud in a cutover, done at once; see phase1/quick.py for why."""
+"""What gcloud does to the test cloud in a cutover, done at once; see ../quick.py for why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from coditect_cli.errors import Conflict, NotFound
 from coditect_cli.migrations.programs import Completed
-from tests.migrations.phase1.quick import Programs
+from tests.migrations.quick import Programs
 from tests.support.cloud.server import Refused, Request
 
 

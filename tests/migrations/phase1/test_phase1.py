@@ -15,8 +15,9 @@ from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import World
 from coditect_cli.migrations.target import Target
 from coditect_cli.stores.sqlite import SQLiteStore
-from tests.migrations.phase1.quick import DIGEST, Programs
+from tests.migrations.quick import DIGEST, Programs
 from tests.migrations.site import Site, outlast
+from tests.migrations.toy import no_cluster
 from tests.support.cloud import PROJECT, Cloud
 
 GATEWAY, STAGING = "websocket-gateway", "websocket-gateway-staging"
@@ -34,7 +35,7 @@ class Rehearsal(Site):
             project=PROJECT, source=str(folder), tests=("true",), bake=5.0, hold=30.0,
             min_sessions=2, min_requests=5,
         )  # fmt: skip
-        super().__init__(store, folder, World(settings, TARGET))
+        super().__init__(store, folder, World(settings, TARGET, no_cluster))
         self.cloud, self.programs = cloud, ran
         self.clock.now = time.time() - 60  # the log's lines are of now
 

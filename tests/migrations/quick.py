@@ -2,7 +2,7 @@
 
 A kill after each line of a phase is a hundred runs, and gcloud takes two seconds to start. So here
 its few commands change the same cloud without it; that gcloud does just this is what
-test_whole.py and tests/migrations/test_cloud_run.py are for.
+phase1/test_whole.py and tests/migrations/test_cloud_run.py are for.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Programs:
                 return json.dumps(self._found(self.cloud.run.services, name))
             case ["gcloud", "run", "revisions", "describe", name]:
                 return json.dumps(self._found(self.cloud.run.revisions, name))
+            case ["gcloud", "container", "clusters", "describe", name]:
+                return json.dumps(self._found(self.cloud.clusters.clusters, name))
             case ["gcloud", "logging", "read", filter_]:
                 request = Request("POST", "/v2/entries:list", {}, {"filter": filter_})
                 return json.dumps(self.cloud.logs.list(request, None)["entries"])
@@ -56,6 +58,10 @@ class Programs:
             case ["gcloud", "run", "services", "delete", name]:
                 self._found(self.cloud.run.services, name)
                 del self.cloud.run.services[name]
+            case ["gcloud", "container", "clusters", "create-auto", name]:
+                self.cloud.clusters.add(name)
+            case ["gcloud", "container", "clusters", "delete", name]:
+                del self.cloud.clusters.clusters[name]
             case ["docker", "push", name]:
                 return f"pty-fix: digest: {DIGEST} size: 528\n"
         return "{}"

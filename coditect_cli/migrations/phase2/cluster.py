@@ -1,0 +1,126 @@
+"""Phase 2, step 1: an Autopilot cluster, and its credentials in the kubeconfig."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut
+from coditect_cli.migrations import programs
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
+from coditect_cli.migrations.target import kube_context_of, kubeconfig_clusters
+
+MAKE = 2400.0  # seconds; Autopilot takes six to twelve minutes
+POLL = 10.0
+
+
+class MakeCluster(Step):
+    name = "cluster"
+    title = "Make the Autopilot cluster"
+    expected = 480.0
+
+    def observe(self, world: World) -> Observation:
+        found = _describe(world)
+        name = world.settings.cluster
+        if found is None:
+            return Observation(False, f"there is no cluster {name}", {"exists": False})
+        status = str(found.get("status"))
+        kind = "Autopilot" if (found.get("autopilot") or {}).get("enabled") else "Standard"
+        return Observation(
+            status in ("RUNNING", "RECONCILING"), f"{name} is {status}, {kind}", {"exists": True}
+        )
+
+    def precondition(self, world: World) -> str | None:
+        found = _describe(world)
+        status = found.get("status") if found is not None else None
+        if status in ("ERROR", "DEGRADED", "STOPPING"):
+            return f"{world.settings.cluster} is {status}: {found and found.get('statusMessage')}"
+        return None
+
+    def actions(self, world: World) -> Sequence[Action]:
+        argv = _argv(world, "create-auto")
+
+        def make() -> Facts:
+            if _describe(world) is None:
+                with suppress(Conflict):  # an attempt that was cut off had its effect
+                    programs.run(argv, timeout=MAKE)
+            _await_running(world)
+            return {}
+
+        return [Action(make, argv=argv)]
+
+    def inverse(self, world: World, before: Facts) -> Sequence[Action]:
+        if before.get("exists"):
+            return []
+        argv = _argv(world, "delete", "--quiet")
+
+        def remove() -> Facts:
+            if _describe(world) is not None:
+                _check_no_volumes(world)
+                programs.run(argv, timeout=MAKE)
+            return {}
+
+        return [Action(remove, argv=argv)]
+
+    def restored(self, world: World, before: Facts) -> str | None:
+        return None if _describe(world) is None else f"{world.settings.cluster} is still there"
+
+
+class GetCredentials(Step):
+    name = "credentials"
+    title = "Get the cluster's credentials"
+    expected = 5.0
+    no_inverse = "an entry in the kubeconfig"
+
+    def observe(self, world: World) -> Observation:
+        context = kube_context_of(world.settings, world.target)
+        found = context in kubeconfig_clusters()
+        words = "has" if found else "has no"
+        return Observation(found, f"the kubeconfig {words} context {context}")
+
+    def precondition(self, world: World) -> str | None:
+        if world.settings.kube_context is not None and not self.observe(world).is_done:
+            return f"the kubeconfig has no context {world.settings.kube_context}"
+        return None
+
+    def actions(self, world: World) -> Sequence[Action]:
+        return [program(_argv(world, "get-credentials"), timeout=programs.LOOK)]
+
+
+def _argv(world: World, *words: str) -> tuple[str, ...]:
+    verb, *flags = words
+    where = (f"--region={world.settings.region}", f"--project={world.target.project}")
+    return ("gcloud", "container", "clusters", verb, world.settings.cluster, *where, *flags)
+
+
+def _describe(world: World) -> dict[str, Any] | None:
+    try:
+        found = programs.run_json(_argv(world, "describe", "--format=json"))
+    except NotFound:
+        return None
+    if not isinstance(found, dict):
+        raise Failed("gcloud describes a cluster in a way that is not known", code="migrate.gke")
+    return found
+
+
+def _await_running(world: World) -> None:
+    deadline = time.monotonic() + MAKE
+    while (found := _describe(world)) is None or found.get("status") == "PROVISIONING":
+        if time.monotonic() > deadline:
+            raise TimedOut(f"{world.settings.cluster} is not there after {MAKE:g} s")
+        time.sleep(POLL)
+
+
+def _check_no_volumes(world: World) -> None:
+    """A cluster that this run made is not removed with what others keep in it by now."""
+    claims = world.kube().get("/api/v1/persistentvolumeclaims", limit=1)["items"]
+    if claims:
+        where = claims[0]["metadata"]
+        raise Conflict(
+            f"{world.settings.cluster} holds volumes, such as {where['name']} in "
+            f"{where['namespace']}: it is not removed",
+            code="migrate.in_use",
+            hint="remove the workspaces first, or the cluster by hand",
+        )

@@ -1,0 +1,77 @@
+"""Phase 2, step 2: the namespace of workspaces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from coditect_cli.errors import Conflict, NotFound, TimedOut
+from coditect_cli.migrations.phase2.objects import MANAGED, exists
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
+
+GONE = 300.0  # seconds for a namespace to be gone
+POLL = 1.0
+
+
+class MakeNamespace(Step):
+    name = "namespace"
+    title = "Make the namespace"
+    expected = 2.0
+
+    def observe(self, world: World) -> Observation:
+        name = world.settings.namespace
+        found = exists(world.kube(), f"/api/v1/namespaces/{name}")
+        words = "there is a" if found else "there is no"
+        return Observation(found, f"{words} namespace {name}", {"exists": found})
+
+    def actions(self, world: World) -> Sequence[Action]:
+        name = world.settings.namespace
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": dict(MANAGED)},
+        }
+
+        def make() -> Facts:
+            with suppress(Conflict):  # an attempt whose answer was lost made it
+                world.kube().create("/api/v1/namespaces", body)
+            return {}
+
+        return [Action(make, call=f"create Namespace {name}")]
+
+    def inverse(self, world: World, before: Facts) -> Sequence[Action]:
+        name = world.settings.namespace
+        path = f"/api/v1/namespaces/{name}"
+
+        def remove() -> Facts:
+            kube = world.kube()
+            _check_empty(world)
+            try:
+                kube.delete(path)
+            except NotFound:
+                return {}
+            deadline = time.monotonic() + GONE
+            while exists(kube, path):
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"namespace {name} is not gone after {GONE:g} s")
+                time.sleep(POLL)
+            return {}
+
+        return [Action(remove, call=f"delete Namespace {name}, unless workspaces are in it")]
+
+
+def _check_empty(world: World) -> None:
+    """A namespace that this run made is not removed with what others keep in it by now."""
+    name = world.settings.namespace
+    for path in (
+        f"/apis/apps/v1/namespaces/{name}/statefulsets",
+        f"/api/v1/namespaces/{name}/persistentvolumeclaims",
+    ):
+        items = world.kube().get(path, limit=1)["items"]
+        if items:
+            raise Conflict(
+                f"namespace {name} holds {items[0]['metadata']['name']}: it is not removed",
+                code="migrate.in_use",
+                hint="coditect workspace delete ID --purge removes a workspace and its volume",
+            )

@@ -1,0 +1,50 @@
+"""Phase 2, step 5: a workspace that is made, looked at, used, and removed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from coditect_cli.migrations.phase2.workloads import check_workloads
+from coditect_cli.migrations.step import Action, Facts, Step, World, program
+from coditect_cli.migrations.target import kube_context_of
+
+SHELL = 120.0  # seconds
+PROBE = "echo written > /workspace/.canary && cat /workspace/.canary"
+
+
+class Verify(Step):
+    name = "verify"
+    title = "Verify with a workspace that is made, used and removed"
+    expected = 60.0
+
+    def actions(self, world: World) -> Sequence[Action]:
+        settings = world.settings
+        id, patience = settings.canary_workspace, settings.ready_timeout
+        image = settings.workspace_image or f"gcr.io/{world.target.project}/workspace:latest"
+        make = ("create", id, "--if-not-exists", "--wait", f"--timeout={patience:g}s")
+        return [
+            _coditect(world, "workspace", *make, f"--image={image}", timeout=patience + SHELL),
+            check_workloads(world),
+            _coditect(world, "exec", id, "--", "sh", "-c", PROBE, timeout=SHELL),
+            self._removal(world),
+        ]
+
+    def inverse(self, world: World, before: Facts) -> Sequence[Action]:
+        return [self._removal(world)]
+
+    def _removal(self, world: World) -> Action:
+        id = world.settings.canary_workspace
+        words = ("workspace", "delete", id, "--purge", f"--confirm={id}", "--ignore-not-found")
+        return _coditect(world, *words, timeout=SHELL)
+
+
+def _coditect(world: World, *words: str, timeout: float) -> Action:
+    """A command of this program on the cluster, whatever the context's provider is."""
+    variables = (
+        "CODITECT_PROVIDER=kubernetes",
+        f"CODITECT_KUBE_CONTEXT={kube_context_of(world.settings, world.target)}",
+        f"CODITECT_NAMESPACE={world.settings.namespace}",
+    )
+    argv = ("env", *variables, sys.executable, "-m", "coditect_cli", *words)
+    return program(argv, timeout=timeout)

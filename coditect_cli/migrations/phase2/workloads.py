@@ -1,0 +1,69 @@
+"""Whether what is in the namespace works: StatefulSets, volumes, the Service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from coditect_cli.errors import TimedOut
+from coditect_cli.migrations.step import Action, Facts, World
+
+SERVICE = "workspace-service"
+POLL = 2.0  # seconds
+
+
+def check_workloads(world: World) -> Action:
+    """Wait until everything in the namespace is as it should be. It raises TimedOut."""
+    timeout, where = world.settings.ready_timeout, world.settings.namespace
+
+    def check() -> Facts:
+        deadline = time.monotonic() + timeout
+        while missing := list(_missing(world)):
+            if time.monotonic() >= deadline:
+                raise TimedOut(
+                    f"not ready after {timeout:g} s: {'; '.join(missing[:5])}",
+                    code="migrate.not_ready",
+                    hint=f"kubectl get statefulsets,pvc,events -n {where}",
+                )
+            time.sleep(POLL)
+        return {"workloads": len(_items(world, "apps/v1", "statefulsets"))}
+
+    what = f"wait until StatefulSets of {where} are ready, volumes bound, {SERVICE} has endpoints"
+    return Action(check, call=what)
+
+
+def _missing(world: World) -> Iterator[str]:
+    """What is not as it should be yet."""
+    wanted_pods = 0
+    for item in _items(world, "apps/v1", "statefulsets"):
+        wanted, ready = item["spec"].get("replicas", 1), item["status"].get("readyReplicas", 0)
+        wanted_pods += wanted
+        if ready < wanted:
+            yield f"StatefulSet {item['metadata']['name']} has {ready} of {wanted} pods ready"
+    for claim in _items(world, "v1", "persistentvolumeclaims"):
+        if claim["status"].get("phase") != "Bound":
+            name, phase = claim["metadata"]["name"], claim["status"].get("phase")
+            yield f"volume claim {name} is {phase}"
+    services = [item["metadata"]["name"] for item in _items(world, "v1", "services")]
+    if SERVICE not in services:
+        yield f"there is no Service {SERVICE}"
+    elif wanted_pods and not _addresses(world):
+        yield f"Service {SERVICE} has no endpoints"
+
+
+def _addresses(world: World) -> int:
+    slices = _items(world, "discovery.k8s.io/v1", "endpointslices")
+    label = "kubernetes.io/service-name"
+    return sum(
+        len(endpoint.get("addresses") or ())
+        for one in slices
+        if (one["metadata"].get("labels") or {}).get(label) == SERVICE
+        for endpoint in one.get("endpoints") or ()
+    )
+
+
+def _items(world: World, version: str, kind: str) -> list[dict[str, Any]]:
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    found = world.kube().get(f"{root}/namespaces/{world.settings.namespace}/{kind}")
+    return list(found["items"])

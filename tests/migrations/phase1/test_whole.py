@@ -1,0 +1,149 @@
+"""Phase 1 as a person runs it: the program, the real gcloud, and a cloud behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.migrations.quick import DIGEST
+from tests.support.cloud import PROJECT, Cloud
+from tests.support.gateway import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+GATEWAY = "websocket-gateway"
+PATIENCE = 240.0  # seconds; gcloud takes some to start, and there are many starts
+PUSHES = f"""#!/bin/sh
+[ "$1" = push ] && echo "pty-fix: digest: {DIGEST} size: 528"
+exit 0
+"""
+
+
+class Engineer:
+    """Somebody with a terminal, a folder with a Dockerfile, and gcloud logged in."""
+
+    def __init__(self, folder: Path, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.source = folder / "source"
+        self.source.mkdir()
+        (self.source / "Dockerfile").touch()
+        programs = folder / "bin"
+        programs.mkdir()
+        docker = programs / "docker"
+        docker.write_text(PUSHES)
+        docker.chmod(0o755)
+        self.environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        self.environ["KUBECONFIG"] = str(folder / "kubeconfig")
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "coditect_cli", "migrate", *args],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *args: str) -> tuple[int, str, str]:
+        process = self.start(*args)
+        out, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, out, err
+
+    def phase1(self, *args: str) -> list[str]:
+        quick = ("--tests=true", "--probe=echo {url}", "--hold=0", "--min-requests=5")
+        return ["phase1", f"--source={self.source}", *quick, "--min-sessions=2", *args]
+
+    def events(self) -> list[Any]:
+        code, out, _ = self.run("status", "--journal", "-o", "json")
+        return list(json.loads(out)["items"]) if code == 0 else []
+
+
+@pytest.fixture
+def engineer(home: Path, tmp_path: Path, google: Cloud) -> Iterator[Engineer]:
+    yield Engineer(tmp_path, google)
+
+
+def test_it_runs_whole_and_every_command_line_is_gcloud_s_own(engineer: Engineer) -> None:
+    cloud = engineer.cloud
+    old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
+    process = engineer.start(*engineer.phase1("--bake=20s", "--gate-interval=1h", "-o", "ndjson"))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["type"] == "bake.started":
+            break
+    (new,) = cloud.run.percents(GATEWAY).keys() - {old}
+    assert cloud.run.percents(GATEWAY) == {old: 90, new: 10}
+    for revision in (old, new):
+        cloud.logs.serve(GATEWAY, revision, requests=20, errors=0, sessions=5)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["state"] == "done"
+    assert cloud.run.percents(GATEWAY) == {new: 100}
+    assert cloud.run.image(new) == f"gcr.io/{PROJECT}/{GATEWAY}@{DIGEST}"
+
+
+def test_killed_during_the_bake_and_resumed_errors_still_roll_it_back(
+    engineer: Engineer,
+) -> None:
+    cloud = engineer.cloud
+    old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
+    process = engineer.start(*engineer.phase1("--bake=2s", "--hold=1h", "--gate-interval=1s"))
+    until(lambda: len(cloud.run.percents(GATEWAY)) == 2, "a share of the traffic", PATIENCE)
+    process.kill()
+    process.communicate()
+    (new,) = cloud.run.percents(GATEWAY).keys() - {old}
+    _, out, _ = engineer.run("status", "-o", "json")
+    assert json.loads(out)["items"][0]["state"] == "interrupted"
+    process = engineer.start("resume")
+    until(
+        lambda: any(event["type"] == "bake.started" for event in engineer.events()),
+        "the bake",
+        PATIENCE,
+    )
+    cloud.logs.serve(GATEWAY, old, requests=20, errors=0, sessions=5)
+    cloud.logs.serve(GATEWAY, new, requests=20, errors=15, sessions=5)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 10, err
+    assert cloud.run.percents(GATEWAY) == {old: 100}
+
+
+def test_an_interrupt_stops_at_a_safe_point_and_says_how_to_resume(engineer: Engineer) -> None:
+    engineer.cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
+    process = engineer.start(*engineer.phase1("--bake=1h", "-o", "ndjson"))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["type"] == "action.started":
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "coditect migrate resume phase1-" in err
+    assert json.loads(out.splitlines()[-1])["state"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message", "code"),
+    [
+        ("GET", "/services/websocket-gateway$", 403, "Permission 'run.services.get' denied", 5),
+        ("PUT", "/services/websocket-gateway$", 429, "Quota exceeded for quota metric", 7),
+    ],
+)
+def test_a_refusal_ends_it_with_its_reason_and_leaves_traffic_alone(
+    engineer: Engineer, method: str, path: str, status: int, message: str, code: int
+) -> None:
+    cloud = engineer.cloud
+    old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
+    cloud.fail(method, path, status, message)
+    found, out, err = engineer.run(*engineer.phase1())
+    assert (found, out) == (code, ""), err
+    assert "coditect migrate resume phase1-" in err
+    assert cloud.run.percents(GATEWAY) == {old: 100}

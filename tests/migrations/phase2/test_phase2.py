@@ -1,0 +1,287 @@
+"""Phase 2's steps on a real control plane; gcloud and the canary's commands are stood for."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from coditect_cli.config import Settings
+from coditect_cli.errors import CoditectError, Failed, RollbackNotVerified
+from coditect_cli.kube import Kube
+from coditect_cli.migrations import phase2, programs
+from coditect_cli.migrations.lock import hold
+from coditect_cli.migrations.plan import make_plan
+from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.settings import MigrateSettings
+from coditect_cli.migrations.step import World
+from coditect_cli.migrations.target import Target
+from coditect_cli.stores.sqlite import SQLiteStore
+from tests.migrations.quick import Programs
+from tests.migrations.site import Site, outlast
+from tests.support.cloud import PROJECT, Cloud
+from tests.support.cluster import ApiError, Cluster
+from tests.support.gateway import until
+
+TARGET = Target("prod", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", "test")
+FILE = "coditect:a1b2c3d4@10.0.0.1:4500,10.0.0.2:4500:tls\n"
+CLUSTER = "coditect-cluster"
+
+
+class Field(Site):
+    """A namespace's worth of the control plane, and what phase 2 makes there."""
+
+    def __init__(
+        self, store: SQLiteStore, folder: Path, cluster: Cluster, cloud: Cloud, ran: Programs
+    ) -> None:
+        self.cluster, self.cloud, self.programs = cluster, cloud, ran
+        self.namespace = f"phase2-{uuid.uuid4().hex[:8]}"
+        self.file = folder / "fdb.cluster"
+        self.file.write_text(FILE)
+        self.use(store, folder)
+
+    def use(self, store: SQLiteStore, folder: Path, **settings: Any) -> None:
+        """Begin another run there, with these settings."""
+        chosen = MigrateSettings(
+            project=PROJECT, namespace=self.namespace, kube_context="test", ready_timeout=60.0,
+            cluster_file=str(self.file), **settings,
+        )  # fmt: skip
+
+        @cache
+        def kube() -> Kube:
+            kubeconfig = str(self.cluster.kubeconfig)
+            return Kube(Settings(kubeconfig=kubeconfig, namespace=self.namespace))
+
+        super().__init__(store, folder, World(chosen, TARGET, kube))
+
+    def steps(self) -> Any:
+        return phase2.steps(self.world)
+
+    def get(self, path: str) -> Any:
+        """What is at a path below the namespace's; None when there is nothing."""
+        root, _, rest = path.rpartition("//")
+        try:
+            return self.cluster.request("GET", f"{root}/namespaces/{self.namespace}/{rest}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def secret(self, name: str = "fdb-cluster") -> str | None:
+        found = self.get(f"/api/v1//secrets/{name}")
+        return None if found is None else base64.b64decode(found["data"]["fdb.cluster"]).decode()
+
+    @property
+    def is_there(self) -> bool:
+        try:
+            found = self.cluster.request("GET", f"/api/v1/namespaces/{self.namespace}")
+        except ApiError:
+            return False
+        return bool(found["status"]["phase"] == "Active")
+
+    def roll_back(self, to: str | None = None) -> None:
+        with hold(self.store, self.run, "me") as lock:
+            self.engine(lock, self.steps()).roll_back("asked", "to see", to)
+
+
+@pytest.fixture
+def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[Field]:
+    cloud = Cloud()
+    ran = Programs(cloud)
+    monkeypatch.setattr(programs, "run", ran.run)
+    monkeypatch.setattr(programs, "run_json", ran.run_json)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+    found = Field(store, tmp_path, cluster, cloud, ran)
+    yield found
+    store.close()
+    cloud.server.close()
+    if found.is_there:
+        cluster.request("DELETE", f"/api/v1/namespaces/{found.namespace}")
+
+
+def test_it_makes_everything_that_a_workspace_needs(field: Field) -> None:
+    run = field.go(field.steps())
+    assert run.state == "done"
+    assert list(field.cloud.clusters.clusters) == [CLUSTER]
+    assert field.secret() == FILE
+    service = field.get("/api/v1//services/workspace-service")
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["metadata"]["managedFields"][0]["manager"] == "coditect"
+    assert [words.split()[0] for words in field.programs.ran] == ["gcloud", "env", "env", "env"]
+
+
+def test_what_is_there_already_is_left_alone_and_survives_the_way_back(field: Field) -> None:
+    field.go(field.steps())
+    field.use(field.store, field.folder)
+    run = field.go(field.steps())
+    statuses = {name: step.status for name, step in run.steps.items()}
+    assert set(statuses.values()) == {"already so", "done"}
+    assert [name for name, status in statuses.items() if status == "done"] == ["verify"]
+    field.roll_back()
+    assert field.secret() == FILE
+    assert list(field.cloud.clusters.clusters) == [CLUSTER]
+
+
+def test_the_way_back_removes_what_the_run_made(field: Field) -> None:
+    field.go(field.steps())
+    field.roll_back()
+    assert not field.is_there
+    assert field.cloud.clusters.clusters == {}
+    assert field.state().state == "rolled back"
+
+
+def test_the_way_back_stops_at_what_others_keep_there_by_now(field: Field) -> None:
+    field.go(field.steps())
+    claim = {
+        "metadata": {"name": "workspace-storage-alice-0"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    path = f"/api/v1/namespaces/{field.namespace}/persistentvolumeclaims"
+    field.cluster.request("POST", path, claim)
+    with pytest.raises(RollbackNotVerified, match="workspace-storage-alice-0") as caught:
+        field.roll_back()
+    assert caught.value.exit_code == 11
+    assert field.is_there
+    assert list(field.cloud.clusters.clusters) == [CLUSTER]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(4))
+def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
+    field: Field, part: int
+) -> None:
+    field.go(field.steps())
+    for line in range(1 + part, len(field.events()), 4):
+        field.cluster.request("DELETE", f"/api/v1/namespaces/{field.namespace}")
+        field.namespace = f"phase2-{uuid.uuid4().hex[:8]}"
+        field.use(field.store, field.folder)
+        field.cloud.clusters.clusters.clear()
+        assert outlast(field, line, field.steps).state == "done"
+        assert field.secret() == FILE
+        assert field.get("/api/v1//services/workspace-service") is not None
+        assert list(field.cloud.clusters.clusters) == [CLUSTER]
+
+
+def test_another_cluster_file_is_replaced_only_when_asked_and_can_come_back(
+    field: Field,
+) -> None:
+    field.go(field.steps())
+    other = FILE.replace("a1b2c3d4", "ffffffff")
+    field.file.write_text(other)
+    field.use(field.store, field.folder)
+    with pytest.raises(Failed, match="--replace-secret") as caught:
+        field.go(field.steps())
+    assert "a1b2c3d4" not in caught.value.message
+    assert field.secret() == FILE
+    field.use(field.store, field.folder, replace_secret=True)
+    field.go(field.steps())
+    assert field.secret() == other
+    assert field.secret("fdb-cluster-previous") == FILE
+    field.roll_back()
+    assert field.secret() == FILE
+    assert field.secret("fdb-cluster-previous") is None
+
+
+def test_the_cluster_file_is_in_no_journal_and_no_plan(field: Field) -> None:
+    field.go(field.steps())
+    plan = make_plan("phase2", field.steps(), field.world, "nobody")
+    for told in (str(plan), str([event.as_dict() for event in field.events()])):
+        assert "a1b2c3d4" not in told
+
+
+@pytest.mark.parametrize(
+    "content", ["", "nothing", "a:b@", "a:b@host", "a:b@h:1\nc:d@h:1", "a:b@h:1;x", "\xff" * 20_000]
+)
+def test_a_file_that_is_no_cluster_file_is_refused_before_the_cluster(
+    field: Field, content: str
+) -> None:
+    field.file.write_text(content)
+    with pytest.raises(Failed, match="cluster file"):
+        field.go(field.steps())
+    assert field.secret() is None
+
+
+def manifests(field: Field, **data: str) -> None:
+    """A folder with one ConfigMap, which the run applies."""
+    folder = field.folder / "manifests"
+    folder.mkdir(exist_ok=True)
+    item = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "limits", "namespace": "coditect"},
+        "data": data,
+    }
+    service = phase2.manifests.folder() / "base" / "workspace-service.yaml"
+    (folder / "limits.yaml").write_text(yaml.safe_dump(item))
+    (folder / "service.yaml").write_text(service.read_text())
+    field.use(field.store, field.folder, manifests=str(folder))
+
+
+def test_fields_that_somebody_else_set_are_shown_one_by_one(field: Field) -> None:
+    manifests(field, sessions="10", idle="1h")
+    field.go(field.steps())
+    path = f"/api/v1/namespaces/{field.namespace}/configmaps/limits"
+    field.cluster.patch(path + "?fieldManager=alice", {"data": {"sessions": "99"}})
+    manifests(field, sessions="20", idle="2h")
+    with pytest.raises(Failed, match=r'\.data\.sessions: conflict with "alice"') as caught:
+        field.go(field.steps())
+    assert ".data.idle" not in caught.value.message
+    assert field.get("/api/v1//configmaps/limits")["data"] == {"sessions": "99", "idle": "1h"}
+
+
+def test_what_was_changed_is_put_back_as_it_was(field: Field) -> None:
+    manifests(field, sessions="10")
+    field.go(field.steps())
+    manifests(field, sessions="20", idle="1h")
+    field.go(field.steps())
+    assert field.get("/api/v1//configmaps/limits")["data"] == {"sessions": "20", "idle": "1h"}
+    field.roll_back()
+    assert field.get("/api/v1//configmaps/limits")["data"] == {"sessions": "10"}
+
+
+def test_a_kustomization_that_asks_for_more_is_refused(field: Field) -> None:
+    manifests(field, sessions="10")
+    text = "resources: [limits.yaml]\npatches: []\n"
+    (field.folder / "manifests" / "kustomization.yaml").write_text(text)
+    with pytest.raises(CoditectError, match="patches") as caught:
+        field.go(field.steps())
+    assert "kubectl kustomize" in str(caught.value.hint)
+
+
+def test_a_plan_without_a_cluster_has_every_step_and_says_what_it_could_not_see(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(field.folder / "none"))
+    settings = MigrateSettings(project=PROJECT, cluster_file=str(field.file))
+
+    @cache
+    def kube() -> Kube:
+        return Kube(Settings(kubeconfig=str(field.folder / "none")))
+
+    world = World(settings, TARGET, kube)
+    plan = make_plan("phase2", phase2.steps(world), world, "nobody")
+    steps = {step["name"]: step for step in plan["steps"]}
+    assert list(steps) == ["cluster", "credentials", "namespace", "secret", "manifests", "verify"]
+    assert steps["cluster"]["actions"][0]["argv"][:5] == [
+        "gcloud", "container", "clusters", "create-auto", CLUSTER,
+    ]  # fmt: skip
+    assert steps["namespace"]["unobserved"]
+    assert "apply Service coditect/workspace-service" in str(steps["manifests"]["actions"])
+    assert "workspace" in steps["verify"]["actions"][0]["argv"]
+    assert not field.is_there
+
+
+def test_the_namespace_is_waited_for_until_it_is_gone(field: Field) -> None:
+    field.go(field.steps())
+    field.roll_back()
+    until(lambda: not field.is_there, "the namespace to be gone")
+    run: Run = field.state()
+    assert run.steps["namespace"].status == "undone"

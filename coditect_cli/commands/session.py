@@ -42,8 +42,9 @@ def list_(
 ) -> None:
     """List sessions, live and saved: of a workspace, or of all workspaces that are yours.
 
-    "live" is one whose program runs, "saved" one that attaching brings back. A record that
-    cannot be read is listed as "unreadable". On a terminal it stops after ten screenfuls, and
+    "live" is one whose program runs, "saved" one that attaching brings back, "ended" one that
+    its user ended: only attach --session brings it back. A record that cannot be read is listed
+    as "unreadable". On a terminal it stops after ten screenfuls, and
     says how to go on.
 
     Examples:
@@ -134,6 +135,7 @@ def show(
     variables = redacted({"environment_vars": state.environment_vars} if state else {}, reveal)
     fields = {
         **item,
+        "endedAt": format_time(state.ended_at) if state and state.ended_at else None,
         "environmentVars": variables.get("environment_vars", {}),
         "variablesTrimmed": state.variables_trimmed if state else 0,
         "historyCount": len(state.command_history) if state else 0,
@@ -225,7 +227,8 @@ def output(
     colours = runtime.streams.stdout.isatty() if style is None else style
     lines = [ansi(line) if colours else plain(line) for line in saved.lines]
     if runtime.output in ("table", "wide"):
-        runtime.streams.stdout.write("".join(line + "\n" for line in lines))
+        shown = "\n".join(lines).rstrip("\n")  # a screen is rarely full
+        runtime.streams.stdout.write(shown + "\n" if shown else "")
         return None
     fields = {
         "workspace": item["workspace"],
@@ -278,7 +281,7 @@ def _load(
 ) -> tuple[Item, SessionState | None, SessionOutput | None]:
     """A session as a listing has it, and what is saved of it."""
     from coditect_cli.sessions.layer import SessionLayer
-    from coditect_cli.sessions.listing import live_item
+    from coditect_cli.sessions.listing import live_item, saved_item
     from coditect_cli.sessions.lookup import find_session
 
     with closing(runtime.store) as store:
@@ -295,19 +298,7 @@ def _load(
                 hint=f"coditect keys get {id}/terminal_sessions/{session} shows it",
             ) from error
     found = live.get((id, session))
-    saved = None
-    if state is not None:
-        saved = {
-            "workspace": id,
-            "session": session,
-            "state": "saved",
-            "type": "terminal",
-            "shell": state.shell_type,
-            "directory": state.working_directory,
-            "startedAt": format_time(state.started_at),
-            "lastActive": format_time(state.last_active),
-            "clients": 0,
-        }
+    saved = None if state is None else saved_item(id, session, state)
     if found is not None:
         return {**live_item((id, session), found, saved), "pid": found["pid"]}, state, output
     if saved is None:
@@ -339,16 +330,17 @@ def _shown(fields: Item) -> str:
             ("directory", "directory"),
             ("started", "startedAt"),
             ("last active", "lastActive"),
+            ("ended", "endedAt"),
             ("clients", "clients"),
         )
         if fields[name] is not None
     ]
     trimmed = {name: fields[f"{name}Trimmed"] for name in ("history", "lines", "variables")}
     told = {name: f", {count} older dropped" if count else "" for name, count in trimmed.items()}
-    lines.append(f"{'history':<11} {fields['historyCount']} commands{told['history']}")
+    lines.append(f"{'history':<11} {_counted(fields['historyCount'], 'command')}{told['history']}")
     size = fields["screenSize"]
     screen = f", screen {size[0]}x{size[1]}" if size else ""
-    lines.append(f"{'output':<11} {fields['outputLines']} lines{told['lines']}{screen}")
+    lines.append(f"{'output':<11} {_counted(fields['outputLines'], 'line')}{told['lines']}{screen}")
     if trimmed["variables"]:
         lines.append(f"{'dropped':<11} {trimmed['variables']} large variables")
     lines += [f"{'variable':<11} {n}={value}" for n, value in fields["environmentVars"].items()]
@@ -358,6 +350,10 @@ def _shown(fields: Item) -> str:
     if fields["outputLines"]:
         lines.append(f"its screen: coditect session output {place}")
     return "\n".join(lines)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _listed_key(text: str) -> tuple[str, str]:

@@ -141,7 +141,7 @@ class _Old:
 
     def _saved(self, progress: Progress) -> Iterator[list[Item]]:
         for items in self.listing.pages(progress.watch):
-            yield [item for item in items if item["state"] == "saved"]
+            yield [item for item in items if item["state"] in ("saved", "ended")]
 
 
 def _delete_older(

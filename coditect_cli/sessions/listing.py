@@ -48,6 +48,7 @@ class _Shown(msgspec.Struct):
     last_active: str
     shell_type: str
     working_directory: str
+    ended_at: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Shown).decode
@@ -245,7 +246,7 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
             {
                 "workspace": workspace,
                 "session": session,
-                "state": "saved",
+                "state": "ended" if shown.ended_at else "saved",
                 "type": "terminal",
                 "shell": shown.shell_type,
                 "directory": shown.working_directory,
@@ -258,14 +259,28 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
 
 
 def _item_of_any(workspace: str, session: str, value: bytes) -> Item:
-    item: Item = {"workspace": workspace, "session": session, "state": "saved", "type": "terminal"}
     try:
-        state = SessionState.decode(value)
+        return saved_item(workspace, session, SessionState.decode(value))
     except CoditectError as error:
         nothing = dict.fromkeys(("shell", "directory", "startedAt", "lastActive"))
-        return {**item, "state": "unreadable", **nothing, "clients": 0, "problem": error.message}
+        return {
+            "workspace": workspace,
+            "session": session,
+            "state": "unreadable",
+            "type": "terminal",
+            **nothing,
+            "clients": 0,
+            "problem": error.message,
+        }
+
+
+def saved_item(workspace: str, session: str, state: SessionState) -> Item:
+    """A session of which there is only its record."""
     return {
-        **item,
+        "workspace": workspace,
+        "session": session,
+        "state": "ended" if state.ended_at else "saved",
+        "type": "terminal",
         "shell": state.shell_type,
         "directory": state.working_directory,
         "startedAt": format_time(state.started_at),

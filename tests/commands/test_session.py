@@ -181,7 +181,7 @@ def test_history_is_numbered_and_searched(run_cli: RunCli, layer: SessionLayer) 
 def test_output_has_colours_where_they_are_wanted(
     run_cli: RunCli, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer.save(state(), output(["\x1b[1mbold\x1b[m", "\x1b[2Jrest"]))
+    layer.save(state(), output(["\x1b[1mbold\x1b[m", "\x1b[2Jrest", "", ""]))
     assert run_cli("session", "output", "demo", "s1") == (0, "bold\n\\x1b[2Jrest\n", "")
     coloured = "\x1b[1mbold\x1b[m\x1b[m\n\\x1b[2Jrest\n"
     assert run_cli("session", "output", "demo", "s1", "--ansi")[1] == coloured
@@ -191,7 +191,7 @@ def test_output_has_colours_where_they_are_wanted(
     streams.stdout.seek(0)
     assert streams.stdout.read() == coloured
     found = document(run_cli, "output", "demo", "s1")
-    assert (found["lines"], found["screenSize"]) == (["bold", "\\x1b[2Jrest"], [80, 24])
+    assert (found["lines"], found["screenSize"]) == (["bold", "\\x1b[2Jrest", "", ""], [80, 24])
 
 
 def test_of_a_state_without_output_there_is_none_to_show(

@@ -109,6 +109,13 @@ def test_sessions_last_active_before_a_time(store: SQLiteStore) -> None:
     ]
 
 
+def test_a_session_that_its_user_ended_is_listed_so(store: SQLiteStore) -> None:
+    SessionLayer(store).save(state(id="s2", workspace_id="b", ended_at=10**9))
+    SessionLayer(store).save(state(id="s4", workspace_id="b", ended_at=1, started_at=-(10**18)))
+    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    assert [item["state"] for item in items] == ["saved", "ended", "saved", "ended"]
+
+
 def test_next_is_told_only_where_there_is_more(store: SQLiteStore) -> None:
     for limit, following in ((1, ORDERED[0]), (5, ORDERED[4]), (6, None), (9, None)):
         listing = Listing(store, {}, limit=limit)

@@ -13,7 +13,7 @@ from typing import Any
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import Pump
 from coditect_cli.attach.redactor import Redactor
-from coditect_cli.attach.sink import Sink
+from coditect_cli.attach.sink import Share, Sink
 from coditect_cli.attach.wakeups import Wakeups
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
@@ -64,7 +64,7 @@ class Cast:
             self._event(MARKER, f"{skipped} bytes of output were skipped")
 
     def write(self, data: bytes, inbox: Inbox | None = None) -> None:
-        share = _Share(inbox, len(data)) if inbox is not None else None
+        share = Share(inbox, len(data)) if inbox is not None else None
         self._event(OUTPUT, self._redactor.feed(self._decoder.decode(data)), share)
 
     def end(self, status: int | None) -> None:
@@ -93,29 +93,12 @@ class Cast:
     def drop(self) -> None:
         self._sink.drop()
 
-    def _event(self, code: str, data: str, share: _Share | None = None) -> None:
+    def _event(self, code: str, data: str, share: Share | None = None) -> None:
         if data or code != OUTPUT:
             line = self._timeline.event_line(time.monotonic(), code, data)
             self._sink.write(line, share and share.of(len(line)))
         elif share is not None:
             share.of(0).wrote(0)
-
-
-class _Share:
-    """Tells an inbox of its bytes when the line that holds them is written."""
-
-    def __init__(self, inbox: Inbox, size: int) -> None:
-        self._inbox = inbox
-        self._size = size
-
-    def of(self, line: int) -> _Share:
-        self._left = line
-        return self
-
-    def wrote(self, count: int) -> None:
-        self._left -= count
-        if not self._left:
-            self._inbox.wrote(self._size)
 
 
 class Recorder(Pump):

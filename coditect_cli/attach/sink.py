@@ -79,3 +79,20 @@ class Sink:
             if inbox is not None:
                 inbox.wrote(len(data))
         self._queue.clear()
+
+
+class Share:
+    """Tells an inbox of its bytes when what was made of them is written."""
+
+    def __init__(self, inbox: Counter, size: int) -> None:
+        self._inbox = inbox
+        self._size = size
+
+    def of(self, line: int) -> Share:
+        self._left = line
+        return self
+
+    def wrote(self, count: int) -> None:
+        self._left -= count
+        if not self._left:
+            self._inbox.wrote(self._size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from typing import Annotated, Any
 
@@ -205,26 +206,37 @@ def output(
         bool | None,
         typer.Option("--ansi/--plain", help="With colours, or without; as stdout is a terminal."),
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with each line of a live session.")
+    ] = False,
 ) -> Result | None:
-    """Show what a session's terminal has shown: its screen, and the lines that left it.
+    """Show what a session's terminal has shown: the lines that left its screen, and its screen.
 
-    It is what the store has, which for a live session is at most a second old.
+    It is what the store has, which for a live session is at most a second old. With --follow it
+    begins with a live session's screen as it is, and goes on with each line once it is ended,
+    until the session ends or Ctrl-C. It watches, and types nothing.
 
     Examples:
       coditect session output demo 5e0c
       coditect session output demo 5e0c --ansi | less -R
-      coditect session output demo 5e0c -o json
+      coditect session output demo 5e0c --follow | grep --line-buffered error
 
     Exit codes: 0 done, 2 several sessions start so, 3 no such session, or nothing of it is
-    saved yet, 8 its record cannot be read, 9 the gateway or the store does not answer
+    saved yet, 8 its record cannot be read, 9 the gateway or the store does not answer,
+    130 Ctrl-C, 255 the followed session was lost
     """
     from coditect_cli.sessions.lines import ansi, plain
 
     runtime: Runtime = ctx.obj
+    if follow and runtime.output not in ("table", "wide"):
+        raise UsageError("--follow writes lines of text, and goes with no -o")
     item, _, saved = _load(runtime, id, session)
+    colours = runtime.streams.stdout.isatty() if style is None else style
+    if follow and item["state"] == "live":
+        _follow(runtime, item, ansi if colours else plain)
+        return None
     if saved is None:
         raise _not_saved(item)
-    colours = runtime.streams.stdout.isatty() if style is None else style
     lines = [ansi(line) if colours else plain(line) for line in saved.lines]
     if runtime.output in ("table", "wide"):
         shown = "\n".join(lines).rstrip("\n")  # a screen is rarely full
@@ -308,6 +320,14 @@ def _load(
             hint=f"coditect keys get {id}/terminal_output/{session} shows it",
         )
     return {**saved, "pid": None}, state, output
+
+
+def _follow(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:
+    from coditect_cli.attach.connect import dialing
+    from coditect_cli.attach.follow import follow
+
+    with dialing(runtime.context, runtime.paths, item["workspace"], insecure=False) as dial:
+        follow(dial, item["session"], 1, shape, runtime.streams.say)
 
 
 def _not_saved(item: Item) -> NotFound:

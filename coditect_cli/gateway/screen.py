@@ -12,6 +12,7 @@ from avt import Line, Vt  # type: ignore[attr-defined]  # its stubs re-export no
 
 from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes, keyboard_sequences
 from coditect_cli.gateway.repaint import Repaint
+from coditect_cli.gateway.styled import runs_on, styled
 from coditect_cli.protocol.terminal import RESET_KEYBOARD, RESET_MODES
 
 SCROLLBACK = 1000  # lines that are kept of what left the screen at its top
@@ -26,11 +27,6 @@ _STRING = b"]PX^_"
 _REP = re.compile(r"(.)\x1b\[(\d+)b")
 _LINES_END = re.compile("\x9b|\x1b\\[m")
 _DRAWN = re.compile(r"\x1b\[[0-9;:]*m|[^\x1b\r\n]+")
-_RUST_ESCAPE = re.compile(r"\\(u\{[0-9a-f]+\}|.)")
-_RUST_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
-_WRAPPED = "⏎"  # avt's mark behind a line that goes on in the next
-_COLON_SGR = re.compile("\x1b\\[[0-9;:]*m")
-_PLAIN = "\x1b[0m"
 _SAVE_NOTHING = b"\x1b[?7h\x1b[H\x1b7"
 _ENTER, _LEAVE, _HOME = "\x9b?1047h", "\x9b?1047l", "\x9b1;1H"
 _MARGINS = re.compile("\x9b\\d+;\\d+r")
@@ -114,6 +110,24 @@ class Screen:
             rows.append(text)
         return "".join(reversed(rows))
 
+    @property
+    def mid_sequence(self) -> bool:
+        """Whether the last byte is inside an escape sequence."""
+        self._settle()
+        return self._carry.startswith(b"\x1b")
+
+    def cursor_line(self) -> str:
+        """The line that the cursor is on, with SGR sequences, whole where it fills several rows."""
+        self._settle()
+        rows = [*self._scrolled, *self._vt.view()]
+        first = last = len(rows) - self.rows + self.cursor[1]
+        while first > 0 and runs_on(rows[first - 1]):
+            first -= 1
+        while last + 1 < len(rows) and runs_on(rows[last]):
+            last += 1
+        begun = "".join(styled(row, trimmed=False) for row in rows[first:last])
+        return begun + styled(rows[last])
+
     def lines(self) -> list[str]:
         """What left the screen at its top, as far as it is kept, then the screen's `rows` lines.
 
@@ -122,8 +136,8 @@ class Screen:
         self._settle()
         for index, line in enumerate(self._scrolled):
             if not isinstance(line, str):
-                self._scrolled[index] = _styled(line)
-        return [*map(str, self._scrolled), *map(_styled, self._vt.view())]
+                self._scrolled[index] = styled(line)
+        return [*map(str, self._scrolled), *map(styled, self._vt.view())]
 
     def put_above(self, lines: list[str]) -> None:
         """Take lines that left the screen in an earlier process."""
@@ -268,25 +282,6 @@ def _left_of(line: Line, column: int) -> str:
         shown += cell.char if cell.width else ""
         column -= 1
     return shown
-
-
-def _styled(line: Line) -> str:
-    """A line's text with its SGR sequences, which avt tells in the form for debugging alone."""
-    shown = repr(line)
-    text = _RUST_ESCAPE.sub(_unescaped, shown[6:-2])
-    if text.endswith(_WRAPPED) and not line.text.endswith(_WRAPPED):
-        text = text[:-1]
-    text = _COLON_SGR.sub(lambda sgr: sgr[0].replace(":", ";"), text)
-    last = text.rfind("\x1b[")
-    if last < 0 or text.startswith(_PLAIN, last):
-        text = text.rstrip(" ")
-    text = text.removeprefix(_PLAIN)
-    return text if "\x1b" not in text or text.endswith(_PLAIN) else text + _PLAIN
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    code = match[1]
-    return chr(int(code[2:-1], 16)) if code[0] == "u" else _RUST_ESCAPES.get(code, code)
 
 
 def _tail_size(cols: int, rows: int) -> int:

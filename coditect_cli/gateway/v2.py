@@ -97,15 +97,18 @@ async def _open_terminal(
 ) -> Attachment:
     size = (first.cols, first.rows)
     session: Session
-    session, created = await server.restoring.open(
-        record,
-        user,
-        first.client,
-        size,
-        first.term,
-        first.session,
-        resumes=first.resume is not None,
-    )
+    if first.read_only and first.session not in (None, "new"):
+        session, created = server.restoring.live(record, str(first.session)), False
+    else:
+        session, created = await server.restoring.open(
+            record,
+            user,
+            first.client,
+            size,
+            first.term,
+            first.session,
+            resumes=first.resume is not None,
+        )
     attachment = Attachment(session, first.client, size=size, read_only=first.read_only)
     if created:
         attachment.begin({})

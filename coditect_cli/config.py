@@ -263,6 +263,9 @@ class Settings:
         600.0, parse_duration, "when a gateway without sessions and clients ends; 0: never"
     )
     workspace_root: str = _setting("/workspace", _file, "in a pod: the workspace's volume")
+    run_as: str | None = _setting(
+        None, _text, "the user that programs run as, where the gateway is uid 0; unset: its own"
+    )
     shell: str | None = _setting(None, _program, "the shell of sessions; unset: the user's own")
     store: str = _setting("sqlite", _store, "where sessions are recorded: sqlite or foundationdb")
     save_screen: bool = _setting(True, _flag, "whether a session's screen is recorded")

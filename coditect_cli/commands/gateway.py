@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,13 +38,18 @@ def serve(
     ] = None,
     workspace_id: Annotated[
         str | None,
-        typer.Option("--workspace-id", metavar="ID", help="With --role workspace: which one."),
+        typer.Option(
+            "--workspace-id", metavar="ID", help="With --role workspace; else WORKSPACE_ID."
+        ),
     ] = None,
 ) -> None:
     """Serve in the foreground, until it is told to stop.
 
     The local role always serves its own socket, and nothing else unless --listen says so.
     Commands start a local gateway by themselves; this is for those who want to see it run.
+
+    The workspace role is for a pod: it serves that one workspace to its owner (USER_ID), and has
+    public keys only (setting token_jwks).
 
     Examples:
       coditect gateway serve
@@ -54,36 +60,63 @@ def serve(
     address is taken
     """
     runtime: Runtime = ctx.obj
-    if role == "edge":
-        raise UsageError("--role edge comes with the Kubernetes provider", code="gateway.role")
-    if role not in ("local", "workspace"):
-        raise UsageError(f"--role {role!r} is neither local nor workspace")
-    keeper = [sys.executable, "-m", "coditect_cli.gateway.keeper"]
-    bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role, "--stay"]
     addresses = [_address(text) for text in listen or ()]
+    if role != "workspace" and workspace_id is not None:
+        raise UsageError("--workspace-id needs --role workspace")
     if role == "local":
-        make_private(runtime.paths.state)
-        if accepts(runtime.paths):
-            raise Conflict(
-                "a gateway of this user runs already",
-                code="gateway.running",
-                hint="coditect gateway status shows it; coditect gateway stop ends it",
-            )
-        keeper += ["--lock", str(runtime.paths.gateway_lock)]
-        addresses.insert(0, f"unix:{runtime.paths.gateway_socket}")
-    elif not addresses:
-        raise UsageError(f"--role {role} needs --listen HOST:PORT")
-    if (role == "workspace") != (workspace_id is not None):
-        raise UsageError("--role workspace and --workspace-id ID go together")
-    if workspace_id is not None:
-        bridge += ["--workspace-id", check_workspace_id(workspace_id)]
-    for address in addresses:
-        keeper += ["--listen", address]
+        program = _local(runtime, addresses)
+    elif role == "workspace":
+        program = _pod(runtime, addresses, workspace_id or os.environ.get("WORKSPACE_ID"))
+    elif role == "edge":
+        raise UsageError("--role edge comes with the Kubernetes provider", code="gateway.role")
+    else:
+        raise UsageError(f"--role {role!r} is none of local, workspace, edge")
     environ = {**os.environ, "CODITECT_CONTEXT": runtime.context.name}
     environ.pop("CODITECT_TOKEN", None)
-    for address in listen or ():
+    for address in addresses:
         _check_free(address)
-    os.execve(sys.executable, [*keeper, "--", *bridge], environ)  # noqa: S606 (no shell)
+    os.execve(sys.executable, [sys.executable, *program], environ)  # noqa: S606 (no shell)
+
+
+def _local(runtime: Runtime, addresses: list[str]) -> list[str]:
+    make_private(runtime.paths.state)
+    if accepts(runtime.paths):
+        raise Conflict(
+            "a gateway of this user runs already",
+            code="gateway.running",
+            hint="coditect gateway status shows it; coditect gateway stop ends it",
+        )
+    lock = ["--lock", str(runtime.paths.gateway_lock)]
+    return _kept("local", [f"unix:{runtime.paths.gateway_socket}", *addresses], lock)
+
+
+def _pod(runtime: Runtime, addresses: list[str], id: str | None) -> list[str]:
+    from coditect_cli.gateway.account import Account
+    from coditect_cli.gateway.main import served_workspaces, verifying_keys
+
+    if not addresses:
+        raise UsageError("--role workspace needs --listen HOST:PORT")
+    if id is None:
+        raise UsageError("--role workspace needs --workspace-id ID, or WORKSPACE_ID")
+    settings = runtime.context.settings
+    served_workspaces(settings, runtime.paths, check_workspace_id(id))
+    verifying_keys(settings, runtime.paths, "workspace")
+    make_private(runtime.paths.state)
+    account = Account.find(settings.run_as)
+    if account.is_other:
+        account.let_into(Path(settings.workspace_root))
+    return [*_kept("workspace", addresses), "--workspace-id", id]
+
+
+def _kept(role: str, addresses: list[str], options: Sequence[str] = ()) -> list[str]:
+    """The keeper's arguments, and its bridge's."""
+    keeper = ["-m", "coditect_cli.gateway.keeper", *options]
+    bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role, "--stay"]
+    return [*keeper, *_listening(addresses), "--", *bridge]
+
+
+def _listening(addresses: list[str]) -> list[str]:
+    return [word for address in addresses for word in ("--listen", address)]
 
 
 def status(ctx: typer.Context) -> Result:

@@ -19,6 +19,7 @@ from coditect_cli.errors import (
     LimitReached,
     NotAuthenticated,
     NotFound,
+    Unreachable,
     UsageError,
 )
 from coditect_cli.protocol.messages import BEARER, V1, V2, WORKSPACE_HEADER
@@ -39,6 +40,7 @@ _STATUS = {
     Forbidden: http.HTTPStatus.FORBIDDEN,
     NotFound: http.HTTPStatus.NOT_FOUND,
     LimitReached: http.HTTPStatus.TOO_MANY_REQUESTS,
+    Unreachable: http.HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

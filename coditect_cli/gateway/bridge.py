@@ -28,6 +28,7 @@ from coditect_cli.errors import (
     NotFound,
 )
 from coditect_cli.gateway import environment, hook, processes, spawn
+from coditect_cli.gateway.account import Account
 from coditect_cli.gateway.handover import REFUSED, Channel
 from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.pipes import Pipes
@@ -61,6 +62,7 @@ class Bridge:
         self.settings = settings
         self.workspaces = workspaces
         self.environ = environ
+        self.account = Account.find(settings.run_as)
         self.metrics = Metrics()
         self.sessions: dict[str, Session] = {}
         self.saving = Saving(open_layer, settings, place, self._belongs_elsewhere)
@@ -312,12 +314,13 @@ class Bridge:
     ) -> Session:
         """Start a login shell on a new PTY, with what `saved` has. Raises LimitReached, Failed."""
         record = self.running(record.id)
-        path = environment.shell(self.settings.shell)
+        path = environment.shell(self.settings.shell, self.account)
         argv, env = hook.arguments(path)
         id = saved.state.id if saved else str(uuid.uuid4())
-        cwd = directory_of(saved, str(record.root)) if saved else str(record.root)
+        with self.account.looking():
+            cwd = directory_of(saved, str(record.root)) if saved else str(record.root)
         command = self._command(record, user, id, argv, path, cwd)
-        command.env.update(env, TERM=environment.terminal_type(term), SHELL=path, PWD=cwd)
+        command.env.update(env, TERM=environment.terminal_type(term, self.account), SHELL=path, PWD=cwd)
         command.meta.update(kind="terminal", client=client, directory=cwd)
         command = replace(command, hook=hook.has_hook(path))
         if saved:
@@ -332,20 +335,22 @@ class Bridge:
         """Start a program for one client. Raises CommandNotFound, NotFound and the like."""
         record = self.running(record.id)
         cwd = str(record.root / asked.workdir) if asked.workdir else str(record.root)
-        if not os.path.isdir(cwd):
-            raise NotFound(f"no folder {cwd}", code="exec.workdir", hint="see --workdir")
+        with self.account.looking():
+            if not os.path.isdir(cwd):
+                raise NotFound(f"no folder {cwd}", code="exec.workdir", hint="see --workdir")
         env = {
-            **environment.clean(self.environ, record.id, user, asked.client),
+            **environment.clean(self.environ, self.account, record.id, user, asked.client),
             **asked.env,
         }
-        path = _find_program(asked.argv[0], env.get("PATH", ""), cwd)
+        with self.account.looking():
+            path = _find_program(asked.argv[0], env.get("PATH", ""), cwd)
         command = self._command(record, user, asked.client, list(asked.argv), path, cwd)
         command.env.update(asked.env)
         command.meta.update(kind="exec", client=asked.client)
         if asked.tty is None:
             prepared = spawn.with_pipes(command, asked.stdin, self.settings.output_kept)
         else:
-            command.env["TERM"] = environment.terminal_type(asked.tty["term"])
+            command.env["TERM"] = environment.terminal_type(asked.tty["term"], self.account)
             size = asked.tty["cols"], asked.tty["rows"]
             prepared = spawn.with_terminal(command, *size, self.settings.output_kept)
         return await self._start(command, prepared)
@@ -376,8 +381,8 @@ class Bridge:
             "shell": Path(executable).name,
             "startedAt": time.time(),
         }
-        env = environment.clean(self.environ, record.id, user, id)
-        return spawn.Command(id, argv, executable, env, cwd, meta=meta)
+        env = environment.clean(self.environ, self.account, record.id, user, id)
+        return spawn.Command(id, argv, executable, env, cwd, self.account, meta=meta)
 
     async def _start(self, command: spawn.Command, prepared: spawn.Prepared) -> Session:
         waiting: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
@@ -470,7 +475,7 @@ def _find_program(name: str, path: str, cwd: str) -> str:
     found = [os.path.join(cwd, folder, name) for folder in folders]
     present = [file for file in found if os.path.isfile(file)]
     for file in present:
-        if os.access(file, os.X_OK):
+        if os.access(file, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             return file
     if present:
         raise CommandNotExecutable(f"{present[0]} is not executable", hint="chmod +x, or sh FILE")

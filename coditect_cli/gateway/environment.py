@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Mapping
 from pathlib import Path
+
+from coditect_cli.gateway.account import Account
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -13,36 +14,36 @@ _KEPT = ("LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
 _TERMINFO = ("/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo")
 
 
-def clean(environ: Mapping[str, str], workspace: str, user: str, session: str) -> dict[str, str]:
+def clean(
+    environ: Mapping[str, str], account: Account, workspace: str, user: str, session: str
+) -> dict[str, str]:
     """The environment of a program in a workspace; nothing of the gateway's but its locale."""
-    account = pwd.getpwuid(os.getuid())
     kept = {name: value for name, value in environ.items() if name in _KEPT or name[:3] == "LC_"}
     return {
         "LANG": "C.UTF-8",
         **kept,
-        "HOME": account.pw_dir,
-        "USER": account.pw_name,
-        "LOGNAME": account.pw_name,
-        "SHELL": shell(None),
-        "PATH": _PATH if os.getuid() else _ROOT_PATH,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": shell(None, account),
+        "PATH": _PATH if account.uid else _ROOT_PATH,
         "WORKSPACE_ID": workspace,
         "USER_ID": user,
         "CODITECT_SESSION": session,
     }
 
 
-def shell(setting: str | None) -> str:
+def shell(setting: str | None, account: Account) -> str:
     """The absolute path of the shell to start: the setting, the user's own, bash or sh."""
-    own = pwd.getpwuid(os.getuid()).pw_shell
-    for path in (setting, own, "/bin/bash"):
+    for path in (setting, account.shell, "/bin/bash"):
         if path and os.access(path, os.X_OK) and Path(path).name not in ("nologin", "false"):
             return path
     return "/bin/sh"
 
 
-def terminal_type(asked: str) -> str:
+def terminal_type(asked: str, account: Account) -> str:
     """The client's terminal type where this machine's terminfo knows it, else xterm-256color."""
-    own = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".terminfo")
+    own = os.path.join(account.home, ".terminfo")
     for base in (own, *_TERMINFO):
         for folder in (asked[0], f"{ord(asked[0]):x}"):
             if os.path.exists(os.path.join(base, folder, asked)):

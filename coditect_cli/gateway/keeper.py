@@ -31,6 +31,7 @@ from coditect_cli.gateway.address import short_path
 from coditect_cli.gateway.handover import LOCKED, REFUSED, VERSION, Channel
 
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
@@ -226,24 +227,34 @@ class Keeper:
             for name in message["passed"]
         }
 
+        user = message["user"]
+        identity: dict[str, Any] = {}
+        if user is not None:
+            groups = user["groups"]
+            identity = {"user": user["uid"], "group": groups[0], "extra_groups": groups}
+
         def prepare() -> None:
             if message["tty"]:
                 os.login_tty(0)
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (self.soft_limit, hard))
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            if user is not None:
+                os.chdir(message["cwd"])  # with the user's rights, which uid 0 may not have
+                ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
         try:
             child = subprocess.Popen(
                 message["argv"],
                 executable=message["executable"],
                 env={**message["env"], **{name: str(fd) for name, fd in passed.items()}},
-                cwd=message["cwd"],
+                cwd=message["cwd"] if user is None else None,
                 stdin=own["0"],
                 stdout=own["1"],
                 stderr=own["2"],
                 pass_fds=list(passed.values()),
                 start_new_session=not message["tty"],
+                **identity,
                 preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
             )
         finally:

@@ -115,7 +115,8 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     if reason not in ("restart", "keeper"):
         bridge.tell_keeper({"type": "stop"})  # before the farewells: who comes now is refused
     saving = asyncio.create_task(bridge.saving.save_all())
-    await server.drain("restart" if reason == "restart" else "stop")
+    comes_back = reason == "restart" or options.role == "workspace"  # in another pod
+    await server.drain("restart" if comes_back else "stop")
     await asyncio.wait([saving], timeout=SAVE_SECONDS)
     if reason == "keeper":
         bridge.end_for_good()

@@ -8,13 +8,49 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ECHO_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
-class Metrics:
+class Refusals:
+    """Counts requests that were refused, by their errors' codes."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, int] = {}
+
+    def refuse(self, code: str) -> None:
+        """A request was refused with this error."""
+        self.refused[code] = self.refused.get(code, 0) + 1
+
+    def refused_lines(self) -> list[str]:
+        samples = [(f'code="{code}"', count) for code, count in sorted(self.refused.items())]
+        return _family("refused_total", "counter", "Requests refused, by error.", samples)
+
+
+class EdgeMetrics(Refusals):
+    """Counters of an edge gateway, which sees connections and bytes, and nothing in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_bytes = 0
+        self.output_bytes = 0
+
+    def expose(self, connections: int, pods: int, version: str) -> str:
+        """The page that is scraped; `pods` is how many clients can be sent to."""
+        lines = [
+            *_family("build_info", "gauge", "The release.", [(f'version="{version}"', 1)]),
+            *_family("connections", "gauge", "Open connections.", [("", connections)]),
+            *_family("pods", "gauge", "Pods to send clients to.", [("", pods)]),
+            *_family("input_bytes_total", "counter", "From clients.", [("", self.input_bytes)]),
+            *_family("output_bytes_total", "counter", "To clients.", [("", self.output_bytes)]),
+            *self.refused_lines(),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+class Metrics(Refusals):
     """Counters of one bridge; a successor begins at zero, as Prometheus expects."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.input_bytes = 0
         self.output_bytes = 0
-        self.refused: dict[str, int] = {}
         self._echoes = [0] * (len(ECHO_BUCKETS) + 1)
         self._echo_seconds = 0.0
 
@@ -26,10 +62,6 @@ class Metrics:
                 self._echoes[index] += 1
                 return
         self._echoes[-1] += 1
-
-    def refuse(self, code: str) -> None:
-        """A request was refused with this error."""
-        self.refused[code] = self.refused.get(code, 0) + 1
 
     def expose(self, sessions: Mapping[str, int], connections: int, version: str) -> str:
         """The page that is scraped; `sessions` is the number of live ones by kind."""
@@ -45,12 +77,7 @@ class Metrics:
             *_family("connections", "gauge", "Open connections.", [("", connections)]),
             *_family("input_bytes_total", "counter", "Input received.", [("", self.input_bytes)]),
             *_family("output_bytes_total", "counter", "Output read.", [("", self.output_bytes)]),
-            *_family(
-                "refused_total",
-                "counter",
-                "Requests refused, by error.",
-                [(f'code="{code}"', count) for code, count in sorted(self.refused.items())],
-            ),
+            *self.refused_lines(),
             *self._echo_lines(),
         ]
         return "\n".join(lines) + "\n"

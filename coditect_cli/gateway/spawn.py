@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from coditect_cli.gateway import hook
+from coditect_cli.gateway.account import Account
 from coditect_cli.gateway.pty import open_pty
 from coditect_cli.gateway.ring import PAGE, Ring
 from coditect_cli.gateway.session import MARGIN
@@ -32,6 +33,7 @@ class Command:
     executable: str
     env: dict[str, str]
     cwd: str
+    account: Account
     hook: bool = False
     saved: int | None = None
     first_output: bytes = b""
@@ -61,6 +63,8 @@ class Prepared:
 def with_terminal(command: Command, cols: int, rows: int, kept_output: int) -> Prepared:
     """A program on a new PTY."""
     master, slave = open_pty(cols, rows)
+    if command.account.is_other:
+        os.fchown(slave, command.account.uid, -1)  # so that it can be opened by its name
     ring = _ring(kept_output, command.first_output)
     kept = {"terminal": master, "output-ring": ring, **_inlet()}
     passed: dict[str, int] = {}
@@ -103,6 +107,7 @@ def _prepared(
         "executable": command.executable,
         "env": command.env,
         "cwd": command.cwd,
+        "user": command.account.as_message(),
         "tty": tty,
         "meta": command.meta,
         "passed": list(passed),

@@ -101,6 +101,8 @@ def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> 
         ("--role", "workspace", "--listen", "127.0.0.1:1"),
         ("--workspace-id", "demo"),
         ("--role", "workspace", "--workspace-id", "../x", "--listen", "127.0.0.1:1"),
+        ("--role", "workspace", "--workspace-id", "demo", "--listen", "127.0.0.1:1"),
+        ("--role", "edge", "--workspace-id", "demo"),
     ],
 )
 def test_serve_refuses_what_it_cannot_do(run_cli: RunCli, args: tuple[str, ...]) -> None:
@@ -114,7 +116,3 @@ def test_serve_says_when_an_address_is_taken(run_cli: RunCli) -> None:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         code, _, err = run_cli("gateway", "serve", "--listen", address, "-o", "json")
     assert (code, json.loads(err)["error"]["code"]) == (6, "gateway.listen")
-
-
-def test_the_edge_has_its_own_answer(run_cli: RunCli) -> None:
-    assert "comes with the Kubernetes provider" in run_cli("gateway", "serve", "--role", "edge")[2]

@@ -55,8 +55,10 @@ class Gateway:
         home: Path,
         bridge: list[str] | None = None,
         role: Sequence[str] = ("--role", "local"),
+        listen: str | None = None,
         **settings: object,
     ) -> None:
+        self.listen = ["--listen", listen] if listen else []
         self.bridge = [*(bridge or ["-m", "coditect_cli.gateway.main"]), *role]
         self.environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("CODITECT_")},
@@ -80,7 +82,7 @@ class Gateway:
             listen = ["--listen", f"unix:{self.paths.gateway_socket}", "--"]
             bridge = [sys.executable, *self.bridge]
             self.keeper = subprocess.Popen(
-                [sys.executable, *keeper, *listen, *bridge],
+                [sys.executable, *keeper, *self.listen, *listen, *bridge],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

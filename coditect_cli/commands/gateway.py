@@ -30,7 +30,7 @@ POLL = 0.02  # seconds
 def serve(
     ctx: typer.Context,
     role: Annotated[
-        str, typer.Option("--role", metavar="local|workspace", help="What it serves.")
+        str, typer.Option("--role", metavar="local|workspace|edge", help="What it serves.")
     ] = "local",
     listen: Annotated[
         list[str] | None,
@@ -49,12 +49,14 @@ def serve(
     Commands start a local gateway by themselves; this is for those who want to see it run.
 
     The workspace role is for a pod: it serves that one workspace to its owner (USER_ID), and has
-    public keys only (setting token_jwks).
+    public keys only (setting token_jwks). The edge role joins clients to the pods of the
+    context's namespace; without --listen it takes port PORT, else 8080, of every address.
 
     Examples:
       coditect gateway serve
       coditect gateway serve --listen 127.0.0.1:8080
       coditect gateway serve --role workspace --workspace-id demo --listen 0.0.0.0:8080
+      coditect gateway serve --role edge
 
     Exit codes: 0 it was told to stop, 2 an address that is none, 6 one runs already, or the
     address is taken
@@ -68,7 +70,8 @@ def serve(
     elif role == "workspace":
         program = _pod(runtime, addresses, workspace_id or os.environ.get("WORKSPACE_ID"))
     elif role == "edge":
-        raise UsageError("--role edge comes with the Kubernetes provider", code="gateway.role")
+        addresses = addresses or [_address(f"0.0.0.0:{os.environ.get('PORT', '8080')}")]
+        program = _edge(runtime, addresses)
     else:
         raise UsageError(f"--role {role!r} is none of local, workspace, edge")
     environ = {**os.environ, "CODITECT_CONTEXT": runtime.context.name}
@@ -113,6 +116,15 @@ def _kept(role: str, addresses: list[str], options: Sequence[str] = ()) -> list[
     keeper = ["-m", "coditect_cli.gateway.keeper", *options]
     bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role, "--stay"]
     return [*keeper, *_listening(addresses), "--", *bridge]
+
+
+def _edge(runtime: Runtime, addresses: list[str]) -> list[str]:
+    from coditect_cli.gateway.edge import accepted_keys
+    from coditect_cli.kube import Kube
+
+    accepted_keys(runtime.context.settings)
+    Kube(runtime.context.settings)
+    return ["-m", "coditect_cli.gateway.edge", *_listening(addresses)]
 
 
 def _listening(addresses: list[str]) -> list[str]:

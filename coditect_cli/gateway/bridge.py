@@ -320,7 +320,9 @@ class Bridge:
         with self.account.looking():
             cwd = directory_of(saved, str(record.root)) if saved else str(record.root)
         command = self._command(record, user, id, argv, path, cwd)
-        command.env.update(env, TERM=environment.terminal_type(term, self.account), SHELL=path, PWD=cwd)
+        command.env.update(
+            env, TERM=environment.terminal_type(term, self.account), SHELL=path, PWD=cwd
+        )
         command.meta.update(kind="terminal", client=client, directory=cwd)
         command = replace(command, hook=hook.has_hook(path))
         if saved:

@@ -1,0 +1,343 @@
+"""The edge: a real API server tells it of pods, whose gateways are real too, on 127.0.0.0/8."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from coditect_cli import tokens
+from coditect_cli.signing import PrivateKey
+from tests.gateway.test_access import refused
+from tests.gateway.test_pod import Pod
+from tests.support.cluster import ApiError, Cluster, free_ports
+from tests.support.gateway import PATIENCE, Client, until
+from tests.test_signing import key_set, private_key
+
+NODE = "edge-test"
+SHARED = b"the-secret-of-an-earlier-gateway"
+
+
+class EdgePod(Pod):
+    """A pod's gateway at an address of its own, as the cluster knows it."""
+
+    def __init__(self, home: Path, address: str, workspace: str, **settings: object) -> None:
+        self.address = address
+        role = ("--role", "workspace", "--workspace-id", workspace)
+        super().__init__(home, role=role, listen=address, **settings)
+
+
+class Edge:
+    """An edge gateway of a namespace, and a client for it."""
+
+    def __init__(self, cluster: Cluster, folder: Path, **settings: object) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.namespace = cluster.namespace()
+        with suppress(ApiError):  # it is there already
+            cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
+        self.key = private_key(folder)
+        self.keys = folder / "jwks.json"
+        self.keys.write_bytes(key_set(self.key))
+        self.log = folder / "edge.log"
+        self.stack = ExitStack()
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "CODITECT_HOME": str(folder / "edge"),
+            "CODITECT_KUBECONFIG": str(cluster.kubeconfig),
+            "CODITECT_NAMESPACE": self.namespace,
+            "CODITECT_TOKEN_JWKS": str(self.keys),
+            **{f"CODITECT_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self.pods: dict[str, EdgePod] = {}
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-m", "coditect_cli", "gateway", "serve", "--role", "edge"]
+        with open(self.log, "ab") as log:
+            process = subprocess.Popen(
+                [*argv, "--listen", self.address], env=self.environ, stdout=log, stderr=log
+            )
+        self.stack.callback(self.end, process)
+        until(lambda: self.page("/readyz") == 200 or process.poll() is not None, "a ready edge")
+        assert process.poll() is None, self.log.read_text()
+        return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        process.wait(PATIENCE)
+
+    def page(self, path: str) -> int:
+        """The HTTP status of a page."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as answer:
+                self.body = answer.read().decode()
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def pod(self, workspace: str = "demo", address: str | None = None) -> EdgePod:
+        """A pod that runs, with its gateway; one of that workspace before it is replaced."""
+        host = f"127.0.{uuid.uuid4().int % 200 + 1}.{uuid.uuid4().int % 200 + 1}"
+        port = free_ports(1)[0]
+        volume = self.folder / f"volume-{workspace}"
+        volume.mkdir(exist_ok=True)
+        gateway = EdgePod(
+            self.folder / uuid.uuid4().hex[:6],
+            f"{host}:{port}",
+            workspace,
+            token_jwks=self.keys,
+            workspace_root=volume,
+        )
+        self.stack.callback(gateway.stop)
+        self.create(workspace, host, port)
+        self.pods[workspace] = gateway
+        return gateway
+
+    def create(self, workspace: str, host: str, port: int, owner: str = Pod.user) -> None:
+        labels = {"app": "workspace", "workspace-id": workspace, "user-id": owner}
+        name = f"{workspace}-0"
+        metadata = {
+            "name": name,
+            "labels": labels,
+            "annotations": {"coditect.dev/owner": owner},
+        }
+        container = {
+            "name": "workspace",
+            "image": "localhost/none:1",
+            "ports": [{"name": "websocket", "containerPort": port}],
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        # A node without a kubelet: nothing but this test changes the pod.
+        spec = {"containers": [container], "nodeName": NODE, "terminationGracePeriodSeconds": 0}
+        self.cluster.request("POST", path, {"metadata": metadata, "spec": spec})
+        status = {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]}
+        self.cluster.patch(f"{path}/{name}/status", {"status": status})
+
+    def delete(self, workspace: str, grace: int = 0) -> None:
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{workspace}-0"
+        body = {"gracePeriodSeconds": grace}
+        self.cluster.request("DELETE", path, body)
+
+    def token(self, workspace: str = "demo", user: str = Pod.user, key: Any = None) -> str:
+        return tokens.issue(
+            key or self.key, workspace_id=workspace, user_id=user, ttl=60, now=time.time()
+        )
+
+    def connect(self, token: str | None = None, **options: Any) -> Client:
+        headers = {"Authorization": f"Bearer {token or self.token()}", **options.pop("headers", {})}
+        options.setdefault("subprotocols", ["coditect.v2"])
+        uri = f"ws://{self.address}{options.pop('path', '/ws')}"
+        return Client(
+            self.stack.enter_context(
+                connect(uri, additional_headers=headers, compression=None, max_size=None, **options)
+            )
+        )
+
+    def join(self, workspace: str = "demo") -> Client:
+        """Connect as soon as the edge has learned of the pod."""
+        client: Client = until(lambda: self._try(workspace), "a way to the pod")
+        return client
+
+    def _try(self, workspace: str) -> Client | None:
+        try:
+            return self.connect(self.token(workspace))
+        except Exception:
+            return None
+
+    def stop(self) -> None:
+        self.stack.close()
+        print(self.log.read_text()[-5000:])
+
+
+@pytest.fixture
+def start_edge(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Edge]]:
+    monkeypatch.setenv("USER_ID", Pod.user)
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> Edge:
+            edge = Edge(cluster, tmp_path, **settings)
+            stack.callback(edge.stop)
+            edge.process = edge.start()
+            return edge
+
+        yield start
+
+
+@pytest.fixture
+def edge(start_edge: Callable[..., Edge]) -> Edge:
+    return start_edge()
+
+
+def test_a_client_gets_to_a_shell_in_its_pod(edge: Edge) -> None:
+    edge.pod()
+    client = edge.join()
+    client.attach()
+    assert client.run("echo $WORKSPACE_ID; pwd").split() == [
+        b"demo",
+        str(edge.folder / "volume-demo").encode(),
+    ]
+    client.detach()
+    log = edge.log.read_text()
+    assert "joined workspace=demo" in log
+    assert "eyJ" not in log
+
+
+def test_bytes_come_through_whole_in_both_directions_and_a_slow_client_is_waited_for(
+    edge: Edge,
+) -> None:
+    edge.pod()
+    client = edge.join()
+    client.exec("sha256sum")
+    data = os.urandom(1 << 20)
+    for at in range(0, len(data), 65_536):
+        client.send(data[at : at + 65_536])
+        while client.sent - (client.heard[-1].get("offset", 0)) > 131_072:
+            client.step()
+    client.send({"type": "eof", "offset": len(data)})
+    client.expect(hashlib.sha256(data).hexdigest().encode(), "stdout")
+    assert client.exit()["status"] == 0
+    flood = edge.connect()
+    flood.exec("head", "-c", "30000000", "/dev/zero", stdin=False)
+    assert flood.exit()["status"] == 0
+    assert len(flood.received["stdout"]) == 30_000_000
+    assert edge.page("/metrics") == 200
+    sent = [line for line in edge.body.splitlines() if "output_bytes_total " in line]
+    assert int(sent[-1].split()[1]) > 30_000_000
+
+
+def test_only_the_owner_with_a_good_token_gets_in(edge: Edge) -> None:
+    edge.pod()
+    edge.join()
+    for token, status, code in (
+        (edge.token(user="eve"), 403, "workspace.forbidden"),
+        (edge.token("absent"), 503, "workspace.not_running"),
+        (edge.token("_gateway"), 401, "token.claims"),
+        (edge.token(key=private_key(edge.folder)), 401, "token.unknown_key"),
+        (edge.token(key=SHARED), 401, "token.algorithm"),
+        ("garbage", 401, "token.invalid"),
+    ):
+        found = refused(edge.connect, token)
+        assert (found[0], found[1]["code"]) == (status, code)
+    assert refused(edge.connect, path="/elsewhere")[1]["code"] == "path.not_found"
+    assert refused(edge.connect, origin="http://x")[1]["code"] == "origin.forbidden"
+    named = refused(edge.connect, headers={"Coditect-Workspace": "other"})
+    assert named[1]["code"] == "workspace.forbidden"
+
+
+def test_a_pods_refusal_reaches_the_client(edge: Edge) -> None:
+    edge.pod()
+    edge.join()
+    status, error = refused(edge.connect, subprotocols=["coditect.v9"])
+    assert (status, error["code"]) == (400, "protocol.unsupported")
+
+
+def test_the_edge_signs_for_pods_where_it_admits_tokens_of_a_shared_secret(
+    start_edge: Callable[..., Edge], tmp_path: Path
+) -> None:
+    secret, pem = tmp_path / "jwt_secret", tmp_path / "EdDSA.pem"
+    secret.touch(0o600)
+    secret.write_bytes(SHARED + b"\n")
+    edge = start_edge(token_secret_file=secret, token_key_file=pem)
+    pod = edge.pod()
+    edge.join()
+    client = edge.connect(edge.token(key=SHARED))
+    client.attach()
+    client.run("true")
+    assert refused(edge.connect, edge.token(key=SHARED, user="eve"))[1]["code"] == (
+        "workspace.forbidden"
+    )
+    assert refused(pod.connect, token=edge.token(key=SHARED))[1]["code"] == "token.algorithm"
+    assert isinstance(edge.key, PrivateKey)
+
+
+def test_when_the_pod_is_replaced_its_connections_end_and_new_ones_find_the_next(
+    edge: Edge,
+) -> None:
+    """A node that died takes leave of nobody: the watch tells."""
+    first = edge.pod()
+    client = edge.join()
+    client.attach()
+    os.kill(first.keeper.pid, signal.SIGSTOP)
+    bridge = until(first.bridge_pid, "a bridge")
+    os.kill(bridge, signal.SIGSTOP)
+    try:
+        edge.delete("demo")
+        assert client.closed() == 1006
+    finally:
+        os.kill(bridge, signal.SIGCONT)
+        os.kill(first.keeper.pid, signal.SIGCONT)
+    error = refused(edge.connect)[1]
+    assert (error["code"], error["retryable"]) == ("workspace.not_running", True)
+    edge.pod()
+    again = edge.join()
+    again.attach()
+    again.run("true")
+
+
+def test_a_pod_that_does_not_answer_yet_is_worth_another_try(edge: Edge) -> None:
+    edge.create("demo", "127.0.0.1", free_ports(1)[0])
+
+    def refusal() -> Any:
+        error = refused(edge.connect)[1]
+        return error if error["code"] != "workspace.not_running" else None
+
+    error = until(refusal, "the pod is known")
+    assert (error["code"], error["retryable"]) == ("workspace.not_ready", True)
+
+
+def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:
+    edge.pod()
+    client = edge.join()
+    client.attach()
+    client.send(b"seq 300000; echo the''end\n")
+    client.expect(b"\r\n1000\r\n")
+    edge.process.send_signal(signal.SIGTERM)
+    assert client.closed() == 1012
+    assert client.heard[-1] == {"type": "drain", "reason": "restart"}
+    assert edge.process.wait(PATIENCE) == 0
+    edge.process = edge.start()
+    again = edge.join()
+    again.attach(session=client.session, client=client.id, resume=dict(client.offsets))
+    assert again.answer["output"] == client.offsets["output"]
+    whole = client.output + again.expect(b"theend")
+    numbers = whole[: whole.rindex(b"theend")].replace(b"\r\n", b"\n").split(b"\n")
+    expected = [str(n).encode() for n in range(1001, 300_001)]
+    assert numbers[: len(expected)] == expected
+
+
+def test_an_edge_without_keys_or_without_a_signer_does_not_start(
+    cluster: Cluster, tmp_path: Path, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = ("gateway", "serve", "--role", "edge", "--listen", "127.0.0.1:0")
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(cluster.kubeconfig))
+    code, _, err = run_cli(*serve, "-o", "json")
+    assert (code, "gateway.no_keys" in err) == (2, True)
+    secret = tmp_path / "jwt_secret"
+    secret.touch(0o600)
+    secret.write_bytes(SHARED)
+    monkeypatch.setenv("CODITECT_TOKEN_SECRET_FILE", str(secret))
+    code, _, err = run_cli(*serve, "-o", "json")
+    assert (code, "gateway.no_signer" in err) == (2, True)
+
+
+def test_pages_answer_anyone(edge: Edge) -> None:
+    assert [edge.page(path) for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
+    assert edge.page("/") == 404

@@ -334,6 +334,8 @@ def _forget_sessions(runtime: Runtime, id: str) -> None:
     """Remove what is recorded of a workspace's sessions: their screens may hold its files."""
     from coditect_cli.sessions.layer import SessionLayer
 
+    if not runtime.has_store:
+        return  # they lie on the volume, and go with it
     layer = SessionLayer(runtime.store)
     for session in layer.ids(id):
         layer.delete(id, session)

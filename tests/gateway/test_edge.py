@@ -103,6 +103,7 @@ class Edge:
             workspace,
             token_jwks=self.keys,
             workspace_root=volume,
+            resume_grace=300,  # an edge takes long to start where the machine is busy
         )
         self.stack.callback(gateway.stop)
         self.create(workspace, host, port)
@@ -307,6 +308,7 @@ def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: 
     edge.pod()
     client = edge.join()
     client.attach()
+    client.acknowledges = False  # so the flood waits in the middle
     client.send(b"seq 300000; echo the''end\n")
     client.expect(b"\r\n1000\r\n")
     edge.process.send_signal(signal.SIGTERM)

@@ -60,9 +60,9 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def expect(self, wanted: bytes) -> bytes:
+    def expect(self, wanted: bytes, patience: float = PATIENCE) -> bytes:
         """Read until `wanted` is shown; everything up to it is taken off."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         searched = 0
         while (found := self.seen.find(wanted, searched)) < 0:
             searched = max(0, len(self.seen) - len(wanted))

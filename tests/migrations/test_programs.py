@@ -27,6 +27,7 @@ from coditect_cli.errors import (
     UsageError,
 )
 from coditect_cli.migrations import programs
+from tests.support.cloud import Cloud
 from tests.support.gateway import until
 
 Program = Callable[[str], str]
@@ -260,3 +261,33 @@ def test_gcloud_without_a_login_ends_with_how_to_log_in(
         )
     assert raised.value.exit_code == 4
     assert raised.value.hint == "gcloud auth login"
+
+
+LIST = ["gcloud", "dns", "record-sets", "list", "--zone=zone", "--format=json"]
+CLUSTERS = ["gcloud", "container", "clusters"]
+WHERE = ["c", "--region=us-central1", "--format=json"]
+
+
+@pytest.mark.slow
+def test_gcloud_is_tried_again_when_it_was_told_to_slow_down(
+    google: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "PAUSES", (0.0,))
+    google.dns.add("zone", "ws.example.com.", "A", "192.0.2.1")
+    google.fail("GET", "/rrsets", 429, "Rate Limit Exceeded", times=1)
+    assert [record["name"] for record in programs.run_json(LIST)] == ["ws.example.com."]
+
+
+@pytest.mark.slow
+def test_a_quota_and_an_operation_that_fails_late_are_told_as_they_are(google: Cloud) -> None:
+    quota = 'Insufficient regional quota to satisfy request: resource "CPUS": request requires 8.'
+    google.fail("POST", "/clusters$", 403, quota, times=1)
+    with pytest.raises(LimitReached, match='resource "CPUS"') as raised:
+        programs.run([*CLUSTERS, "create-auto", *WHERE])
+    assert raised.value.exit_code == 7
+    google.clusters.late_error = "Google Compute Engine: out of IP space"
+    with pytest.raises(CoditectError, match="out of IP space"):
+        programs.run([*CLUSTERS, "create-auto", *WHERE])
+    assert google.clusters.clusters["c"]["status"] == "ERROR"
+    with pytest.raises(Conflict, match="Already exists"):
+        programs.run([*CLUSTERS, "create-auto", *WHERE])

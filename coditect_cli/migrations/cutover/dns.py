@@ -44,19 +44,19 @@ class WeightedRecord(Split):
     def shift(self, world: World, percent: int, before: Facts) -> Sequence[Action]:
         new = world.settings.dns_new or "{dns_new}"
         old = ";".join(before.get("old_data", ["{old_data}"]))
-        return [_weights(world, {new: percent, old: 100 - percent})]
+        return [_weights(world, {new: percent, old: 100 - percent}, world.settings.dns_ttl)]
 
     def back(self, world: World, before: Facts) -> Sequence[Action]:
         new = world.settings.dns_new or "{dns_new}"
         old = ";".join(before.get("old_data", ["{old_data}"]))
-        share = before.get("share", 0)
-        weights = _weights(world, {new: share, old: 100 - share})
-        if before.get("is_weighted"):
-            return [weights]
+        share, ttl = before.get("share", 0), before.get("ttl", world.settings.dns_ttl)
+        weights = {new: share, old: 100 - share}
+        if before.get("is_weighted", True):
+            return [_weights(world, weights, ttl)]
         # First the traffic, by a change of the kind that was made; then the record's own form.
-        ttl = before.get("ttl", "{ttl}")
-        plain = (f"--ttl={ttl}", f"--rrdatas={old.replace(';', ',')}")
-        return [weights, _update(world, *plain)]
+        plain = f"--rrdatas={','.join(before['old_data'])}"
+        quick = _weights(world, weights, world.settings.dns_ttl)
+        return [quick, _update(world, f"--ttl={ttl}", plain)]
 
 
 def read_record(record: Any, new: str) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def read_record(record: Any, new: str) -> dict[str, Any]:
     }
 
 
-def _weights(world: World, weights: dict[str, int]) -> Action:
+def _weights(world: World, weights: dict[str, int], ttl: int) -> Action:
     items = [
         f"--routing-policy-item=weight={weight},rrdatas={data}" for data, weight in weights.items()
     ]
-    return _update(world, f"--ttl={world.settings.dns_ttl}", "--routing-policy-type=WRR", *items)
+    return _update(world, f"--ttl={ttl}", "--routing-policy-type=WRR", *items)
 
 
 def _update(world: World, *flags: str) -> Action:

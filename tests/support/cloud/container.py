@@ -25,7 +25,7 @@ class Clusters:
     def __init__(self) -> None:
         self.clusters: dict[str, dict[str, Any]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
-        self.late_error: dict[str, Any] | None = None
+        self.late_error: str | None = None
         self.endpoint = "192.0.2.10"
         self.authority = NO_AUTHORITY
 
@@ -77,7 +77,8 @@ class Clusters:
             operation["status"] = "DONE"
             name = operation["targetLink"].rsplit("/", 1)[-1]
             if self.late_error is not None:
-                operation["error"] = self.late_error
+                operation["statusMessage"] = self.late_error
+                operation["error"] = {"code": 13, "message": self.late_error}
                 self.clusters[name]["status"] = "ERROR"
                 self.late_error = None
             elif operation["operationType"] == "DELETE_CLUSTER":

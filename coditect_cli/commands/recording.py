@@ -141,30 +141,21 @@ def _exists(file: str) -> Conflict:
     return Conflict(f"{file} exists", code="recording.exists", hint="--force overwrites it")
 
 
-def _live_session(runtime: Runtime, workspace_id: str, wanted: str | None) -> str:
-    """The one live terminal session that `wanted` begins, or the newest."""
-    from coditect_cli.attach.request import request
-    from coditect_cli.workspaces.spec import check_session_id
+def _live_session(runtime: Runtime, workspace_id: str, text: str | None) -> str:
+    """The one live terminal session that `text` names or begins, or the newest."""
+    from coditect_cli.sessions.lookup import find_session
 
-    if wanted is not None:
-        check_session_id(wanted)
-    answer = request(runtime.context, runtime.paths, workspace_id, {"type": "sessions"})
-    live = [str(one["session"]) for one in answer["items"] if one["kind"] == "terminal"]
-    found = [id for id in live if id.startswith(wanted or "")]
-    if not found:
-        which = "live session" if wanted is None else f"live session {wanted}"
+    live = runtime.live_sessions(workspace_id)
+    terminals = [session for (_, session), one in live.items() if one["kind"] == "terminal"]
+    if text is not None:
+        return find_session(None, terminals, workspace_id, text)
+    if not terminals:
         raise NotFound(
-            f"workspace {workspace_id} has no {which}",
+            f"workspace {workspace_id} has no live session",
             code="session.not_found",
             hint=f"coditect attach {workspace_id} starts one",
         )
-    if wanted is not None and len(found) > 1 and wanted not in found:
-        raise UsageError(
-            f"{len(found)} sessions begin with {wanted}: {', '.join(found[:5])}",
-            code="session.ambiguous",
-            hint="give more of the id",
-        )
-    return wanted if wanted in found else found[0]
+    return terminals[0]
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""One table of medians with ratios, all of one run; goals are printed beside, never enforced."""
+"""Medians with ratios, all of one run, in one table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import measures
 import rivals
+import store
+from table import Table
 from ways import Gateway, Terminal, Way
 
 from coditect_cli import tokens
@@ -46,42 +48,6 @@ class Size:
 
 
 QUICK = Size(40, 1, 4, 1, 0.1, 2, 1, 5, 4)
-
-
-@dataclass
-class Table:
-    """Rows as they are found; `ratio` is to the row that `than` names."""
-
-    rows: list[dict[str, object]] = field(default_factory=list)
-
-    def add(
-        self,
-        what: str,
-        value: float,
-        unit: str,
-        *,
-        ratio: float | None = None,
-        than: str = "",
-        goal: str = "",
-        met: bool | None = None,
-    ) -> None:
-        row = {"what": what, "value": round(value, 3), "unit": unit, "than": than, "goal": goal}
-        self.rows.append({**row, "ratio": round(ratio, 2) if ratio else None, "met": met})
-
-    def skip(self, what: str, why: str) -> None:
-        self.rows.append({"what": what, "skipped": why})
-
-    def text(self) -> str:
-        lines = []
-        for row in self.rows:
-            if "skipped" in row:
-                lines.append(f"{row['what']:44} skipped: {row['skipped']}")
-                continue
-            ratio = f"{row['ratio']}x {row['than']}" if row["ratio"] else ""
-            verdict = {None: "", True: "met", False: "MISSED"}[row["met"]]  # type: ignore[index]
-            line = f"{row['what']:44} {row['value']:>10} {row['unit']:5} {ratio:32}"
-            lines.append(f"{line} {row['goal']:24} {verdict}".rstrip())
-        return "\n".join(lines)
 
 
 class Bench:
@@ -340,24 +306,36 @@ def _ms(seconds: Sequence[float]) -> float:
 
 
 @contextmanager
-def _bench(size: Size) -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="coditect-bench-") as folder:
-        bench = Bench(Path(folder), size)
-        try:
-            yield bench
-        finally:
-            bench.stop_gateway()
+def _bench(folder: Path, size: Size) -> Iterator[Bench]:
+    bench = Bench(folder, size)
+    try:
+        yield bench
+    finally:
+        bench.stop_gateway()
+
+
+def _terminals(folder: Path, *, quick: bool) -> Table:
+    with _bench(folder, QUICK if quick else Size()) as bench:
+        bench.run()
+        return bench.table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("terminals", "store"),
+        default="terminals",
+        help="what to measure",
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke test of the benchmark itself")
     parser.add_argument("--json", action="store_true", help="the table for machines")
     options = parser.parse_args()
     load_before = os.getloadavg()[0]
-    with _bench(QUICK if options.quick else Size()) as bench:
-        bench.run()
-        table = bench.table
+    measure = store.measure if options.what == "store" else _terminals
+    with tempfile.TemporaryDirectory(prefix="coditect-bench-") as folder:
+        table = measure(Path(folder), quick=options.quick)
     load_after = os.getloadavg()[0]
     if options.json:
         loads = {"before": load_before, "after": load_after}

@@ -264,7 +264,7 @@ def test_an_id_that_begins_two_sessions_is_refused(
     firsts = [item["session"][0] for item in gateway.sessions()]
     common = next(first for first in firsts if firsts.count(first) > 1)
     code, said = ends(start("demo", common, cast))
-    assert (code, "begin with" in said) == (2, True)
+    assert (code, "start with" in said) == (2, True)
     assert not cast.exists()
 
 

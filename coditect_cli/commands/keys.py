@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from coditect_cli.errors import NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
 from coditect_cli.runtime import Runtime
 from coditect_cli.stores.progress import Progress
-from coditect_cli.stores.store import END, Page, check_key, prefix_end, scan
+from coditect_cli.stores.store import END, Page, check_key, prefix_end, scan_sizes
 
 if TYPE_CHECKING:
     from coditect_cli.sessions.check import Finding
@@ -26,6 +27,7 @@ KEY_FORMS = (
 )
 ROWS_PER_PAGE = 1_000
 PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-"
+_SPECIAL = re.compile(b"(?m)^(?:-|hex:|$)").search
 BAD = 8  # the exit code of a check that found something wrong
 
 
@@ -61,7 +63,9 @@ def ls(
     listing = _Listing(limit)
     with closing(runtime.store) as store:
         wanted = None if limit is None else limit + 1
-        pages = scan(store, begin, prefix_end(begin), after=start, limit=wanted, reverse=reverse)
+        pages = scan_sizes(
+            store, begin, prefix_end(begin), after=start, limit=wanted, reverse=reverse
+        )
         stream = Stream(
             "KeyList",
             listing.items(progress.watch(pages)),
@@ -136,7 +140,7 @@ def du(
     progress = Progress(runtime.streams, "keys")
     total = {"keys": 0, "bytes": 0}
     with closing(runtime.store) as store:
-        groups = _sums(progress.watch(scan(store, b"", END)), depth, total)
+        groups = _sums(progress.watch(scan_sizes(store, b"", END)), depth, total)
         stream = Stream(
             "KeyUsage",
             _in_pages(groups),
@@ -187,6 +191,18 @@ def format_key(key: bytes) -> str:
     return text or "hex:"
 
 
+def format_keys(keys: list[bytes]) -> list[str]:
+    """`format_key` of each, faster where all are plain paths."""
+    joined = b"\n".join(keys)
+    if (
+        joined.translate(None, PLAIN + b"\n")
+        or joined.count(b"\n") >= len(keys)
+        or _SPECIAL(joined)
+    ):
+        return [format_key(key) for key in keys]
+    return joined.decode().split("\n")
+
+
 def parse_key(text: str) -> bytes:
     """The key that a path, \\xNN or hex: form says. Raises UsageError (keys.invalid)."""
     if text.startswith("hex:"):
@@ -217,7 +233,7 @@ class _Listing:
     limit: int | None
     next: str | None = None
 
-    def items(self, pages: Iterable[Page]) -> Iterator[list[dict[str, Any]]]:
+    def items(self, pages: Iterable[Page[int]]) -> Iterator[list[dict[str, Any]]]:
         room, last = self.limit, b""
         for page in pages:
             rows = page.rows if room is None else page.rows[:room]
@@ -225,25 +241,37 @@ class _Listing:
                 self.next = format_key(rows[-1][0] if rows else last)
             if rows:
                 last = rows[-1][0]
-                yield [{**_named(key), "bytes": len(value)} for key, value in rows]
+                names = format_keys([key for key, _ in rows])
+                yield [
+                    {"key": name, "hex": "hex:" + key.hex(), "bytes": size}
+                    for (key, size), name in zip(rows, names, strict=True)
+                ]
             room = None if room is None else room - len(rows)
 
 
-def _sums(pages: Iterable[Page], depth: int, total: dict[str, int]) -> Iterator[dict[str, Any]]:
-    group, keys, size = b"", 0, 0
+def _sums(
+    pages: Iterable[Page[int]], depth: int, total: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    group, count, size = b"", 0, 0
     for page in pages:
-        for key, value in page.rows:
-            prefix = b"/".join(key.split(b"/", depth)[:depth])
-            if prefix != group and keys:
-                yield {**_named(group), "keys": keys, "bytes": size}
-                keys = size = 0
+        keys, sizes = zip(*page.rows, strict=True)
+        end = 0
+        while end < len(keys):
+            start, parts = end, keys[end].split(b"/", depth)
+            prefix = b"/".join(parts[:depth])
+            behind = prefix_end(prefix + b"/") if len(parts) > depth else keys[start] + b"\0"
+            end = bisect_left(keys, behind, start)
+            if prefix != group and count:
+                yield {**_named(group), "keys": count, "bytes": size}
+                count = size = 0
             group = prefix
-            keys += 1
-            size += len(key) + len(value)
-            total["keys"] += 1
-            total["bytes"] += len(key) + len(value)
-    if keys:
-        yield {**_named(group), "keys": keys, "bytes": size}
+            added = sum(map(len, keys[start:end])) + sum(sizes[start:end])
+            count += end - start
+            size += added
+            total["keys"] += end - start
+            total["bytes"] += added
+    if count:
+        yield {**_named(group), "keys": count, "bytes": size}
 
 
 def _counted(findings: Iterable[Finding], counts: dict[str, int]) -> Iterator[dict[str, Any]]:

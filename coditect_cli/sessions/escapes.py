@@ -10,7 +10,7 @@ LONGEST = 65_536  # characters of a control string that are waited for
 
 _UNFINISHED = r"""(?:
       (?:\x1b\[|\x9b)[0-?]*+[ -/]*+
-    | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x18\x1a\x1b\x9c]*+\x1b?
+    | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x18\x1a\x1b\x80-\x9f]*+\x1b?
     | \x1b[ -/]*+
 )\Z"""
 _AT_END = re.compile(_UNFINISHED, re.VERBOSE)
@@ -18,15 +18,15 @@ _TOKEN = re.compile(
     rf"""
       (?P<REST>{_UNFINISHED})
     | (?P<CSI>(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~])
-    | (?P<STRING>(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x18\x1a\x1b\x9c]*+
-        (?:\x07|\x9c|\x1b\\|(?=[\x18\x1a\x1b])))
+    | (?P<STRING>(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x18\x1a\x1b\x80-\x9f]*+
+        (?:\x07|\x9c|\x1b\\|(?=[\x18\x1a\x1b\x80-\x9f])))
     | (?P<ESCAPE>\x1b[ -/]*+[0-~]?)
     | (?P<CONTROL>[\x00-\x1f\x7f-\x9f])
     | (?P<TEXT>[^\x00-\x1f\x7f-\x9f]++)
     """,
     re.VERBOSE,
 )
-_STRING_END = re.compile(r"\x07|\x9c|\x1b\\|(?=[\x18\x1a])|(?=\x1b[^\\])")
+_STRING_END = re.compile(r"\x07|\x9c|\x1b\\|(?=[\x18\x1a\x80-\x9f])|(?=\x1b[^\\])")
 
 
 class Kind(Enum):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-import msgspec
+import orjson
 
 from coditect_cli.errors import CoditectError
 from coditect_cli.sessions.layer import OWN, STATE, sessions_prefix
@@ -41,19 +42,6 @@ WIDE = {"TYPE": "type", "PROBLEM": "problem"}
 _USUAL_TIMES = (20, 24, 27, 30)  # how long a time is that chrono wrote; it ends in Z
 
 
-class _Shown(msgspec.Struct):
-    """What a listing shows of a state; all else in the value is skipped, not decoded."""
-
-    started_at: str
-    last_active: str
-    shell_type: str
-    working_directory: str
-    ended_at: str | None = None
-
-
-_decode = msgspec.json.Decoder(_Shown).decode
-
-
 @dataclass
 class Listing:
     """Some sessions, in the order of their keys.
@@ -73,7 +61,9 @@ class Listing:
     next: Key | None = None
     unreadable: int = 0
 
-    def pages(self, watch: Callable[[Iterable[Page]], Iterable[Page]]) -> Iterator[list[Item]]:
+    def pages(
+        self, watch: Callable[[Iterable[Page[bytes]]], Iterable[Page[bytes]]]
+    ) -> Iterator[list[Item]]:
         """The items; `watch` sees every page that is read. Raises the store's errors."""
         room, last = self.limit, None
         for items in self._chosen(watch):
@@ -86,7 +76,9 @@ class Listing:
                 return
             room = None if room is None else room - len(kept)
 
-    def _chosen(self, watch: Callable[[Iterable[Page]], Iterable[Page]]) -> Iterator[list[Item]]:
+    def _chosen(
+        self, watch: Callable[[Iterable[Page[bytes]]], Iterable[Page[bytes]]]
+    ) -> Iterator[list[Item]]:
         for items in self._merged(watch):
             chosen = items
             if self.before is not None:
@@ -98,7 +90,9 @@ class Listing:
         last_active = item["lastActive"]
         return last_active is not None and parse_time(last_active) < (self.before or 0)
 
-    def _merged(self, watch: Callable[[Iterable[Page]], Iterable[Page]]) -> Iterator[list[Item]]:
+    def _merged(
+        self, watch: Callable[[Iterable[Page[bytes]]], Iterable[Page[bytes]]]
+    ) -> Iterator[list[Item]]:
         waiting = sorted((_order(key), key) for key in self.live if self._wants(key))
         for page in watch(self._saved([key for _, key in waiting])):
             items, end = self._items(page.rows), 0
@@ -118,7 +112,7 @@ class Listing:
         chosen = self.workspaces is None or key[0] in self.workspaces
         return chosen and (self.after is None or _order(key) > _order(self.after))
 
-    def _saved(self, live: list[Key]) -> Iterator[Page]:
+    def _saved(self, live: list[Key]) -> Iterator[Page[bytes]]:
         if self.store is None:
             return
         if self.active:
@@ -142,7 +136,7 @@ class Listing:
 
 def state_pages(
     store: SessionStore, workspaces: Sequence[str] | None = None, after: bytes | None = None
-) -> Iterator[Page]:
+) -> Iterator[Page[bytes]]:
     """The states of all workspaces or of some, in the order of their keys, behind `after`.
 
     Outputs, which may be 100 times larger, are not read.
@@ -152,7 +146,7 @@ def state_pages(
     version: int | None = None
     while position is not None:
 
-        def read(snapshot: Snapshot, begin: bytes = position) -> tuple[Page, bytes | None]:
+        def read(snapshot: Snapshot, begin: bytes = position) -> tuple[Page[bytes], bytes | None]:
             rows, following = some_states(snapshot, begin, names, PAGE_ROWS)
             return Page(rows, snapshot.version), following
 
@@ -183,7 +177,7 @@ def some_states(
         start = max(begin, prefix)
         got = snapshot.range(start, prefix_end(prefix), limit=limit - len(rows))
         rows += got
-        size += sum(len(value) for _, value in got)
+        size += sum(map(len, chain.from_iterable(got)))
         begin = got[-1][0] + b"\0" if got else prefix_end(name)
     return rows, begin
 
@@ -205,10 +199,10 @@ def _following(names: list[bytes], begin: bytes) -> bytes | None:
     return names[at] if at < len(names) else None
 
 
-def _states_of(store: SessionStore, keys: list[Key]) -> Page:
+def _states_of(store: SessionStore, keys: list[Key]) -> Page[bytes]:
     wanted = [sessions_prefix(STATE, workspace) + id.encode() for workspace, id in keys]
 
-    def read(snapshot: Snapshot) -> Page:
+    def read(snapshot: Snapshot) -> Page[bytes]:
         found = [(key, snapshot.get(key)) for key in wanted]
         return Page([(key, value) for key, value in found if value is not None], snapshot.version)
 
@@ -218,7 +212,7 @@ def _states_of(store: SessionStore, keys: list[Key]) -> Page:
 def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
     """An item for each state, and how many cannot be read; a long listing's innermost loop."""
     items: list[Item] = []
-    unusual: list[Item] = []
+    unreadable = 0
     prefix, size, workspace = b"/", 0, ""
     for key, value in rows:
         if not key.startswith(prefix):
@@ -226,36 +220,39 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
             prefix = name + b"/terminal_sessions/"
             size = len(prefix)
             workspace = name.decode(errors="backslashreplace")
-        session = str(key[size:], "utf-8", "backslashreplace")
+        session = key[size:].decode("utf-8", "backslashreplace")
         try:
-            shown = _decode(value)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            state = orjson.loads(value)
+            shell, directory = state["shell_type"], state["working_directory"]
+            started_at, last_active = state["started_at"], state["last_active"]
+            ended_at = state.get("ended_at")
+            usual = (
+                str is type(shell) is type(directory) is type(started_at) is type(last_active)
+                and len(started_at) in _USUAL_TIMES
+                and len(last_active) in _USUAL_TIMES
+                and started_at[-1] == "Z" == last_active[-1]
+                and (ended_at is None or type(ended_at) is str)
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            usual = False
+        if not usual:
             items.append(_item_of_any(workspace, session, value))
-            unusual.append(items[-1])
-            continue
-        started_at, last_active = shown.started_at, shown.last_active
-        if not (
-            len(started_at) in _USUAL_TIMES
-            and len(last_active) in _USUAL_TIMES
-            and started_at[-1] == "Z" == last_active[-1]
-        ):
-            items.append(_item_of_any(workspace, session, value))
-            unusual.append(items[-1])
+            unreadable += items[-1]["state"] == "unreadable"
             continue
         items.append(
             {
                 "workspace": workspace,
                 "session": session,
-                "state": "ended" if shown.ended_at else "saved",
+                "state": "ended" if ended_at else "saved",
                 "type": "terminal",
-                "shell": shown.shell_type,
-                "directory": shown.working_directory,
+                "shell": shell,
+                "directory": directory,
                 "startedAt": started_at,
                 "lastActive": last_active,
                 "clients": 0,
             }
         )
-    return items, sum(item["state"] == "unreadable" for item in unusual)
+    return items, unreadable
 
 
 def _item_of_any(workspace: str, session: str, value: bytes) -> Item:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from coditect_cli.stores.store import Page
 from coditect_cli.streams import Streams
 
-P = TypeVar("P", bound=Page)
+P = TypeVar("P", bound=Page[Any])
 
 
 @dataclass

@@ -167,6 +167,11 @@ class _Snapshot(Snapshot):
     ) -> list[Row]:
         return _range(self._connection, begin, end, limit, reverse)
 
+    def sizes(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[tuple[bytes, int]]:
+        return _select("length(value)", self._connection, begin, end, limit, reverse).fetchall()
+
 
 class _Transaction(Transaction):
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -200,12 +205,7 @@ def _get(connection: sqlite3.Connection, key: bytes) -> bytes | None:
 def _range(
     connection: sqlite3.Connection, begin: bytes, end: bytes, limit: int, reverse: bool
 ) -> list[Row]:
-    order = "DESC" if reverse else "ASC"
-    cursor = connection.execute(
-        "SELECT key, value FROM entries WHERE key >= ? AND key < ? "  # noqa: S608
-        f"ORDER BY key {order} LIMIT ?",
-        (begin, end, limit),
-    )
+    cursor = _select("value", connection, begin, end, limit, reverse)
     rows: list[Row] = []
     size = 0
     for key, value in cursor:
@@ -215,3 +215,14 @@ def _range(
             break
     cursor.close()
     return rows
+
+
+def _select(
+    what: str, connection: sqlite3.Connection, begin: bytes, end: bytes, limit: int, reverse: bool
+) -> sqlite3.Cursor:
+    order = "DESC" if reverse else "ASC"
+    return connection.execute(
+        f"SELECT key, {what} FROM entries WHERE key >= ? AND key < ? "  # noqa: S608
+        f"ORDER BY key {order} LIMIT ?",
+        (begin, end, limit),
+    )

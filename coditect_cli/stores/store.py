@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from coditect_cli.errors import Conflict, LimitReached, UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from coditect_cli.paths import Paths
 
 T = TypeVar("T")
+V = TypeVar("V", bytes, int)
 Row = tuple[bytes, bytes]
 
 MAX_KEY = 10_000  # bytes; this limit and the next three are FoundationDB's
@@ -52,6 +54,13 @@ class Snapshot(ABC):
 
         At most `limit`, and no more once they hold PAGE_BYTES; none only where there are none.
         """
+
+    def sizes(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[tuple[bytes, int]]:
+        """Keys as `range` finds them, each with the bytes of its value, which need not be read."""
+        rows = self.range(begin, end, limit=limit, reverse=reverse)
+        return [(key, len(value)) for key, value in rows]
 
 
 class Transaction(ABC):
@@ -131,10 +140,10 @@ class SessionStore(ABC):
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some rows of a scan, all of one read version."""
+class Page(Generic[V]):
+    """Some rows of a scan, all of one read version: keys, with values or their sizes."""
 
-    rows: list[Row]
+    rows: list[tuple[bytes, V]]
     version: int
 
 
@@ -146,13 +155,49 @@ def scan(
     after: bytes | None = None,
     limit: int | None = None,
     reverse: bool = False,
-) -> Iterator[Page]:
+) -> Iterator[Page[bytes]]:
     """The rows of begin <= key < end by pages, however many there are.
 
     Each page goes on from the last key of the one before it, in a transaction of its own; pages
     of different versions show the store at different moments. `after` is a key, there or not:
     the scan starts behind it, in the scan's direction.
     """
+
+    def read(snapshot: Snapshot, begin: bytes, end: bytes, count: int) -> list[Row]:
+        return snapshot.range(begin, end, limit=count, reverse=reverse)
+
+    return _pages(store, read, begin, end, after, limit, reverse)
+
+
+def scan_sizes(
+    store: SessionStore,
+    begin: bytes,
+    end: bytes,
+    *,
+    after: bytes | None = None,
+    limit: int | None = None,
+    reverse: bool = False,
+) -> Iterator[Page[int]]:
+    """As `scan`, with the sizes of the values in bytes."""
+
+    def read(snapshot: Snapshot, begin: bytes, end: bytes, count: int) -> list[tuple[bytes, int]]:
+        return snapshot.sizes(begin, end, limit=count, reverse=reverse)
+
+    return _pages(store, read, begin, end, after, limit, reverse)
+
+
+Read = Callable[[Snapshot, bytes, bytes, int], list[tuple[bytes, V]]]
+
+
+def _pages(
+    store: SessionStore,
+    read: Read[V],
+    begin: bytes,
+    end: bytes,
+    after: bytes | None,
+    limit: int | None,
+    reverse: bool,
+) -> Iterator[Page[V]]:
     version: int | None = None
     while limit is None or limit > 0:
         if after is not None and reverse:
@@ -161,20 +206,17 @@ def scan(
             begin = max(begin, after + b"\0")
         if begin >= end:
             return
-        rows_wanted = PAGE_ROWS if limit is None else min(limit, PAGE_ROWS)
-
-        def page(
-            snapshot: Snapshot, begin: bytes = begin, end: bytes = end, count: int = rows_wanted
-        ) -> Page:
-            rows = snapshot.range(begin, end, limit=count, reverse=reverse)
-            return Page(rows, snapshot.version)
-
-        found = store.read(page, at=version)
+        count = PAGE_ROWS if limit is None else min(limit, PAGE_ROWS)
+        found = store.read(partial(_page, read, begin, end, count), at=version)
         if not found.rows:
             return
         yield found
         version, after = found.version, found.rows[-1][0]
         limit = None if limit is None else limit - len(found.rows)
+
+
+def _page(read: Read[V], begin: bytes, end: bytes, count: int, snapshot: Snapshot) -> Page[V]:
+    return Page(read(snapshot, begin, end, count), snapshot.version)
 
 
 def check_key(key: bytes) -> bytes:

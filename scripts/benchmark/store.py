@@ -36,8 +36,8 @@ cursor = sqlite3.connect(sys.argv[1]).execute("SELECT key, value FROM entries OR
 for key, value in cursor:
     pass
 """
-DECODER = "import sqlite3, sys; from coditect_cli.sessions.listing import _decode"
-DECODING = DECODER + BARE.replace("pass", "_decode(value)")
+DECODER = "import sqlite3, sys; from orjson import loads"
+DECODING = DECODER + BARE.replace("pass", "loads(value)")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from coditect_cli.commands.keys import format_key, parse_key
+from coditect_cli.commands.keys import format_key, format_keys, parse_key
 from coditect_cli.errors import UsageError
 from coditect_cli.main import main
 from coditect_cli.paths import Paths
@@ -65,6 +65,12 @@ def test_every_printed_form_is_the_same_key_again(key: bytes) -> None:
     # In single quotes it is one word for any shell, and no option.
     assert printed.isascii() and printed.isprintable()
     assert "'" not in printed and not printed.startswith("-")
+
+
+@given(st.lists(st.binary(max_size=8) | st.sampled_from([b"a/b", b"-x", b"hex:", b"a\nb", b""])))
+@example([b"a/b", b"c/d"])
+def test_many_keys_are_printed_as_each_one(keys: list[bytes]) -> None:
+    assert format_keys(keys) == [format_key(key) for key in keys]
 
 
 @given(st.text().filter(lambda text: "\\" not in text and not text.startswith("hex:")))
@@ -179,14 +185,14 @@ def test_pages_of_different_read_versions_are_told(
     monkeypatch.setattr(stores, "PAGE_ROWS", 1)
     write(store, b"a", b"b", b"c")
     assert run_cli("keys", "ls")[2] == ""
-    scan = stores.scan
+    scan = stores.scan_sizes
 
-    def disturbed(*args: Any, **kwargs: Any) -> Iterator[stores.Page]:
+    def disturbed(*args: Any, **kwargs: Any) -> Iterator[stores.Page[int]]:
         for page in scan(*args, **kwargs):
             yield page
             write(store, b"z")
 
-    monkeypatch.setattr("coditect_cli.commands.keys.scan", disturbed)
+    monkeypatch.setattr("coditect_cli.commands.keys.scan_sizes", disturbed)
     code, _, err = run_cli("keys", "ls", "--limit", "3")
     assert code == 0
     assert "3 read versions" in err or "4 read versions" in err
@@ -258,6 +264,9 @@ def test_du_adds_up_by_parts_of_the_path(run_cli: RunCli, store: SessionStore) -
         ("ab/x", 1),
         ("lone", 1),
     ]
+    write(store, b"a", b"a-b/x", b"m/x", b"m/y\xff", b"m/z", value=b"")
+    mixed = [(i["key"], i["keys"]) for i in listed(run_cli, "du")["items"]]
+    assert mixed == [("a", 1), ("a-b", 1), ("a", 3), ("ab", 1), ("lone", 1), ("m", 3)]
 
 
 def test_check_passes_what_is_whole_and_fails_what_is_not(

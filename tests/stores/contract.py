@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from coditect_cli.errors import LimitReached, UsageError
 from coditect_cli.stores import store as stores
-from coditect_cli.stores.store import SessionStore, Snapshot, Transaction, prefix_end, scan
+from coditect_cli.stores.store import (
+    SessionStore,
+    Snapshot,
+    Transaction,
+    prefix_end,
+    scan,
+    scan_sizes,
+)
 
 # Every key of the suite is below it: a shared store keeps its others, and runs do not meet.
 P = b"coditect-test/%d/" % os.getpid()
@@ -116,6 +123,10 @@ class StoreContract:
         assert first == min(expected, default=None)
         scanned = scan(store, begin, end, limit=limit, reverse=reverse)
         assert [key for page in scanned for key, _ in page.rows] == expected[:limit]
+        sizes = scan_sizes(store, begin, end, limit=limit, reverse=reverse)
+        assert [row for page in sizes for row in page.rows] == [
+            (key, len(key) - len(P)) for key in expected[:limit]
+        ]
 
     @pytest.mark.parametrize("reverse", [False, True])
     def test_a_scan_pages_by_last_key(

@@ -23,7 +23,7 @@ Verdict = Literal["new", "same", "older", "newer"]
 
 
 @dataclass(frozen=True)
-class Records(Page):
+class Records(Page[bytes]):
     """A page of states, with the outputs beside them."""
 
     outputs: list[bytes | None]

@@ -29,9 +29,23 @@ ROWS = [
 ]
 
 
+STORE_ROWS = [
+    "bare SQLite cursor, 2,000 sessions",
+    "decoding their JSON",
+    "session list --all -o ndjson, decoding apart",
+    "session list --all -o ndjson: memory",
+    "keys ls -o ndjson",
+    "keys du",
+    "session list ID",
+    "20 distinct workspaces",
+    "one durable save",
+    "one restore",
+]
+
+
 def run(tmp_path: Path, *args: str) -> str:
     return subprocess.run(
-        [sys.executable, str(BENCHMARK), "--quick", *args],
+        [sys.executable, str(BENCHMARK), *args, "--quick"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -48,4 +62,13 @@ def test_a_quick_run_prints_every_row_and_leaves_nothing(home: Path, tmp_path: P
         assert row["value"] > 0
         assert set(row) == {"what", "value", "unit", "ratio", "than", "goal", "met"}
     assert rows["python -c pass"]["ratio"] == 1
+    assert not list(tmp_path.glob("coditect-bench-*"))
+
+
+def test_a_quick_run_on_the_store_prints_every_row_and_leaves_nothing(
+    home: Path, tmp_path: Path
+) -> None:
+    report = json.loads(run(tmp_path, "store", "--json"))
+    rows = {row["what"] for row in report["rows"]}
+    assert rows.issuperset(STORE_ROWS)
     assert not list(tmp_path.glob("coditect-bench-*"))

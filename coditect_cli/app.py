@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import cache, partial
 from types import ModuleType
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -22,8 +22,7 @@ from coditect_cli.output import Format
 from coditect_cli.runtime import Runtime
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One word of the tree: a function of a module in commands/, or a noun with several.
 
     A verb that is in a module of its own is MODULE.VERB.
@@ -131,6 +130,8 @@ class Leaf(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         ctx.obj.start_log()
+        gc.freeze()
+        gc.enable()
         return super().invoke(ctx)
 
 

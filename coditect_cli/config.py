@@ -401,15 +401,17 @@ def read_contexts(paths: Paths) -> tuple[dict[str, dict[str, Any]], str]:
 
     `local` is always among them. Raises UsageError when the file is not as it should be.
     """
-    import tomllib
-
     file = paths.config_file
     try:
-        document = tomllib.loads(file.read_bytes().decode())
+        content = file.read_bytes()
     except FileNotFoundError:
         return {"local": {}}, "local"
     except OSError as error:
         raise unusable(file, error) from error
+    import tomllib
+
+    try:
+        document = tomllib.loads(content.decode())
     except ValueError as error:
         raise UsageError(f"{file} is not TOML: {error}", code="config.invalid") from None
     for key in document:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from textwrap import indent
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from coditect_cli.errors import CoditectError, Failed
 from coditect_cli.streams import Streams, printable
@@ -18,8 +17,7 @@ API_VERSION = "coditect/v1"
 _PRECISE_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")  # shown to the second
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a command found or did.
 
     `fields` are the document's, beside apiVersion and kind; a list has them in `items`. A person
@@ -37,8 +35,7 @@ class Result:
     exit_code: int = 0
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """A list that is printed as it is found, page by page, and never held whole.
 
     `tail` is asked when the last page is printed: the document's fields beside `items`.
@@ -69,7 +66,7 @@ def emit_stream(stream: Stream, form: Format, streams: Streams) -> None:
         chunks = map(_json_lines, stream.pages)
     else:
         empty = Result(stream.kind, {"items": []}, name=stream.name)
-        chunks = (_rendered(replace(empty, fields={"items": p}), form) for p in stream.pages)
+        chunks = (_rendered(empty._replace(fields={"items": p}), form) for p in stream.pages)
     _write(chunks, streams)
 
 

@@ -6,14 +6,13 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from coditect_cli.errors import Failed
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """The three folders that hold everything, each 0700."""
 
     config: Path

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(NamedTuple):
     """stdin; stdout, which is data; stderr, which is talk."""
 
     stdin: TextIO

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from coditect_cli import __version__
 from coditect_cli.attach.refusal import refusal, unsupported
 from coditect_cli.errors import CoditectError, Failed, SessionLost, Unreachable, UsageError
 from coditect_cli.gateway.address import short_path
+from coditect_cli.protocol import binary
 from coditect_cli.protocol.messages import V2, WORKSPACE_HEADER
 
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ class Link:
         self._socket = sock
         self._protocol = protocol
         self._unsent = bytearray()
+        self._buffer = memoryview(bytearray(CHUNK))
+        self._decrypted: Callable[[], int] | None = getattr(sock, "pending", None)
         self._parts: list[bytes] = []
         self._ping_sent = 0.0
         self.heard = time.monotonic()
@@ -148,7 +152,7 @@ class Link:
         if isinstance(data, str):
             self._protocol.send_text(data.encode())
         else:
-            self._protocol.send_binary(data)
+            self._unsent += binary.frame(data, masked=True)
         self.flush()
 
     def ping(self) -> None:
@@ -174,11 +178,11 @@ class Link:
 
     def receive(self) -> list[bytes | str]:
         """The messages that have arrived, in order. Raises LinkLost once there are no more."""
-        if came_with_the_handshake := self._messages():
+        if self._protocol.events and (came_with_the_handshake := self._messages()):
             return came_with_the_handshake
         while True:
             try:
-                data = self._socket.recv(CHUNK)
+                data = bytes(self._buffer[: self._socket.recv_into(self._buffer)])
             except (BlockingIOError, InterruptedError):
                 return []
             except OSError as error:
@@ -188,6 +192,9 @@ class Link:
             if not data:
                 raise self._lost()
             self.heard = time.monotonic()
+            echo = binary.lone_payload(data, masked=False)
+            if echo is not None and binary.at_boundary(self._protocol):
+                return [echo]
             self._protocol.receive_data(data)
             messages = self._messages()
             if messages or self._protocol.close_rcvd is not None:
@@ -202,8 +209,7 @@ class Link:
         """Whether messages wait that a select on the socket would not show."""
         if self._protocol.events or self._protocol.close_rcvd is not None:
             return True
-        pending = getattr(self._socket, "pending", None)
-        return bool(pending and pending())
+        return self._decrypted is not None and self._decrypted() > 0
 
     def close(self) -> None:
         """End the connection without waiting for the other side."""

@@ -144,22 +144,23 @@ class Pump:
         return self.link is not None and self._open
 
     def _turn(self, wakeups: Wakeups) -> None:
-        sources = self.sources()
+        """Wait until there is something to do, and do it; a key takes two turns of this."""
+        link, sources = self.link, self.sources()
         readers: list[int] = [wakeups.fileno(), self._dialer.fileno(), *sources]
         writers = [sink.fileno() for sink in self._outputs.values() if sink.waiting]
-        link = self.link
         if link is not None:
             readers.append(link.fileno())
             if link.unsent:
                 writers.append(link.fileno())
         ready, writable, _ = select.select(readers, writers, [], self._timeout())
-        if wakeups.fileno() in ready:
+        if readers[0] in ready:
             for number in wakeups.read():
                 self.on_signal(number)
-        if link is not None and link is self.link and link.fileno() in writable:
-            self._guard(link.flush)
-        if link is not None and link is self.link and (link.fileno() in ready or link.pending()):
-            self._receive(link)
+        if link is not None and link is self.link:
+            if writable and link.fileno() in writable:
+                self._guard(link.flush)
+            if readers[-1] in ready or link.pending():
+                self._receive(link)
         if typed := set(ready).intersection(sources):
             self.on_readable(typed)
         self._flush_outputs()
@@ -168,17 +169,18 @@ class Pump:
         self._keep_alive()
 
     def _timeout(self) -> float | None:
-        waits = [self.on_tick()]
-        if self.link is None:
-            if self.status is None:
-                waits.append(self._dialer.wait())
-                if self._patience is not None:
-                    waits.append(max(0.0, self.lost_at + self._patience - time.monotonic()))
-        elif self.link.pending():
-            return 0.0
-        else:
+        due = self.on_tick()
+        if self.link is not None:
+            if self.link.pending():
+                return 0.0
             quiet_since = max(self.link.heard, self._pinged)
-            waits.append(max(0.0, quiet_since + PING_AFTER - time.monotonic()))
+            ping = max(0.0, quiet_since + PING_AFTER - time.monotonic())
+            return ping if due is None else min(due, ping)
+        waits = [due]
+        if self.status is None:
+            waits.append(self._dialer.wait())
+            if self._patience is not None:
+                waits.append(max(0.0, self.lost_at + self._patience - time.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _keep_alive(self) -> None:
@@ -359,13 +361,15 @@ class Pump:
     def _flush_outputs(self) -> None:
         for output in self._outputs.values():
             try:
-                output.flush()
+                if output.waiting:
+                    output.flush()
             except BrokenPipeError:
                 self.on_broken_output(output)
 
     def _send_input(self) -> None:
-        while self.connected and self.link is not None and self.link.unsent < UNSENT_LIMIT:
-            data = self.outbox.take(self.window, FRAME)
+        while self.outbox.sent < self.outbox.end and self.link is not None and self._open:
+            room = self.link.unsent < UNSENT_LIMIT
+            data = self.outbox.take(self.window, FRAME) if room else b""
             if not data:
                 return
             self._guard(self.link.send, data)

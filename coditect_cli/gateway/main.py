@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -101,6 +102,7 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     access = Access(context.settings, keys, workspaces, options.workspace_id)
     server = Server(bridge, access, options.role, log_path())
     await server.listen(bridge.listeners)
+    gc.freeze()  # what is there now stays: no collection need look at it again
     log.info("serving pid=%d sessions=%d", os.getpid(), len(bridge.sessions))
     if not options.stay and context.settings.gateway_idle:
         idle = asyncio.create_task(server.stop_when_idle(context.settings.gateway_idle))

@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +29,7 @@ from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.metrics import CONTENT_TYPE
 from coditect_cli.gateway.restoring import Restoring
+from coditect_cli.protocol import binary
 from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2
 
 log = logging.getLogger("coditect.server")
@@ -42,9 +43,18 @@ class Connection(ServerConnection):
     """One connection; `admitted` is set before the upgrade is answered."""
 
     admitted: Admitted
+    take_key: Callable[[bytes], bool] | None = None  # false where it should come as any message
+
+    def data_received(self, data: bytes) -> None:
+        """Hand a keystroke over at once, without a task's turn; all else comes by `recv`."""
+        if self.take_key is not None and (key := binary.lone_payload(data, masked=True)):
+            alone = binary.at_boundary(self.protocol) and not self.recv_messages.frames
+            if alone and self.take_key(key):
+                return
+        super().data_received(data)
 
     async def send_bytes(self, data: bytes) -> None:
-        """`send` for one whole binary frame, at a third of the cost."""
+        """`send` for one whole binary frame, at a fraction of the cost."""
         if self.protocol.state is not State.OPEN:
             await self.send(data)  # raises what became of the connection
             return
@@ -54,9 +64,8 @@ class Connection(ServerConnection):
     def send_now(self, data: bytes) -> None:
         """Queue one whole binary frame, the way of each echo; lost where the connection is."""
         if self.protocol.state is State.OPEN:
-            self.protocol.send_binary(data)
             with suppress(RuntimeError):  # the transport was closed, and the news is on its way
-                self.send_data()
+                self.transport.write(binary.frame(data, masked=False))
 
 
 def select_subprotocol(connection: Any, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -189,6 +189,7 @@ class _Attached:
                     return
 
     async def receive(self) -> None:
+        self.connection.take_key = self.take_key
         async for received in self.connection:
             if isinstance(received, bytes):
                 if self.attachment.read_only:
@@ -198,6 +199,16 @@ class _Attached:
                 self.control(m.parse_client(received))
             if self.attachment.done or self.attachment.detached:
                 return
+
+    def take_key(self, data: bytes) -> bool:
+        """Take input where nothing is to be said about it."""
+        attachment = self.attachment
+        over = attachment.done or attachment.detached
+        if over or attachment.read_only or attachment.received != attachment.input:
+            return False
+        attachment.received += len(data)
+        self.session.receive(attachment, data)
+        return True
 
     def take_input(self, data: bytes) -> None:
         """Queue input; a client that ignores the window is not let fill our memory."""

@@ -222,6 +222,8 @@ class Runtime:
         import logging
 
         handler = logging.StreamHandler(self.streams.stderr)
+        if self.streams.stderr.isatty():
+            handler.terminator = "\r\n"  # it may be raw, as it is while attached
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger = logging.getLogger("coditect")
         logger.handlers = [handler]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import logging
 import os
 import pty
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -89,3 +91,17 @@ def test_nothing_is_opened_before_it_is_used(paths: object) -> None:
     assert not {"paths", "context", "workspaces"} & set(vars(runtime))
     assert runtime.paths == paths
     assert not runtime.paths.config.exists()
+
+
+def test_log_lines_begin_at_the_left_of_a_raw_terminal_too(terminal: Terminal) -> None:
+    tty.setraw(terminal.master)
+    terminal.runtime.verbose = True
+    logger = logging.getLogger("coditect")
+    before = logger.handlers, logger.level
+    try:
+        terminal.runtime.start_log()
+        logger.info("one")
+        logger.info("two")
+    finally:
+        logger.handlers, logger.level = before
+    assert os.read(terminal.master, 1000).count(b"\r\n") == 2

@@ -15,7 +15,7 @@ from coditect_cli.attach.escape import Action, EscapeKeys
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import FRAME, Pump
 from coditect_cli.attach.sink import Sink
-from coditect_cli.attach.wakeups import Terminated, Terminations, Wakeups
+from coditect_cli.attach.wakeups import Terminated, terminations, wakeups
 from coditect_cli.errors import SessionLost
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
@@ -300,11 +300,11 @@ def attach(
     )
     signals = (signal.SIGWINCH, signal.SIGCONT)
     try:
-        with Terminations(), Wakeups(signals) as wakeups:
+        with terminations(), wakeups(signals) as woken:
             if not pump.interactive:
-                return pump.run(link, wakeups)
+                return pump.run(link, woken)
             with pump.raw:
-                return pump.run(link, wakeups)
+                return pump.run(link, woken)
     except Terminated as ended:
         return ended.status
     except BrokenPipeError:

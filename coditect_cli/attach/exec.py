@@ -10,7 +10,7 @@ from typing import Protocol
 
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import Output, Pump
-from coditect_cli.attach.wakeups import Wakeups
+from coditect_cli.attach.wakeups import wakeups
 from coditect_cli.errors import Interrupted
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
@@ -150,9 +150,9 @@ def run(
     """
     link = dial()
     pump = PipesPump(dial, ask, source, stdout, stderr)
-    with Wakeups(FORWARDED) as wakeups:
+    with wakeups(FORWARDED) as woken:
         try:
-            status = pump.run(link, wakeups)
+            status = pump.run(link, woken)
         except BrokenPipeError:
             return 128 + signal.SIGPIPE
     return 128 + signal.SIGPIPE if pump.broken else status

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 
 from coditect_cli.attach.tty import RawTerminal
-from coditect_cli.attach.wakeups import Terminated, Terminations, Wakeups
+from coditect_cli.attach.wakeups import Terminated, terminations, wakeups
 from coditect_cli.errors import Interrupted
 from coditect_cli.sessions.asciicast import OUTPUT, Event
 from coditect_cli.sessions.escapes import Kind, Splitter
@@ -92,7 +92,7 @@ class Player:
         """Play to the end, or until q; the exit status. Raises Interrupted at Ctrl-C."""
         try:
             # A signal that comes just before a select does not always end it: the wakeup does.
-            with Terminations(), Wakeups(()) as self._wakeups, self._raw:
+            with terminations(), wakeups(()) as self._wakeups, self._raw:
                 self._due = time.monotonic()
                 self._play(events)
         except _Quit:

@@ -12,6 +12,7 @@ from coditect_cli.errors import Failed
 
 # Raw, and the program writes each byte back: no line editing and no echo of the terminal's own.
 ECHO = ("sh", "-c", "stty raw -echo && printf ready && exec cat")
+LAST = b"<the last>"  # what was typed twice, or came late, comes before its echo
 _MARK = re.compile(rb"<(\d{8})>")
 
 
@@ -69,8 +70,7 @@ def _measure(link: Link, writes: int) -> Echoes:
     conversation.expect(b"ready")
     echoed = bytearray()
     times = []
-    for number in range(writes):
-        mark = b"<%08d>" % number
+    for mark in (*(b"<%08d>" % number for number in range(writes)), LAST):
         begun = time.perf_counter()
         conversation.type(mark)
         try:
@@ -78,7 +78,9 @@ def _measure(link: Link, writes: int) -> Echoes:
         except Failed:
             break
         times.append(time.perf_counter() - begun)
-    conversation.end()  # whatever came twice has come by then
+    conversation.end()
     echoed += conversation.output
     seen = tuple(int(found) for found in _MARK.findall(echoed))
-    return Echoes(writes, seen, tuple(times), not _MARK.sub(b"", echoed))
+    others = _MARK.sub(b"", echoed)
+    clean = others == (LAST if len(times) >= writes else b"")
+    return Echoes(writes, seen, tuple(times[:writes]), clean)

@@ -14,7 +14,7 @@ from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import Pump
 from coditect_cli.attach.redactor import Redactor
 from coditect_cli.attach.sink import Share, Sink
-from coditect_cli.attach.wakeups import Wakeups
+from coditect_cli.attach.wakeups import wakeups
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
 from coditect_cli.protocol.stream import Inbox
@@ -141,8 +141,8 @@ def record(
     status = None
     try:
         link = dial()
-        with Wakeups((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as wakeups:
-            status = Recorder(dial, session, cast, patience).run(link, wakeups)
+        with wakeups((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as woken:
+            status = Recorder(dial, session, cast, patience).run(link, woken)
     except _Stopped:
         pass
     finally:

@@ -1,43 +1,21 @@
-"""Signals as something that a select loop can wait for."""
+"""Signals as something that a select loop can wait for, or as an end."""
 
 from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable, Iterable
-from types import FrameType, TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Wakeups:
-    """While entered, the given signals do nothing but make this readable; nested uses don't mix."""
+    """Readable once a signal came; see `wakeups`."""
 
-    def __init__(self, signals: Iterable[signal.Signals]) -> None:
-        self._signals = tuple(signals)
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._old: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in self._signals:
-            if signal.getsignal(number) is signal.SIG_IGN:  # as nohup asks for
-                continue
-            self._old[number] = signal.signal(number, _ignore)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_fd)
-        self._reader.close()
-        self._writer.close()
+    def __init__(self, reader: socket.socket) -> None:
+        self._reader = reader
 
     def fileno(self) -> int:
         return self._reader.fileno()
@@ -50,8 +28,18 @@ class Wakeups:
             return []
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the wakeup descriptor has the number."""
+@contextmanager
+def wakeups(signals: Iterable[signal.Signals]) -> Iterator[Wakeups]:
+    """The given signals do nothing but make this readable; nested uses don't mix."""
+    reader, writer = socket.socketpair()
+    with reader, writer, _handled(signals, _ignore):
+        reader.setblocking(False)
+        writer.setblocking(False)
+        old_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield Wakeups(reader)
+        finally:
+            signal.set_wakeup_fd(old_fd)
 
 
 class Terminated(BaseException):
@@ -62,29 +50,33 @@ class Terminated(BaseException):
         self.status = 128 + number
 
 
-class Terminations:
-    """While entered, SIGTERM and SIGHUP raise Terminated in the main thread, once."""
+@contextmanager
+def terminations() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Terminated in the main thread, once."""
 
-    _signals = (signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self) -> Self:
-        self._old: dict[signal.Signals, Callable[..., Any] | int | None] = {
-            number: signal.signal(number, self._raise)
-            for number in self._signals
-            if signal.getsignal(number) is not signal.SIG_IGN  # as nohup asks for
-        }
-        return self
-
-    def _raise(self, number: int, frame: FrameType | None) -> None:
-        for each in self._old:
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in handled:
             signal.signal(each, signal.SIG_IGN)
         raise Terminated(number)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+    with _handled((signal.SIGTERM, signal.SIGHUP), end) as handled:
+        yield
+
+
+@contextmanager
+def _handled(signals: Iterable[signal.Signals], handler: Handler) -> Iterator[set[signal.Signals]]:
+    """These signals go to `handler`, but for those that are ignored, as nohup asks."""
+    old = {
+        number: signal.signal(number, handler)
+        for number in signals
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield set(old)
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the wakeup descriptor has the number."""

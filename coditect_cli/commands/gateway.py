@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -211,11 +211,12 @@ def logs(
     from collections import deque
 
     path = ctx.obj.paths.gateway_log
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            last = [line.rstrip("\n") for line in deque(file, maxlen=lines)]
-    except FileNotFoundError:
-        raise NotFound(f"there is no log yet at {path}", code="gateway.no_log") from None
+    last: deque[str] = deque(maxlen=lines)
+    for part in (path.with_name(path.name + ".1"), path):  # a large log moves to NAME.1
+        with suppress(FileNotFoundError), open(part, encoding="utf-8", errors="replace") as file:
+            last.extend(line.rstrip("\n") for line in file)
+    if not path.exists():
+        raise NotFound(f"there is no log yet at {path}", code="gateway.no_log")
     fields = {"path": str(path), "items": [{"line": line} for line in last]}
     return Result("GatewayLog", fields, text="\n".join(last), name="line")
 
@@ -372,7 +373,7 @@ def _check_free(address: str) -> None:
     """Raises UsageError, or Conflict where something else listens there."""
     import errno
 
-    from coditect_cli.gateway.keeper import listen
+    from coditect_cli.gateway.listeners import listen
 
     try:
         listen(address).close()

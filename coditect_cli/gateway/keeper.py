@@ -18,7 +18,6 @@ import resource
 import selectors
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -27,8 +26,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coditect_cli.gateway import processes
-from coditect_cli.gateway.address import short_path
 from coditect_cli.gateway.handover import LOCKED, REFUSED, VERSION, Channel
+from coditect_cli.gateway.listeners import bound_address, listen
 
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -349,37 +348,6 @@ def log(event: str, **fields: object) -> None:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     pairs = " ".join(f"{name}={value}" for name, value in fields.items())
     print(f"{stamp} keeper {event} {pairs}".rstrip(), file=sys.stderr, flush=True)
-
-
-def listen(address: str) -> socket.socket:
-    """A listening socket on `unix:PATH` or `HOST:PORT`. Raises OSError, ValueError."""
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        with suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise ValueError(f"{path} is there already and is not a socket")
-            os.unlink(path)
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            with short_path(path) as bindable:
-                listener.bind(bindable)
-                os.chmod(bindable, 0o600)
-        except OSError:
-            listener.close()
-            raise
-    else:
-        host, _, port = address.rpartition(":")
-        listener = socket.create_server((host.strip("[]"), int(port)), reuse_port=False)
-    listener.listen(1024)
-    return listener
-
-
-def bound_address(asked: str, listener: socket.socket) -> str:
-    """What was asked for, with the port that was given for port 0."""
-    if asked.startswith("unix:"):
-        return asked
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def take_lock(path: str) -> int | None:

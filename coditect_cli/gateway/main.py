@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +25,7 @@ from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.gateway.access import Access
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.handover import REFUSED, VERSION
+from coditect_cli.gateway.log import log_path, set_up_logging
 from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
 from coditect_cli.paths import Paths
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.check_handover is not None:
         return check(options.check_handover, options.check_layout)
-    set_up_logging(os.environ.get("CODITECT_LOG", "info"))
+    set_up_logging(os.environ.get("CODITECT_LOG", "info"), Paths.from_environ(os.environ))
     try:
         uvloop.run(serve(options))
     except CoditectError as error:
@@ -171,28 +171,6 @@ def place(paths: Paths) -> str:
     with suppress(OSError):
         machine = Path("/etc/machine-id").read_text().strip()
     return f"{socket.gethostname()}:{machine}:{paths.state}"
-
-
-def log_path() -> str | None:
-    """The file that stderr goes to, if it is one."""
-    try:
-        path = os.readlink("/proc/self/fd/2")
-    except OSError:
-        return None
-    return path if Path(path).is_file() else None
-
-
-def set_up_logging(level: str) -> None:
-    """Lines on stderr: time, logger, event, fields. Never a token, never a terminal's byte."""
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if level.lower() == "debug" else logging.INFO,
-        format="%(asctime)s %(name)s %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%SZ",
-    )
-    logging.getLogger("coditect.websockets").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

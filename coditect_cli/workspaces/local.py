@@ -49,6 +49,8 @@ class LocalWorkspaces:
             content = (home / "workspace.json").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise not_found(id) from None
+        except IsADirectoryError:
+            raise _damaged(home) from None
         except OSError as error:
             raise unusable(home / "workspace.json", error) from error
         return self._record(home, content)
@@ -208,13 +210,17 @@ class LocalWorkspaces:
             if fields["id"] != home.name or desired not in ("running", "stopped"):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise Failed(
-                f"the record of workspace {home.name} is damaged: {home / 'workspace.json'}",
-                code="workspace.damaged",
-                hint=f"its files in {home / 'root'} are untouched; to keep them, remove the "
-                f"record, then run: coditect workspace create {home.name}",
-            ) from None
+            raise _damaged(home) from None
         return WorkspaceRecord(home.name, str(owner), str(created_at), desired, home / "root")
+
+
+def _damaged(home: Path) -> Failed:
+    return Failed(
+        f"the record of workspace {home.name} is damaged: {home / 'workspace.json'}",
+        code="workspace.damaged",
+        hint=f"its files in {home / 'root'} are untouched; to keep them, remove the "
+        f"record, then run: coditect workspace create {home.name}",
+    )
 
 
 def _remove_tree(folder: Path) -> None:

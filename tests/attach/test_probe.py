@@ -14,10 +14,14 @@ from coditect_cli.workspaces.local import LocalWorkspaces
 from tests.conftest import RunCli
 from tests.support.gateway import Gateway, running_gateway
 
-# Both copies in one write: the program is ended as soon as the last first copy has come.
 TWICE = (
     "stty raw -echo; printf ready; "
     'while mark=$(dd bs=10 count=1 2>/dev/null); do printf "%s%s" "$mark" "$mark"; done'
+)
+# Each second copy comes with the next echo: the last one only with that of the last mark.
+LATE = (
+    "stty raw -echo; printf ready; "
+    'while mark=$(dd bs=10 count=1 2>/dev/null); do printf "%s%s" "$old" "$mark"; old=$mark; done'
 )
 
 
@@ -44,8 +48,9 @@ def test_every_write_comes_back_once_and_in_order(gateway: Gateway) -> None:
     [
         ("stty raw -echo; printf ready; dd bs=10 count=3 2>/dev/null; exec sleep 1000", 7, 0),
         (TWICE, 0, 10),
+        (LATE, 0, 10),
     ],
-    ids=["swallowed", "printed twice"],
+    ids=["swallowed", "printed twice", "printed again later"],
 )
 def test_what_is_lost_or_doubled_is_counted(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, program: str, lost: int, doubled: int

@@ -140,6 +140,16 @@ def test_a_damaged_record_is_told_and_its_files_left(
     assert workspaces.get("demo").owner == "ada"
 
 
+def test_a_folder_in_the_place_of_a_record_is_told_too(workspaces: LocalWorkspaces) -> None:
+    record = workspaces.create("demo", "ada").root.parent / "workspace.json"
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(Failed) as caught:
+        workspaces.get("demo")
+    assert caught.value.code == "workspace.damaged"
+    assert workspaces.ids() == ["demo"]
+
+
 def test_only_a_damaged_record_is_mended(workspaces: LocalWorkspaces) -> None:
     record = workspaces.create("demo", "ada")
     workspaces.mend("demo", "eve")

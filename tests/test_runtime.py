@@ -28,6 +28,12 @@ class Terminal:
     def answer(self, text: str) -> None:
         os.write(self.master, text.encode() + b"\n")
 
+    def shows(self, wanted: bytes) -> None:
+        """Read until this was shown."""
+        seen = b""
+        while wanted not in seen:
+            seen += os.read(self.master, 1000)
+
     def close(self) -> None:
         self._files.close()
         os.close(self.master)
@@ -44,7 +50,7 @@ def terminal() -> Iterator[Terminal]:
 def test_yes_goes_on(terminal: Terminal, answer: str) -> None:
     terminal.answer(answer)
     terminal.runtime.confirm("Sure?", "--force")
-    assert b"Sure? [y/N]" in os.read(terminal.master, 1000)
+    terminal.shows(b"Sure? [y/N]")
 
 
 @pytest.mark.parametrize("answer", ["", "n", "yesterday", "\x04"])
@@ -101,7 +107,6 @@ def test_log_lines_begin_at_the_left_of_a_raw_terminal_too(terminal: Terminal) -
     try:
         terminal.runtime.start_log()
         logger.info("one")
-        logger.info("two")
     finally:
         logger.handlers, logger.level = before
-    assert os.read(terminal.master, 1000).count(b"\r\n") == 2
+    terminal.shows(b": one\r\n")

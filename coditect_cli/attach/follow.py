@@ -8,7 +8,7 @@ from typing import Any
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import Pump
 from coditect_cli.attach.sink import Share, Sink
-from coditect_cli.attach.wakeups import Wakeups
+from coditect_cli.attach.wakeups import wakeups
 from coditect_cli.gateway.screen import Screen
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
@@ -146,6 +146,6 @@ def follow(
     session is not live, SessionLost, BrokenPipeError when nobody reads `fd`.
     """
     transcript = Transcript(fd, shape)
-    with Wakeups(()) as wakeups:
-        Follower(dial, session, transcript, say).run(dial(), wakeups)
+    with wakeups(()) as woken:
+        Follower(dial, session, transcript, say).run(dial(), woken)
     transcript.end()

@@ -38,9 +38,10 @@ from coditect_cli.gateway.access import (
     checked_workspace,
     claims_of,
 )
-from coditect_cli.gateway.keeper import listen
 from coditect_cli.gateway.limits import Limits
-from coditect_cli.gateway.main import reload_keys, set_up_logging
+from coditect_cli.gateway.listeners import listen
+from coditect_cli.gateway.log import set_up_logging
+from coditect_cli.gateway.main import reload_keys
 from coditect_cli.gateway.metrics import CONTENT_TYPE, EdgeMetrics
 from coditect_cli.gateway.pods import Pod, Pods
 from coditect_cli.gateway.server import answer, refusal
@@ -367,7 +368,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="coditect-edge")
     parser.add_argument("--listen", action="append", required=True)
     options = parser.parse_args(argv)
-    set_up_logging(os.environ.get("CODITECT_LOG", "info"))
+    set_up_logging(os.environ.get("CODITECT_LOG", "info"), Paths.from_environ(os.environ))
     try:
         uvloop.run(serve(options.listen))
     except CoditectError as error:

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import socket
-import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from coditect_cli.config import Settings
 from coditect_cli.errors import (
-    CoditectError,
-    CommandNotExecutable,
-    CommandNotFound,
     Conflict,
     Failed,
     LimitReached,
     NotFound,
 )
-from coditect_cli.gateway import environment, hook, processes, spawn
-from coditect_cli.gateway.account import Account
+from coditect_cli.gateway import processes, spawn
 from coditect_cli.gateway.handover import REFUSED, Channel
 from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.pipes import Pipes
+from coditect_cli.gateway.programs import Programs, Starting, not_started
 from coditect_cli.gateway.ring import LAYOUT, UnknownLayout
-from coditect_cli.gateway.saved import Saved, directory_of, saved_screen
+from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.saving import Saving
 from coditect_cli.gateway.session import Held, Session
 from coditect_cli.gateway.terminal import Terminal
@@ -44,8 +36,6 @@ from coditect_cli.workspaces.spec import WorkspaceRecord, Workspaces
 log = logging.getLogger("coditect.bridge")
 
 KEEPER_SECONDS = 2.0  # how long the keeper may take to tell of a program's end
-
-Starting = tuple[spawn.Command, spawn.Prepared]
 
 
 class Bridge:
@@ -61,8 +51,7 @@ class Bridge:
     ) -> None:
         self.settings = settings
         self.workspaces = workspaces
-        self.environ = environ
-        self.account = Account.find(settings.run_as)
+        self._programs = Programs(settings, environ)
         self.metrics = Metrics()
         self.sessions: dict[str, Session] = {}
         self.saving = Saving(open_layer, settings, place, self._belongs_elsewhere)
@@ -143,7 +132,7 @@ class Bridge:
         if message["pid"] is None:
             prepared.abandon()
             self._restored.pop(command.id, None)
-            waiting.set_exception(_not_started(command, message))
+            waiting.set_exception(not_started(command, message))
             return
         session = self._new_session(
             Held(command.id, message["pid"], command.meta, prepared.kept, None)
@@ -314,77 +303,18 @@ class Bridge:
     ) -> Session:
         """Start a login shell on a new PTY, with what `saved` has. Raises LimitReached, Failed."""
         record = self.running(record.id)
-        path = environment.shell(self.settings.shell, self.account)
-        argv, env = hook.arguments(path)
-        id = saved.state.id if saved else str(uuid.uuid4())
-        with self.account.looking():
-            cwd = directory_of(saved, str(record.root)) if saved else str(record.root)
-        command = self._command(record, user, id, argv, path, cwd)
-        command.env.update(
-            env, TERM=environment.terminal_type(term, self.account), SHELL=path, PWD=cwd
-        )
-        command.meta.update(kind="terminal", client=client, directory=cwd)
-        command = replace(command, hook=hook.has_hook(path))
+        command, prepared = self._programs.shell(record, user, client, size, term, saved)
         if saved:
-            self._restored[id] = saved
-            state = hook.saved_state(path, cwd, saved.state) if command.hook else None
-            command = replace(command, saved=state, first_output=saved_screen(saved, cwd))
-        return await self._start(
-            command, spawn.with_terminal(command, *size, self.settings.output_kept)
-        )
+            self._restored[command.id] = saved
+        return await self._start(command, prepared)
 
     async def run(self, record: WorkspaceRecord, user: str, asked: Exec) -> Session:
         """Start a program for one client. Raises CommandNotFound, NotFound and the like."""
-        record = self.running(record.id)
-        cwd = str(record.root / asked.workdir) if asked.workdir else str(record.root)
-        with self.account.looking():
-            if not os.path.isdir(cwd):
-                raise NotFound(f"no folder {cwd}", code="exec.workdir", hint="see --workdir")
-        env = {
-            **environment.clean(self.environ, self.account, record.id, user, asked.client),
-            **asked.env,
-        }
-        with self.account.looking():
-            path = _find_program(asked.argv[0], env.get("PATH", ""), cwd)
-        command = self._command(record, user, asked.client, list(asked.argv), path, cwd)
-        command.env.update(asked.env)
-        command.meta.update(kind="exec", client=asked.client)
-        if asked.tty is None:
-            prepared = spawn.with_pipes(command, asked.stdin, self.settings.output_kept)
-        else:
-            command.env["TERM"] = environment.terminal_type(asked.tty["term"], self.account)
-            size = asked.tty["cols"], asked.tty["rows"]
-            prepared = spawn.with_terminal(command, *size, self.settings.output_kept)
-        return await self._start(command, prepared)
+        return await self._start(*self._programs.named(self.running(record.id), user, asked))
 
     async def run_files(self, record: WorkspaceRecord, user: str, asked: Files) -> Session:
         """Start the gateway's own program for files in the workspace."""
-        record = self.running(record.id)
-        argv = [sys.executable, "-m", "coditect_cli.gateway.files", asked.op]
-        argv += [str(record.root), "--", asked.path]
-        command = self._command(record, user, asked.client, argv, sys.executable, "/")
-        command.meta.update(kind="exec", client=asked.client)
-        stdin = asked.op in ("put", "write")
-        prepared = spawn.with_pipes(command, stdin, self.settings.output_kept)
-        return await self._start(command, prepared)
-
-    def _command(
-        self,
-        record: WorkspaceRecord,
-        user: str,
-        id: str,
-        argv: list[str],
-        executable: str,
-        cwd: str,
-    ) -> spawn.Command:
-        meta: dict[str, Any] = {
-            "workspace": record.id,
-            "user": user,
-            "shell": Path(executable).name,
-            "startedAt": time.time(),
-        }
-        env = environment.clean(self.environ, self.account, record.id, user, id)
-        return spawn.Command(id, argv, executable, env, cwd, self.account, meta=meta)
+        return await self._start(*self._programs.files(self.running(record.id), user, asked))
 
     async def _start(self, command: spawn.Command, prepared: spawn.Prepared) -> Session:
         waiting: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
@@ -469,30 +399,3 @@ class Bridge:
             return processes.members(roots) | processes.marked(everyone, "CODITECT_SESSION", ids)
 
         processes.end(find)
-
-
-def _find_program(name: str, path: str, cwd: str) -> str:
-    """The file that `name` means. Raises CommandNotFound, CommandNotExecutable."""
-    folders = [""] if "/" in name else path.split(":")
-    found = [os.path.join(cwd, folder, name) for folder in folders]
-    present = [file for file in found if os.path.isfile(file)]
-    for file in present:
-        if os.access(file, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-            return file
-    if present:
-        raise CommandNotExecutable(f"{present[0]} is not executable", hint="chmod +x, or sh FILE")
-    raise CommandNotFound(f"no command {name[:200]!r} in the workspace", hint="check PATH there")
-
-
-def _not_started(command: spawn.Command, answer: dict[str, Any]) -> CoditectError:
-    what = f"can't start {command.argv[0][:200]!r}: {answer['error']}"
-    if answer["errno"] in (errno.ENOEXEC, errno.EACCES):
-        return CommandNotExecutable(what)
-    if answer["errno"] == errno.ENOENT and os.path.exists(command.executable):
-        return CommandNotFound(
-            f"can't start {command.argv[0][:200]!r}: its interpreter is not there",
-            hint="its first line (or a binary's loader) names a file that does not exist",
-        )
-    if answer["errno"] == errno.ENOENT:
-        return CommandNotFound(what)
-    return Failed(what, code="session.not_started", hint="see the gateway's log")

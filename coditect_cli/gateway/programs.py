@@ -1,0 +1,136 @@
+"""What clients ask to be run in a workspace, made ready for the keeper to start."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from coditect_cli.config import Settings
+from coditect_cli.errors import (
+    CoditectError,
+    CommandNotExecutable,
+    CommandNotFound,
+    Failed,
+    NotFound,
+)
+from coditect_cli.gateway import environment, hook, spawn
+from coditect_cli.gateway.account import Account
+from coditect_cli.gateway.saved import Saved, directory_of, saved_screen
+from coditect_cli.protocol.messages import Exec, Files
+from coditect_cli.workspaces.spec import WorkspaceRecord
+
+Starting = tuple[spawn.Command, spawn.Prepared]
+
+
+class Programs:
+    """Each method prepares one program of a workspace, for the user of the settings."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._account = Account.find(settings.run_as)
+
+    def shell(
+        self,
+        record: WorkspaceRecord,
+        user: str,
+        client: str,
+        size: tuple[int, int],
+        term: str,
+        saved: Saved | None,
+    ) -> Starting:
+        """A login shell on a new PTY, with what `saved` has."""
+        path = environment.shell(self._settings.shell, self._account)
+        argv, env = hook.arguments(path)
+        id = saved.state.id if saved else str(uuid.uuid4())
+        with self._account.looking():
+            cwd = directory_of(saved, str(record.root)) if saved else str(record.root)
+        command = self._command(record, user, id, argv, path, cwd)
+        command.env.update(
+            env, TERM=environment.terminal_type(term, self._account), SHELL=path, PWD=cwd
+        )
+        command.meta.update(kind="terminal", client=client, directory=cwd)
+        command = replace(command, hook=hook.has_hook(path))
+        if saved:
+            state = hook.saved_state(path, cwd, saved.state) if command.hook else None
+            command = replace(command, saved=state, first_output=saved_screen(saved, cwd))
+        return command, spawn.with_terminal(command, *size, self._settings.output_kept)
+
+    def named(self, record: WorkspaceRecord, user: str, asked: Exec) -> Starting:
+        """The program that an exec names. Raises CommandNotFound, NotFound and the like."""
+        cwd = str(record.root / asked.workdir) if asked.workdir else str(record.root)
+        command = self._command(record, user, asked.client, list(asked.argv), "", cwd)
+        command.env.update(asked.env)
+        with self._account.looking():
+            if not os.path.isdir(cwd):
+                raise NotFound(f"no folder {cwd}", code="exec.workdir", hint="see --workdir")
+            path = _find_program(asked.argv[0], command.env.get("PATH", ""), cwd)
+        command = replace(command, executable=path)
+        command.meta.update(kind="exec", client=asked.client, shell=Path(path).name)
+        if asked.tty is None:
+            return command, spawn.with_pipes(command, asked.stdin, self._settings.output_kept)
+        command.env["TERM"] = environment.terminal_type(asked.tty["term"], self._account)
+        size = asked.tty["cols"], asked.tty["rows"]
+        return command, spawn.with_terminal(command, *size, self._settings.output_kept)
+
+    def files(self, record: WorkspaceRecord, user: str, asked: Files) -> Starting:
+        """The gateway's own program for files in the workspace."""
+        argv = [sys.executable, "-m", "coditect_cli.gateway.files", asked.op]
+        argv += [str(record.root), "--", asked.path]
+        command = self._command(record, user, asked.client, argv, sys.executable, "/")
+        command.meta.update(kind="exec", client=asked.client)
+        stdin = asked.op in ("put", "write")
+        return command, spawn.with_pipes(command, stdin, self._settings.output_kept)
+
+    def _command(
+        self,
+        record: WorkspaceRecord,
+        user: str,
+        id: str,
+        argv: list[str],
+        executable: str,
+        cwd: str,
+    ) -> spawn.Command:
+        meta: dict[str, Any] = {
+            "workspace": record.id,
+            "user": user,
+            "shell": Path(executable).name,
+            "startedAt": time.time(),
+        }
+        env = environment.clean(self._environ, self._account, record.id, user, id)
+        return spawn.Command(id, argv, executable, env, cwd, self._account, meta=meta)
+
+
+def _find_program(name: str, path: str, cwd: str) -> str:
+    """The file that `name` means. Raises CommandNotFound, CommandNotExecutable."""
+    folders = [""] if "/" in name else path.split(":")
+    found = [os.path.join(cwd, folder, name) for folder in folders]
+    present = [file for file in found if os.path.isfile(file)]
+    for file in present:
+        if os.access(file, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            return file
+    if present:
+        raise CommandNotExecutable(f"{present[0]} is not executable", hint="chmod +x, or sh FILE")
+    raise CommandNotFound(f"no command {name[:200]!r} in the workspace", hint="check PATH there")
+
+
+def not_started(command: spawn.Command, answer: dict[str, Any]) -> CoditectError:
+    """Why the keeper could not start a command, from its answer."""
+    what = f"can't start {command.argv[0][:200]!r}: {answer['error']}"
+    if answer["errno"] in (errno.ENOEXEC, errno.EACCES):
+        return CommandNotExecutable(what)
+    if answer["errno"] == errno.ENOENT and os.path.exists(command.executable):
+        return CommandNotFound(
+            f"can't start {command.argv[0][:200]!r}: its interpreter is not there",
+            hint="its first line (or a binary's loader) names a file that does not exist",
+        )
+    if answer["errno"] == errno.ENOENT:
+        return CommandNotFound(what)
+    return Failed(what, code="session.not_started", hint="see the gateway's log")

@@ -17,6 +17,7 @@ _ITS_OWN = frozenset(
     ("PWD", "SHLVL", "TERM", "SHELL", "HOME", "USER", "LOGNAME", "_", "WORKSPACE_ID", "USER_ID")
 )
 # Code that a program would run.
+_OURS = "CODITECT_"
 _CODE: tuple[str, ...] = (
     "LD_*",
     "DYLD_*",
@@ -64,6 +65,7 @@ class Capture:
             name: value
             for name, value in report.variables.items()
             if name not in _ITS_OWN
+            and not name.startswith(_OURS)
             and not any(fnmatchcase(name, pattern) for pattern in _CODE)
             and not is_secret(name, self.secret_names)
         }

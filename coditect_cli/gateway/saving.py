@@ -91,7 +91,7 @@ class Saving:
             terminal.pid,
             terminal.words,
             terminal.meta["directory"],
-            int(terminal.started_at * NANOSECONDS),
+            _nanoseconds(terminal.started_at),
             self._settings.secret_names,
             known,
         )
@@ -170,7 +170,7 @@ class Saving:
             terminal.id,
             terminal.workspace,
             capture.started_at,
-            int(terminal.last_active * NANOSECONDS),
+            _nanoseconds(terminal.last_active),
             str(terminal.meta["shell"]),
             capture.where(),
             dict(capture.variables),
@@ -282,3 +282,7 @@ class Saving:
         if not self._failing:
             log.warning("not_saved id=%s code=%s why=%s", watched.terminal.id, error.code, error)
         self._failing = error.code not in ("session.lease_lost", "session.leased")
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1000) * (NANOSECONDS // 1000)

@@ -34,14 +34,7 @@ class Shift(Step):
         self._percent = percent
 
     def precondition(self, world: World) -> str | None:
-        split = split_of(world)
-        if missing := split.missing(world):
-            return f"not known what shares the traffic: pass {', '.join(missing)}"
-        try:
-            split.look(world)
-        except (NotFound, Failed) as error:
-            return error.message
-        return None
+        return why_not_shared(world)
 
     def observe(self, world: World) -> Observation:
         split = split_of(world)
@@ -79,6 +72,18 @@ class Shift(Step):
 def split_of(world: World) -> Split:
     """What shares the traffic, as --traffic-via says."""
     return UrlMap() if world.settings.traffic_via == "url-map" else WeightedRecord()
+
+
+def why_not_shared(world: World) -> str | None:
+    """Why the traffic can't be shared; None when it can."""
+    split = split_of(world)
+    if missing := split.missing(world):
+        return f"not known what shares the traffic: pass {', '.join(missing)}"
+    try:
+        split.look(world)
+    except (NotFound, Failed) as error:
+        return error.message
+    return None
 
 
 def share_of(world: World) -> int | None:

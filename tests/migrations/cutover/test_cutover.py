@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli.errors import GateFailed, Paused, RollbackNotVerified
+from coditect_cli.errors import Failed, GateFailed, Paused, RollbackNotVerified
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.stores.store import SessionStore
@@ -75,6 +75,15 @@ def test_all_traffic_goes_over_and_the_old_cluster_goes(
     ]
     again = Cutover.steps(site)
     assert [step.observe(site.world).is_done for step in again] == [True] * len(again)
+
+
+def test_nothing_is_changed_before_it_is_known_what_shares_the_traffic(
+    site: Cutover, quick: CutoverPrograms
+) -> None:
+    site.cloud.dns.zones[ZONE].clear()
+    with pytest.raises(Failed, match="no A record"):
+        site.go(site.steps())
+    assert quick.ran == []
 
 
 def test_nobody_confirmed_so_the_cluster_stays_and_the_run_is_paused(site: Cutover) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -176,25 +177,41 @@ class Runtime:
             raise
 
     def live_sessions(self, workspace_id: str | None) -> Live:
-        """What the gateway says of the live sessions of a workspace, or of all; never starts one.
+        """The live sessions of a workspace, or of all, as the gateway says; never starts one.
 
-        A gateway elsewhere is asked of one workspace only. Raises what ask_gateway does.
+        A gateway elsewhere tells of one workspace only; where none can be asked, the leases in
+        the store tell. Raises what ask_gateway does, and the store's errors.
         """
         about = workspace_id if self.context.is_remote else GATEWAY
-        answer = {} if about is None else self.ask_gateway(about, {"type": "sessions"})
-        items = answer.get("items", [])
+        if about is None or (self.context.is_remote and not self.context.settings.gateway_url):
+            from coditect_cli.sessions.listing import leased
+
+            return leased(self.store, workspace_id, time.time_ns()) if self.has_store else {}
+        items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
         return {
             (item["workspace"], item["session"]): item
             for item in items
             if workspace_id in (None, item["workspace"])
         }
 
+    def end_session(self, workspace_id: str, session_id: str) -> None:
+        """Hang up a live session. Raises NotFound where it is none, and what ask_gateway does."""
+        answer = self.ask_gateway(workspace_id, {"type": "kill", "session": session_id})
+        if not answer and self.context.is_remote:
+            raise UsageError(
+                f"context {self.context.name} names no gateway that could end the session",
+                code="gateway.unset",
+                hint=f"coditect context set {self.context.name} gateway_url wss://HOST",
+            )
+
     def check_known(self, workspace_id: str) -> None:
         """Raises NotFound for a workspace that is not there and has left no session."""
         from coditect_cli.sessions.lookup import saved_ids
 
-        if self.context.is_remote or saved_ids(self.store, workspace_id, "", 1):
+        if self.has_store and saved_ids(self.store, workspace_id, "", 1):
             return
+        if self.context.is_remote and self.context.settings.provider == "local":
+            return  # its gateway knows
         try:
             self.workspaces.get(workspace_id)
         except Failed as error:

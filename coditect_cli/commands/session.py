@@ -68,7 +68,7 @@ def list_(
     if older_than is not None:
         before = time.time_ns() - int(seconds(older_than, "--older-than") * NANOSECONDS)
     start = None if after is None else _listed_key(after)
-    with closing(runtime.store) if runtime.has_store else nullcontext() as store:
+    with closing(runtime.store) if runtime.has_store or id is None else nullcontext() as store:
         live = runtime.live_sessions(id)
         listing = Listing(
             store,
@@ -277,7 +277,7 @@ def kill(
     try:
         live = [session for _, session in runtime.live_sessions(id)]
         session = find_session(None, live, id, session)
-        runtime.ask_gateway(id, {"type": "kill", "session": session})
+        runtime.end_session(id, session)
         text = f"session {session} ended"
     except NotFound as error:
         text = f"no live session {session} in workspace {id}"

@@ -104,7 +104,7 @@ def _delete_one(runtime: Runtime, id: str, text: str, *, dry_run: bool, force: b
         )
         if session in live:
             with suppress(NotFound):  # it has ended by itself since
-                runtime.ask_gateway(id, {"type": "kill", "session": session})
+                runtime.end_session(id, session)
         now = None if force else time.time_ns()
         SessionLayer(store).delete(id, session, unless_held_at=now)
     return Result("Session", fields, text=f"session {session} deleted", name="session")

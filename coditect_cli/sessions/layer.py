@@ -181,6 +181,17 @@ class SessionLayer:
 
         return self._store.transact(remove)
 
+    def held(self, workspace_id: str | None, now: int) -> Iterator[Lease]:
+        """The leases that hold, of a workspace or of all; damaged ones are passed over."""
+        leases = OWN + b"leases/"
+        prefix = leases if workspace_id is None else leases + f"{_part(workspace_id)}/".encode()
+        for page in scan(self._store, prefix, prefix_end(prefix)):
+            for key, value in page.rows:
+                with suppress(Failed, ValueError):
+                    lease = _read_lease(value, *key.removeprefix(leases).decode().split("/", 1))
+                    if lease.holder and lease.expires_at > now:
+                        yield lease
+
     @staticmethod
     def check_unheld(
         reads: Snapshot | Transaction, workspace_id: str, session_id: str, now: int
@@ -309,8 +320,10 @@ def _put(transaction: Transaction, key: bytes, record: Record) -> None:
 
 def _held(reads: Snapshot | Transaction, workspace_id: str, session_id: str) -> Lease | None:
     value = reads.get(_lease_key(workspace_id, session_id))
-    if value is None:
-        return None
+    return None if value is None else _read_lease(value, workspace_id, session_id)
+
+
+def _read_lease(value: bytes, workspace_id: str, session_id: str) -> Lease:
     try:
         fields: dict[str, Any] = json.loads(value)
         holder, token = str(fields["holder"]), int(fields["token"])

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from coditect_cli.errors import CoditectError
-from coditect_cli.sessions.layer import OWN, STATE, sessions_prefix
+from coditect_cli.sessions.layer import OWN, STATE, SessionLayer, sessions_prefix
 from coditect_cli.sessions.session import SessionState, format_time, parse_time
 from coditect_cli.stores.store import (
     END,
@@ -286,6 +286,13 @@ def saved_item(workspace: str, session: str, state: SessionState) -> Item:
     }
 
 
+def leased(store: SessionStore, workspace_id: str | None, now: int) -> Live:
+    """The sessions that a bridge holds, for want of a gateway to ask; of a workspace, or of all."""
+    unknown = dict.fromkeys(("shell", "pid", "startedAt", "lastActive", "clients"))
+    held = SessionLayer(store).held(workspace_id, now)
+    return {(one.workspace_id, one.session_id): {"kind": "terminal", **unknown} for one in held}
+
+
 def live_item(key: Key, live: Item, saved: Item | None = None) -> Item:
     """A live session; what only its record knows comes from there."""
     problem = {"problem": saved["problem"]} if saved and "problem" in saved else {}
@@ -294,10 +301,10 @@ def live_item(key: Key, live: Item, saved: Item | None = None) -> Item:
         "session": key[1],
         "state": "live",
         "type": live["kind"],
-        "shell": live["shell"],
+        "shell": live["shell"] or (saved and saved["shell"]),
         "directory": saved and saved["directory"],
         "startedAt": (saved and saved["startedAt"]) or live["startedAt"],
-        "lastActive": live["lastActive"],
+        "lastActive": live["lastActive"] or (saved and saved["lastActive"]),
         "clients": live["clients"],
         **problem,
     }

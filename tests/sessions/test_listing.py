@@ -8,7 +8,7 @@ import pytest
 
 from coditect_cli.sessions import listing as listings
 from coditect_cli.sessions.layer import SessionLayer
-from coditect_cli.sessions.listing import Listing, state_pages
+from coditect_cli.sessions.listing import Listing, leased, state_pages
 from coditect_cli.stores.sqlite import SQLiteStore, _Snapshot
 from tests.sessions.test_session import output, state
 
@@ -97,6 +97,23 @@ def test_live_sessions_stand_among_the_saved_ones(
 def test_without_a_store_the_live_ones_are_listed() -> None:
     pages = list(Listing(None, live(("a", "s1"))).pages(iter))
     assert [item["session"] for page in pages for item in page] == ["s1"]
+
+
+def test_without_a_gateway_the_leases_say_which_sessions_are_live(store: SQLiteStore) -> None:
+    layer = SessionLayer(store)
+    layer.acquire("a", "s2", "bridge", now=0, ttl=10)
+    layer.acquire("b", "s3", "bridge", now=0, ttl=5)
+    layer.release(layer.acquire("b", "s1", "bridge", now=0, ttl=10))
+    layer.acquire("b", "new", "bridge", now=0, ttl=10)
+    held = leased(store, None, 7)
+    assert sorted(held) == [("a", "s2"), ("b", "new")]
+    assert sorted(leased(store, "a", 7)) == [("a", "s2")]
+    assert sorted(leased(store, "b", 4)) == [("b", "new"), ("b", "s3")]
+    items = [item for page in Listing(store, held).pages(iter) for item in page]
+    assert [(i["workspace"], i["session"]) for i in items if i["state"] == "live"] == sorted(held)
+    both = next(item for item in items if item["session"] == "s2")
+    assert (both["shell"], both["lastActive"]) == ("bash", "1970-01-01T00:00:01Z")
+    assert both["clients"] is None
 
 
 def test_sessions_last_active_before_a_time(store: SQLiteStore) -> None:

@@ -158,7 +158,7 @@ class Kube:
         query: dict[str, object],
         body: Object | None = None,
         kind: str = "application/json",
-        read_timeout: float = READ,
+        read_timeout: float | None = None,
     ) -> Any:
         from urllib3 import Timeout
 
@@ -173,7 +173,7 @@ class Kube:
             self.server + path + ("?" + urlencode(query) if query else ""),
             body=None if body is None else json.dumps(body),
             headers=headers,
-            timeout=Timeout(connect=CONNECT, read=read_timeout),
+            timeout=Timeout(connect=CONNECT, read=read_timeout or READ),
             preload_content=False,
             redirect=False,
             retries=False,

@@ -46,7 +46,8 @@ class Source:
 class Watches:
     """Follows several lists at once, each in a thread; a context manager.
 
-    A watch that breaks goes on where it was, one that can't (410) begins again with LIST.
+    A watch that breaks goes on where it was, one that can't (410) begins again with LIST. Only a
+    list that can't be had at first is an error, and one that is refused for good.
     """
 
     def __init__(self, kube: Kube, sources: dict[str, Source]) -> None:
@@ -91,13 +92,13 @@ class Watches:
         return change
 
     def _follow(self, key: str, source: Source) -> None:
-        version = source.version
+        version, begun = source.version, bool(source.version)
         while not self._stopping.is_set():
             try:
                 if not version:
                     whole = self._kube.get(source.path, **source.query)
                     self._changes.put(Change(key, "LIST", whole))
-                    version = whole["metadata"]["resourceVersion"]
+                    version, begun = whole["metadata"]["resourceVersion"], True
                 for kind, found in self._events(source, version):
                     version = found["metadata"]["resourceVersion"]
                     if kind != "BOOKMARK":
@@ -106,7 +107,7 @@ class Watches:
                 log.info("watch expired path=%s", source.path)
                 version = ""
             except CoditectError as error:
-                if not error.retryable:
+                if not (error.retryable and begun):
                     self._changes.put(error)
                     return
                 log.info("watch broke path=%s code=%s", source.path, error.code)

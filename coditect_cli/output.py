@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from textwrap import indent
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +56,9 @@ def emit(result: Result, form: Format, streams: Streams) -> None:
 
 def emit_stream(stream: Stream, form: Format, streams: Streams) -> None:
     """Print a stream to stdout as -o asks. Raises Failed when stdout takes no more."""
+    pages = iter(stream.pages)
+    first = list(islice(pages, 1))  # what fails at once leaves stdout empty
+    stream = stream._replace(pages=chain(first, pages))
     if form == "json":
         chunks = _json_chunks(stream)
     elif form == "yaml":

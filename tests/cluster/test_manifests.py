@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from coditect_cli.gateway.metrics import Metrics
+from coditect_cli.workspaces.manifest import folder
 from tests.support.cluster import MANIFESTS, Cluster
 
-KINDS_OF_GKE = ("BackendConfig", "FrontendConfig", "ManagedCertificate")
+BASE = MANIFESTS / "base"
+GKE = MANIFESTS / "overlays" / "gke"
+KINDS_OF_GKE = ("BackendConfig", "ManagedCertificate")
 FILES = sorted(
     file
     for file in MANIFESTS.rglob("*.yaml")
@@ -16,9 +23,22 @@ FILES = sorted(
 )
 
 
+def objects(text: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (document["kind"], document["metadata"]["name"]): document
+        for document in yaml.safe_load_all(text)
+    }
+
+
+@pytest.fixture(scope="module")
+def base(cluster: Cluster) -> dict[tuple[str, str], dict[str, Any]]:
+    """The objects of the base, which were really made."""
+    cluster.kubectl("apply", "--validate=strict", "-k", str(BASE))
+    return objects(cluster.kubectl("kustomize", str(BASE)))
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(MANIFESTS)))
-def test_the_api_server_knows_every_field(cluster: Cluster, file: Path) -> None:
-    cluster.kubectl("apply", "-f", str(MANIFESTS / "base" / "namespace.yaml"))
+def test_the_api_server_knows_every_field(cluster: Cluster, base: object, file: Path) -> None:
     if any(f"kind: {kind}" in file.read_text() for kind in KINDS_OF_GKE):
         pytest.xfail("its kinds are defined by GKE alone")
     strict = ("apply", "--dry-run=server", "--validate=strict", "-f", str(file))
@@ -26,8 +46,76 @@ def test_the_api_server_knows_every_field(cluster: Cluster, file: Path) -> None:
 
 
 def test_a_misspelt_field_would_be_found(cluster: Cluster) -> None:
-    text = (MANIFESTS / "base" / "namespace.yaml").read_text().replace("labels:", "lables:")
+    text = (BASE / "namespace.yaml").read_text().replace("labels:", "lables:")
     answer = cluster.kubectl(
         "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text, check=False
     )
     assert 'unknown field "metadata.lables"' in answer
+
+
+def test_the_base_has_every_file_but_the_template(base: object) -> None:
+    listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    others = {"kustomization.yaml", "workspace-statefulset.yaml"}
+    assert {*listed, *others} == {file.name for file in BASE.iterdir()}
+
+
+def test_the_overlay_exposes_the_gateway_for_a_day(cluster: Cluster) -> None:
+    found = objects(cluster.kubectl("kustomize", str(GKE)))
+    service = found["Service", "gateway"]
+    names = yaml.safe_load(service["metadata"]["annotations"]["cloud.google.com/backend-config"])
+    assert found["BackendConfig", names["default"]]["spec"]["timeoutSec"] == 86_400
+    ingress = found["Ingress", "gateway"]
+    certificate = ingress["metadata"]["annotations"]["networking.gke.io/managed-certificates"]
+    hosts = [rule["host"] for rule in ingress["spec"]["rules"]]
+    assert found["ManagedCertificate", certificate]["spec"]["domains"] == hosts
+    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend == {"name": "gateway", "port": {"name": "http"}}
+
+
+def test_a_pod_is_entered_by_the_gateway_and_leaves_for_no_api_server(
+    base: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    template = objects((BASE / "workspace-statefulset.yaml").read_text())[
+        "StatefulSet", "workspace"
+    ]
+    labels = template["spec"]["template"]["metadata"]["labels"]
+    gateway = base["Deployment", "gateway"]["spec"]["template"]["metadata"]["labels"]
+    ingress = base["NetworkPolicy", "workspace-ingress"]["spec"]
+    egress = base["NetworkPolicy", "workspace-egress"]["spec"]
+    for policy in (ingress, egress):
+        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    [rule] = ingress["ingress"]
+    [who] = rule["from"]
+    assert who["podSelector"]["matchLabels"].items() <= gateway.items()
+    assert template["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    excepted = egress["egress"][1]["to"][0]["ipBlock"]["except"]
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(excepted)
+
+
+def test_there_are_3_to_20_gateways_and_one_goes_at_a_time(
+    base: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    scaler = base["HorizontalPodAutoscaler", "gateway"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 20)
+    deployment = base["Deployment", "gateway"]
+    assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    budget = base["PodDisruptionBudget", "gateway"]["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == deployment["spec"]["selector"]
+    assert base["Service", "gateway"]["spec"]["selector"].items() <= (
+        deployment["spec"]["template"]["metadata"]["labels"].items()
+    )
+
+
+def test_the_dashboard_shows_what_the_gateway_counts() -> None:
+    text = (MANIFESTS / "cloud-run-dashboard.yaml").read_text()
+    asked = {name for name in re.findall(r"coditect_\w+", text)}
+    page = Metrics().expose({}, 0, "1")
+    exported = set(re.findall(r"^# TYPE (\w+)", page, re.M))
+    assert asked
+    assert asked <= exported
+    assert yaml.safe_load(text)["displayName"]
+
+
+def test_an_installed_coditect_finds_them() -> None:
+    assert (folder() / "base" / "workspace-statefulset.yaml").is_file()

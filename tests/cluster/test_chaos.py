@@ -1,0 +1,183 @@
+"""An API server that fails: what is safe is tried again, and each error is its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from coditect_cli import kube, kube_watch
+from coditect_cli.config import Settings
+from coditect_cli.errors import CoditectError
+from tests.conftest import RunCli
+from tests.support.chaos import Chaos, Fault, chaos_before
+from tests.support.cluster import PATIENCE, Cluster
+from tests.support.gateway import until
+from tests.workspaces.conformance import document, refusal
+
+
+@pytest.fixture
+def chaos(cluster: Cluster, provider: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chaos]:
+    with chaos_before(cluster) as running:
+        monkeypatch.setenv("CODITECT_KUBECONFIG", str(running.kubeconfig(cluster)))
+        yield running
+
+
+SETS, CLAIMS = "/statefulsets", "/persistentvolumeclaims"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(f"POST .*{SETS}", status=429, headers={"Retry-After": "1"}),
+        Fault(f"POST .*{SETS}", times=2, status=500),
+        Fault(f"POST .*{SETS}", status=503),
+        Fault(f"POST .*{SETS}", forward=True),
+        Fault(f"POST .*{CLAIMS}", forward=True),
+        Fault(f"POST .*{CLAIMS}", status=504),
+        Fault("GET .*watch=true", times=6, status=410),
+        Fault("GET .*/pods.*watch=true", line={"type": "ERROR", "object": {"code": 410}}),
+        Fault("GET .*watch=true", times=6),
+        Fault("GET .*watch=true", times=6, status=500),
+        Fault("GET .*fieldSelector", times=6, status=429),
+    ],
+    ids=[
+        *("busy", "server error", "unavailable", "lost answer", "lost answer for the volume"),
+        *("gateway time-out", "watches expired", "a watch expires later", "cut watches"),
+        *("watches fail", "lists are refused"),
+    ],
+)
+def test_create_goes_through(
+    run_cli: RunCli, chaos: Chaos, cluster: Cluster, namespace: str, fault: Fault
+) -> None:
+    fault = Fault(**vars(fault))
+    chaos.faults = [fault]
+    assert document(run_cli, "workspace", "create", "demo")["status"] == "running"
+    assert fault.times == 0
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
+    assert len(cluster.request("GET", path)["items"]) == 1
+
+
+def test_retry_after_is_waited_for(
+    run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    chaos.faults = [Fault("GET", status=429, headers={"Retry-After": "7"})]
+    assert run_cli("workspace", "list")[0] == 0
+    assert pauses == [7.0]
+    chaos.faults = [Fault("GET", status=429, headers={"Retry-After": "3600"})]
+    assert run_cli("workspace", "list")[0] == 0
+    assert pauses == [7.0, kube.LONGEST_PAUSE]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (Fault("", times=99, status=429), 7, "kube.busy"),
+        (Fault("", times=99, status=500), 9, "kube.server_error"),
+        (Fault("", times=99, status=401), 4, "kube.unauthorized"),
+        (Fault("", times=99, status=403), 5, "kube.forbidden"),
+        (Fault("", times=99), 9, "kube.unreachable"),
+        (Fault("", times=99, delay=2.0), 9, "kube.timeout"),
+        (Fault("", times=99, status=302), 8, "kube.unexpected"),
+    ],
+    ids=["429", "500", "401", "403", "cut", "too slow", "redirect"],
+)
+def test_each_failure_is_its_own_error(
+    run_cli: RunCli,
+    chaos: Chaos,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    status: int,
+    code: str,
+) -> None:
+    monkeypatch.setattr(kube, "_backoff", lambda attempt: 0.0)
+    monkeypatch.setattr(kube, "READ", 0.5)
+    chaos.faults = [Fault(**vars(fault))]
+    for line in (("list",), ("create", "demo"), ("show", "demo"), ("wait", "demo")):
+        assert refusal(run_cli, "workspace", *line) == (status, code)
+
+
+def test_a_conflict_of_writers_is_tried_again(run_cli: RunCli, chaos: Chaos) -> None:
+    run_cli("workspace", "create", "demo")
+    chaos.faults = [Fault("PATCH", status=409, reason="Conflict")]
+    assert run_cli("workspace", "stop", "demo")[0] == 0
+    chaos.faults = [Fault("PATCH", forward=True), Fault("DELETE", forward=True)]
+    assert run_cli("workspace", "start", "demo")[0] == 0
+    assert run_cli("workspace", "delete", "demo")[0] == 0
+
+
+def test_a_create_that_fails_midway_says_what_exists_and_can_be_repeated(
+    run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "_backoff", lambda attempt: 0.0)
+    chaos.faults = [Fault(f"POST .*{SETS}", times=99, status=500)]
+    code, out, err = run_cli("workspace", "create", "demo", "-o", "json")
+    assert (code, out) == (9, "")
+    hint = json.loads(err.splitlines()[-1])["error"]["hint"]
+    assert "its volume workspace-storage-demo-0 was made and is kept" in hint
+    assert refusal(run_cli, "workspace", "show", "demo") == (3, "workspace.not_found")
+    chaos.faults = []
+    assert run_cli("workspace", "create", "demo")[0] == 0
+
+
+def test_a_list_goes_on_when_its_next_page_is_gone(
+    run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in ("a", "b", "c"):
+        run_cli("workspace", "create", id, "--no-wait")
+    monkeypatch.setattr(kube, "PAGE", 1)
+    assert run_cli("workspace", "list", "-o", "name") == (0, "a\nb\nc\n", "")
+    pages = [request for request in chaos.requests if "continue=" in request]
+    assert len(pages) == 2
+
+
+def test_a_watch_of_the_list_survives(chaos: Chaos, cluster: Cluster, namespace: str) -> None:
+    settings = Settings(
+        provider="kubernetes", kubeconfig=str(chaos.kubeconfig(cluster)), namespace=namespace
+    )
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    chaos.faults = [Fault("watch=true", times=2), Fault("watch=true", status=410)]
+    seen: set[str] = set()
+    with kube_watch.Watches(kube.Kube(settings), {"maps": kube_watch.Source(path)}) as watches:
+
+        def sees(name: str) -> bool:
+            change = watches.next(0.1)
+            if change is not None:
+                items = change.object["items"] if change.kind == "LIST" else [change.object]
+                seen.update(item["metadata"]["name"] for item in items)
+            return name in seen
+
+        for name in ("one", "two"):
+            cluster.request("POST", path, {"metadata": {"name": name}})
+            until(lambda name=name: sees(name), f"configmap {name}", PATIENCE)  # type: ignore[misc]
+
+
+def test_a_dead_server_and_a_wrong_certificate(
+    run_cli: RunCli, cluster: Cluster, provider: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "_backoff", lambda attempt: 0.0)
+    nobody = cluster.write_kubeconfig("dead", {"token": "x"}, "https://127.0.0.1:1")
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(nobody))
+    assert refusal(run_cli, "workspace", "list") == (9, "kube.unreachable")
+    other = cluster.write_kubeconfig("other", {"token": "x"}, cluster.url)
+    text = other.read_text()
+    authority = next(line for line in text.splitlines() if "certificate-authority-data" in line)
+    other.write_text(text.replace(authority, "    tls-server-name: example.com"))
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(other))
+    assert refusal(run_cli, "workspace", "list") == (9, "kube.tls")
+
+
+def test_what_the_server_finds_invalid_is_told_field_by_field(
+    cluster: Cluster, namespace: str
+) -> None:
+    settings = Settings(kubeconfig=str(cluster.kubeconfig), namespace=namespace)
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    with pytest.raises(CoditectError) as caught:
+        kube.Kube(settings).create(path, {"metadata": {"name": "A b"}, "data": {"a b": "x"}})
+    assert (caught.value.exit_code, caught.value.code) == (2, "kube.invalid")
+    assert "\n  metadata.name: " in caught.value.message
+    assert "\n  data[a b]: " in caught.value.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,13 +35,16 @@ def _workspace_ids() -> list[str]:
         return []  # a shell that completes has no use for an error
 
 
-def _session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+def session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     from coditect_cli.sessions.lookup import saved_ids
 
     runtime, workspace_id = Runtime(Streams.system()), ctx.params.get("id")
     try:
         ids = {session for _, session in runtime.live_sessions(workspace_id)}
-        if runtime.context.settings.store != "sqlite" or runtime.paths.session_store.exists():
+        is_there = (
+            runtime.context.settings.store != "sqlite" or runtime.paths.session_store.exists()
+        )
+        if runtime.has_store and is_there:
             with closing(runtime.store) as store:
                 ids |= saved_ids(store, str(workspace_id), incomplete, MOST_COMPLETED)
     except (CoditectError, OSError):
@@ -62,7 +65,7 @@ SessionId = Annotated[
     typer.Argument(
         metavar="SESSION",
         help="The session's id, or as much of its start as only it has.",
-        autocompletion=_session_ids,
+        autocompletion=session_ids,
     ),
 ]
 
@@ -193,6 +196,17 @@ class Runtime:
             for item in items
             if workspace_id in (None, item["workspace"])
         }
+
+    def find_session(self, workspace_id: str, text: str) -> str:
+        """The id of the session, live or saved, whose id is `text` or alone starts with it.
+
+        Raises UsageError, NotFound.
+        """
+        from coditect_cli.sessions.lookup import find_session
+
+        live = [session for _, session in self.live_sessions(workspace_id)]
+        with closing(self.store) if self.has_store else nullcontext() as store:
+            return find_session(store, live, workspace_id, text)
 
     def end_session(self, workspace_id: str, session_id: str) -> None:
         """Hang up a live session. Raises NotFound where it is none, and what ask_gateway does."""

@@ -9,9 +9,10 @@ import typer
 
 from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, WorkspaceId
+from coditect_cli.runtime import Runtime, WorkspaceId, session_ids
 
 READY_WITHIN = 300.0  # seconds
+WHOLE_ID = 36  # characters of a UUID, which needs no look-up
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host.")
 ]
@@ -68,7 +69,13 @@ def attach(
     ctx: typer.Context,
     id: WorkspaceId,
     session: Annotated[
-        str | None, typer.Option("--session", metavar="S", help="The session; else the newest.")
+        str | None,
+        typer.Option(
+            "--session",
+            metavar="S",
+            help="The session, or as much of its id's start as only it has; else the newest.",
+            autocompletion=session_ids,
+        ),
     ] = None,
     new: Annotated[bool, typer.Option("--new", help="Make a new session.")] = False,
     read_only: Annotated[
@@ -102,7 +109,11 @@ def attach(
     runtime: Runtime = ctx.obj
     if session is not None and new:
         raise UsageError("--session and --new exclude each other")
-    wanted = "new" if new else check_session_id(session) if session is not None else None
+    wanted = "new" if new else None
+    if session is not None:
+        wanted = check_session_id(session)
+        if len(wanted) < WHOLE_ID:
+            wanted = runtime.find_session(id, wanted)
     char = parse_char(escape_char)
     return _attach(
         runtime,

@@ -7,6 +7,7 @@ import pytest
 
 from coditect_cli.paths import Paths
 from tests.conftest import RunCli
+from tests.support.gateway import Gateway
 
 PROGRAM = [sys.executable, "-m", "coditect_cli"]
 SECRETIVE = "printf 'a %s' secret"
@@ -53,3 +54,15 @@ def test_closed_streams_are_empty_and_no_bug(run_cli: RunCli, redirection: str, 
             check=False,
         )
         assert (run.returncode, run.stdout, run.stderr) == (0, out, "")
+
+
+def test_a_session_is_attached_to_by_a_unique_start_of_its_id(
+    gateway: Gateway, run_cli: RunCli
+) -> None:
+    first, other = gateway.attach(session="new"), gateway.attach(session="new")
+    command = [*PROGRAM, "attach", "demo", "--session", first.session[:8]]
+    run = subprocess.run(command, input="exit 7\n", capture_output=True, text=True, check=False)
+    assert run.returncode == 7, run.stderr
+    assert first.exit()["status"] == 7
+    assert other.run("echo unharmed") == b"unharmed\r\n"
+    assert run_cli("attach", "demo", "--session", "nosuch")[0] == 3

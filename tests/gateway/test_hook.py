@@ -156,6 +156,38 @@ def test_aliases_and_functions_of_the_same_names_are_not_run(
     assert b"hijacked" not in shell.shown(b"ready$ ")
 
 
+def faults_of_children(pid: int) -> int:
+    """Page faults of all the children that a process has had: each fork of its has some."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[8])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_a_prompt_costs_no_fork(stack: ExitStack, tmp_path: Path) -> None:
+    shell = bash(stack, tmp_path, "")
+    before = faults_of_children(shell.pid)
+    for _ in range(5):
+        shell.report()
+        shell.type("cd .")
+        shell.shown(b"ready$ ")
+    assert faults_of_children(shell.pid) == before
+    shell.type("/bin/true")
+    shell.shown(b"ready$ ")
+    assert faults_of_children(shell.pid) > before
+
+
+def test_what_the_shell_does_not_remember_is_not_reported(stack: ExitStack, tmp_path: Path) -> None:
+    shell = bash(stack, tmp_path, "HISTIGNORE='hide*' HISTCONTROL=ignorespace\n")
+    shell.type("echo kept")
+    shell.shown(b"ready$ ")
+    shell.type("hide this")
+    shell.shown(b"ready$ ")
+    shell.type(" echo spaced")
+    shell.shown(b"ready$ ")
+    reports = [shell.report() for _ in range(4)]
+    assert [one.newest and one.newest[1] for one in reports[1:]] == ["echo kept"] * 3
+
+
 def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> None:
     shell = bash(stack, tmp_path, "")
     shell.report()

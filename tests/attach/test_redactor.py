@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+import select
+import shutil
+import struct
+import subprocess
+import termios
+from pathlib import Path
 from unicodedata import east_asian_width
 
 import pytest
 
 from coditect_cli.attach.redactor import BULK, Redactor
 from coditect_cli.gateway.screen import Screen
+from tests.support.gateway import until
 
 SECRET = "hunter2"
 LONG = "h9" * 60
@@ -91,3 +101,51 @@ def test_a_resize_keeps_what_is_known_of_the_line() -> None:
     redactor.feed("TOKEN=")
     redactor.resize(60, 20)
     assert redactor.feed(SECRET) == "•" * len(SECRET)
+
+
+SHELLS = {
+    "bash": ["bash", "--norc", "--noprofile", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_secret_that_is_typed_past_the_edge_edited_and_recalled_is_not_kept(
+    shell: str, tmp_path: Path
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    left, up, home, end = b"\x1b[D", b"\x1b[A", b"\x01", b"\x05"
+    line = b": " + b"a" * 50 + b" API_TOKEN=" + SECRET.encode() * 9
+    keys = [line, left * 30, b"X", home, b"Y", end, b"\x7f", b"\r"]
+    keys += [up, b"\x15", b"echo do''ne\r"]
+    raw = _typed(SHELLS[shell], b"".join(keys), tmp_path)
+    assert SECRET in raw
+    for size in (1, 50, 100_000):
+        assert not re.search("hunt|unte|nter|ter2|er2h", kept(raw, size))
+
+
+def _typed(argv: list[str], keys: bytes, home: Path) -> str:
+    """What a shell on a terminal of 80 columns shows when these keys are typed."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environ = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "HOME": str(home)}
+    environ |= {"PS1": "$ ", "PROMPT": "$ "}
+    shown = bytearray()
+    with subprocess.Popen(
+        argv, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True, cwd=home
+    ) as process:
+        try:
+            os.write(master, keys)
+            until(lambda: _read(master, shown) and b"done\r\n" in shown, "the end of the typing")
+        finally:
+            process.kill()
+            os.close(slave)
+            os.close(master)
+    return shown.decode(errors="replace")
+
+
+def _read(master: int, shown: bytearray) -> bool:
+    if select.select([master], [], [], 1)[0]:
+        shown += os.read(master, 65_536)
+    return True

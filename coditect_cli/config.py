@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from coditect_cli.errors import NotFound, UsageError
 from coditect_cli.paths import Paths, locked, make_private, unusable, write_private
@@ -280,8 +280,7 @@ class Settings:
     fdb_tls_ca_file: str | None = _setting(None, _file, "the authorities its servers answer to")
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """A named set of settings, and for each of them where its value came from."""
 
     name: str

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from coditect_cli.errors import UsageError
 
@@ -17,8 +16,7 @@ _WORKSPACE_ID = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
 
 
-@dataclass(frozen=True)
-class WorkspaceRecord:
+class WorkspaceRecord(NamedTuple):
     """A workspace as it was asked for; `created_at` is RFC 3339 in UTC, `root` its directory.
 
     `status` is what was observed, where that may differ from what is desired; the fields behind

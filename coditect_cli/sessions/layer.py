@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from coditect_cli.errors import Conflict, Failed, UsageError
 from coditect_cli.sessions.session import (
@@ -39,8 +39,7 @@ OWN = b"_coditect/"
 SKIPS_PER_READ = 1_000
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(NamedTuple):
     """The right to write a session until `expires_at` (nanoseconds since 1970), and after it
     until somebody else takes it. Each new holder's `token` is larger than the one before.
     """
@@ -254,7 +253,7 @@ class SessionLayer:
             for lease in leases:
                 with suppress(Conflict):
                     _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
-                    _write_lease(transaction, replace(lease, expires_at=now + ttl))
+                    _write_lease(transaction, lease._replace(expires_at=now + ttl))
 
         self._store.transact(extend)
 
@@ -264,7 +263,7 @@ class SessionLayer:
         def give_back(transaction: Transaction) -> None:
             held = _held(transaction, lease.workspace_id, lease.session_id)
             if held and (held.holder, held.token) == (lease.holder, lease.token):
-                _write_lease(transaction, replace(lease, holder="", expires_at=0))
+                _write_lease(transaction, lease._replace(holder="", expires_at=0))
 
         self._store.transact(give_back)
 

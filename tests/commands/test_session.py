@@ -118,6 +118,21 @@ def test_on_a_terminal_list_stops_after_some_screenfuls(
     assert "--after 'demo/s19'" in streams.stderr.read()
 
 
+def test_progress_is_shown_on_a_terminal_and_wiped_also_at_a_limit(
+    layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for id in ("s1", "s2"):
+        layer.save(state(id=id))
+    streams = Streams.test()
+    monkeypatch.setattr(streams.stderr, "isatty", lambda: True)
+    assert main(["session", "list", "demo", "--limit", "1"], streams) == 0
+    streams.stderr.seek(0)
+    shown, wiped, rest = streams.stderr.read().partition("\x1b[K")
+    assert "2 sessions" in shown and wiped
+    assert rest.startswith("there are more")
+
+
 def test_a_record_that_cannot_be_read_is_listed_and_counted(
     run_cli: RunCli, store: SessionStore, layer: SessionLayer
 ) -> None:

@@ -127,8 +127,8 @@ def test_only_one_holder_at_a_time(layer: SessionLayer) -> None:
 def test_the_same_holder_gets_its_lease_again(layer: SessionLayer) -> None:
     """A commit whose result is unknown is repeated, and finds its own lease."""
     first = layer.acquire("demo", "s1", "first", now=0, ttl=SECOND)
-    assert layer.acquire("demo", "s1", "first", now=1, ttl=SECOND) == replace(
-        first, expires_at=SECOND + 1
+    assert layer.acquire("demo", "s1", "first", now=1, ttl=SECOND) == first._replace(
+        expires_at=SECOND + 1
     )
 
 

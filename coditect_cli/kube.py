@@ -222,10 +222,11 @@ def _client(settings: Settings) -> Any:
         if _in_cluster(settings):
             config.load_incluster_config(client_configuration=configuration)
         else:
+            file = settings.kubeconfig or os.environ.get("KUBECONFIG") or None
             config.load_kube_config(
-                settings.kubeconfig, settings.kube_context, configuration, persist_config=False
+                file, settings.kube_context, configuration, persist_config=False
             )
-    except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # YAML's, the package's, and what it meets in a file that is odd
         raise _unusable(settings, error) from error
     finally:
         logging.getLogger().removeHandler(said)

@@ -68,7 +68,8 @@ class Cluster:
         return self.user("admin", "system:masters")
 
     @cached_property
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """The administrator's."""
         files = self.authority.issue(uuid.uuid4().hex, "admin", ["system:masters"])
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
         context.load_cert_chain(*files)
@@ -122,7 +123,7 @@ class Cluster:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE, context=self._tls) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE, context=self.tls) as answer:  # noqa: S310
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, error.read().decode()) from None
@@ -130,7 +131,7 @@ class Cluster:
     def open(self, path: str) -> Iterator[bytes]:
         """The lines of an answer, as they come: a watch's events."""
         url = self.url + path
-        with urllib.request.urlopen(url, timeout=PATIENCE, context=self._tls) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=PATIENCE, context=self.tls) as answer:  # noqa: S310
             yield from answer
 
     def patch(self, path: str, body: Any) -> Any:
@@ -161,7 +162,7 @@ class Cluster:
     def is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(  # noqa: S310 (https, and our own)
-                f"{self.url}/readyz", timeout=5, context=self._tls
+                f"{self.url}/readyz", timeout=5, context=self.tls
             ) as answer:
                 return bool(answer.status == 200)
         except OSError:

@@ -1,0 +1,113 @@
+"""How a context finds its cluster: kubeconfig, its contexts and plugins, or the pod's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import RunCli
+from tests.support.cluster import Cluster
+from tests.workspaces.conformance import document, refusal
+
+pytestmark = pytest.mark.usefixtures("provider")
+
+
+def with_plugin(cluster: Cluster, folder: Path, program: str) -> Path:
+    """A kubeconfig whose user is what a program says, as gke-gcloud-auth-plugin is one."""
+    plugin = folder / "plugin"
+    plugin.write_text(f"#!{sys.executable}\n{program}")
+    plugin.chmod(0o755)
+    user = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(plugin),
+        "interactiveMode": "Never",
+    }
+    return cluster.write_kubeconfig(f"plugin-{folder.name}", {"exec": user})
+
+
+def admin_token(cluster: Cluster, namespace: str) -> str:
+    kubeconfig = yaml.safe_load(cluster.service_account(namespace, "default").read_text())
+    cluster.kubectl(
+        *("create", "rolebinding", "all", "-n", namespace, "--clusterrole=admin"),
+        f"--serviceaccount={namespace}:default",
+    )
+    return str(kubeconfig["users"][0]["user"]["token"])
+
+
+def test_a_credential_plugin_is_run(
+    run_cli: RunCli,
+    cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": admin_token(cluster, namespace)},
+    }
+    kubeconfig = with_plugin(cluster, tmp_path, f"print({json.dumps(answer)!r})")
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(kubeconfig))
+    assert document(run_cli, "workspace", "list")["items"] == []
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('{}')", "print('secret')"])
+def test_a_plugin_that_fails_is_told(
+    run_cli: RunCli,
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+) -> None:
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(with_plugin(cluster, tmp_path, program)))
+    assert refusal(run_cli, "workspace", "list") == (4, "kube.credentials")
+    assert "secret" not in run_cli("workspace", "list")[2]
+
+
+def test_a_context_of_the_kubeconfig_is_chosen(
+    run_cli: RunCli, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.delenv("CODITECT_KUBECONFIG")
+    assert run_cli("workspace", "list", "-o", "name") == (0, "", "")
+    monkeypatch.setenv("CODITECT_KUBE_CONTEXT", "test")
+    assert run_cli("workspace", "list", "-o", "name") == (0, "", "")
+    monkeypatch.setenv("CODITECT_KUBE_CONTEXT", "other")
+    assert refusal(run_cli, "workspace", "list") == (2, "kube.config")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "a: 1", "[]"])
+def test_a_kubeconfig_that_is_none(
+    run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(file))
+    assert refusal(run_cli, "workspace", "list") == (2, "kube.config")
+
+
+def test_in_a_pod_its_service_account_is_used(
+    run_cli: RunCli,
+    cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kubernetes.config import incluster_config
+
+    token, authority = tmp_path / "token", cluster.authority.certificate
+    token.write_text(admin_token(cluster, namespace))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    host, port = cluster.url.removeprefix("https://").split(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CODITECT_KUBECONFIG")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert document(run_cli, "workspace", "list")["items"] == []

@@ -308,6 +308,7 @@ def _leased(held: Lease) -> Conflict:
         f"session {held.session_id} of workspace {held.workspace_id} belongs to another bridge "
         f"until {format_time(held.expires_at)}",
         code="session.leased",
+        hint="try again after that: also a bridge that was killed holds its sessions so long",
         retryable=True,
     )
 

@@ -403,16 +403,11 @@ def _phase(
         id = new_run_id(phase, time.time_ns())
         with hold(store, id, _actor()) as held:
             journal = Journal(store, id, _actor(), held)
-            journal.append(
-                "run.started",
-                phase=phase,
-                target=target.as_dict(),
-                settings=settings.as_dict(),
-                steps=[step.name for step in steps],
-                lock=held.lock.token,
-                version=__version__,
-            )
-            return _drive(runtime, journal, steps, world, confirm, Engine.go_on)
+
+            def start(engine: Engine) -> None:
+                engine.start(phase, lock=held.lock.token, version=__version__)
+
+            return _drive(runtime, journal, steps, world, confirm, start)
 
 
 def _drive(

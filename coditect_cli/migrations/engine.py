@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from coditect_cli.errors import (
     Failed,
     GateFailed,
     Interrupted,
+    NotFound,
     Paused,
     RollbackNotVerified,
 )
@@ -64,7 +66,22 @@ class Engine:
         self._stop = stop or threading.Event()
         self._clock = clock
         self._world = replace(world, outputs=self.run.outputs)
-        self._look()
+        with suppress(NotFound):  # a run that has yet to start
+            for event in journal.new_events():
+                self.run.apply(event)
+
+    def start(self, phase: str, **about: Any) -> None:
+        """Begin the run; `about` goes into its first event. Raises as go_on does."""
+        world, names = self._world, [step.name for step in self._steps]
+        self._append(
+            "run.started",
+            phase=phase,
+            target=world.target.as_dict(),
+            settings=world.settings.as_dict(),
+            steps=names,
+            **about,
+        )
+        self.go_on()
 
     def resume(self) -> None:
         """Go on with a run that was begun. Raises Conflict when it is over, and as go_on does."""

@@ -57,8 +57,13 @@ def _planned(step: Step, world: World) -> dict[str, Any]:
     except CoditectError as error:
         planned["status"], planned["unobserved"] = "unknown", error.message
     planned["actions"] = _listed(step.actions(replace(world, before=before)))
-    planned["inverse"] = _listed(step.inverse(world, before))
-    planned["noInverse"] = None if planned["inverse"] else step.no_inverse or "nothing to undo"
+    is_left_alone = planned["status"] == "already so" and not step.bake
+    planned["inverse"] = [] if is_left_alone else _listed(step.inverse(world, before))
+    planned["noInverse"] = (
+        None
+        if planned["inverse"]
+        else ("it was so before" if is_left_alone else step.no_inverse or "nothing to undo")
+    )
     return planned
 
 

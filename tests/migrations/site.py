@@ -42,15 +42,6 @@ class Site:
         self.run = new_run_id("toy", 0)
         self.seen: list[Event] = []
 
-    def start(self, lock: HeldLock, steps: Sequence[Step]) -> None:
-        Journal(self.store, self.run, "me", lock).append(
-            "run.started",
-            phase="toy",
-            target=self.world.target.as_dict(),
-            settings={},
-            steps=[step.name for step in steps],
-        )
-
     def engine(self, lock: HeldLock, steps: Sequence[Step], kill_after: int = 0) -> Engine:
         def tell(event: Event, run: Run) -> None:
             self.seen.append(event)
@@ -69,11 +60,9 @@ class Site:
     def go(self, steps: Sequence[Step], *, kill_after: int = 0) -> Run:
         with hold(self.store, self.run, "me") as lock:
             is_new = not self.events()
-            if is_new:
-                self.start(lock, steps)
             engine = self.engine(lock, steps, kill_after)
             if is_new:
-                engine.go_on()
+                engine.start("toy")
             elif not engine.run.is_over:
                 engine.resume()
             return engine.run

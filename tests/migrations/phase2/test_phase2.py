@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import yaml
 
 from coditect_cli.config import Settings
-from coditect_cli.errors import CoditectError, Failed, RollbackNotVerified
+from coditect_cli.errors import CoditectError, Failed, RollbackNotVerified, TimedOut
 from coditect_cli.kube import Kube
 from coditect_cli.migrations import phase2, programs
 from coditect_cli.migrations.lock import hold
+from coditect_cli.migrations.phase2.workloads import check_workloads
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.settings import MigrateSettings
@@ -285,3 +287,39 @@ def test_the_namespace_is_waited_for_until_it_is_gone(field: Field) -> None:
     until(lambda: not field.is_there, "the namespace to be gone")
     run: Run = field.state()
     assert run.steps["namespace"].status == "undone"
+
+
+STATEFUL_SET = {
+    "metadata": {"name": "demo"},
+    "spec": {
+        "serviceName": "workspace-service",
+        "selector": {"matchLabels": {"app": "workspace"}},
+        "template": {
+            "metadata": {"labels": {"app": "workspace"}},
+            "spec": {"containers": [{"name": "workspace", "image": "runs"}]},
+        },
+    },
+}
+SLICE = {
+    "metadata": {
+        "name": "demo",
+        "labels": {"kubernetes.io/service-name": "workspace-service"},
+    },
+    "addressType": "IPv4",
+    "endpoints": [{"addresses": ["10.0.0.9"]}],
+}
+
+
+def test_workloads_that_are_not_ready_are_named(field: Field) -> None:
+    field.go(field.steps())
+    space = f"namespaces/{field.namespace}"
+    field.cluster.request("POST", f"/apis/apps/v1/{space}/statefulsets", STATEFUL_SET)
+    world = replace(field.world, settings=replace(field.world.settings, ready_timeout=0.0))
+    with pytest.raises(TimedOut, match="StatefulSet demo has 0 of 1 pods ready"):
+        check_workloads(world).perform()
+    field.cluster.request("POST", f"/apis/discovery.k8s.io/v1/{space}/endpointslices", SLICE)
+    assert check_workloads(field.world).perform() == {"workloads": 1}
+    field.cluster.request("DELETE", f"/api/v1/{space}/services/workspace-service")
+    with pytest.raises(TimedOut, match="there is no Service workspace-service"):
+        check_workloads(world).perform()
+    field.cluster.request("DELETE", f"/apis/apps/v1/{space}/statefulsets/demo")

@@ -211,7 +211,7 @@ def _named(argv: Sequence[str]) -> str:
 
 
 def _gist(stderr: str) -> str:
-    """The last paragraph that is an error, else the last line: what to show of all that was said."""
+    """The last paragraph that is an error, else the last line: the gist of all that was said."""
     text = re.sub(r"\x1b\[[\d;]*m", "", stderr).strip()
     errors = re.findall(r"^(?:ERROR|error): (?:\([\w.-]+\) )?(.+?)(?=^\S*$|\Z)", text, re.M | re.S)
     gist = errors[-1] if errors else text.rsplit("\n", 1)[-1]

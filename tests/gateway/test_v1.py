@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import threading
@@ -11,65 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
 
-from coditect_cli.gateway.v1 import MOST_BAD, MOST_FILES, MOST_QUEUED
+from coditect_cli.gateway.v1 import MOST_BAD, MOST_QUEUED
 from coditect_cli.protocol import gateway_message as g
-from tests.support.gateway import PATIENCE, Gateway, until
-
-
-class EarlierClient:
-    """A connection of GatewayMessages; keeps each session's output as text."""
-
-    def __init__(self, gateway: Gateway, workspace: str = "demo", **options: Any) -> None:
-        options.setdefault("subprotocols", ["coditect.v1+json"])
-        self.connection = gateway.connect(workspace, **options).connection
-        self.heard: list[g.GatewayMessage] = []
-        self.text: dict[str, str] = {}
-
-    def send(self, *messages: g.GatewayMessage) -> None:
-        for message in messages:
-            self.connection.send(g.encode(message))
-
-    def step(self) -> g.GatewayMessage:
-        message = g.parse_gateway(self.connection.recv(timeout=PATIENCE))
-        self.heard.append(message)
-        if isinstance(message, g.Output):
-            before = "" if message.skipped else self.text.get(message.session_id, "")
-            self.text[message.session_id] = before + message.data
-        return message
-
-    def message(self, kind: type[g.GatewayMessage]) -> Any:
-        """The next message of this kind."""
-        while not isinstance(message := self.step(), kind):
-            if isinstance(message, g.Error):
-                raise AssertionError(message)
-        return message
-
-    def create(self, *, cols: int = 80, rows: int = 24, session_id: str | None = None) -> str:
-        self.send(g.Create(cols, rows, session_id))
-        self.session: str = self.message(g.Connected).session_id
-        return self.session
-
-    def type(self, text: str, session: str | None = None) -> None:
-        self.send(g.Input(text, session))
-
-    def expect(self, wanted: str, session: str | None = None) -> str:
-        """Receive until the session has shown this; what came before it."""
-        id = session or self.session
-        while wanted not in self.text.get(id, ""):
-            message = self.step()
-            if isinstance(message, g.Error | g.Closed):
-                raise AssertionError((message, self.text.get(id, "")[-2000:]))
-        before, _, self.text[id] = self.text[id].partition(wanted)
-        return before
-
-    def closed(self) -> int | None:
-        try:
-            while True:
-                self.step()
-        except ConnectionClosed:
-            return self.connection.close_code
+from tests.support.earlier import EarlierClient
+from tests.support.gateway import Gateway, until
 
 
 @pytest.fixture
@@ -323,122 +268,6 @@ def test_more_input_than_is_kept_waits_for_the_program(
     client.expect("begun")
     client.expect(hashlib.sha256(data.encode()).hexdigest())
     typing.join()
-
-
-def test_files_are_written_read_listed_and_removed(gateway: Gateway, client: EarlierClient) -> None:
-    gateway.workspace()
-    client.send(
-        g.FileMkdir("a"),
-        g.FileWrite("a/text", "grüße\n"),
-        g.FileWrite("/workspace/a/bytes", base64.b64encode(b"\0\xff").decode(), "base64"),
-        g.FileRead("a/text"),
-        g.FileRead("a/bytes"),
-        g.FileList("a"),
-        g.FileDelete("a/text"),
-        g.FileList("."),
-    )
-    answers = [client.step() for _ in range(8)]
-    assert answers[:5] == [
-        g.FileCreated("a"),
-        g.FileWritten("a/text", 8),
-        g.FileWritten("/workspace/a/bytes", 2),
-        g.FileContent("a/text", "grüße\n", "utf-8"),
-        g.FileContent("a/bytes", "AP8=", "base64"),
-    ]
-    assert isinstance(answers[5], g.FileEntries)
-    assert [one["name"] for one in answers[5].entries] == ["bytes", "text"]
-    assert [one["size"] for one in answers[5].entries] == [2, 8]
-    assert answers[6] == g.FileDeleted("a/text")
-    assert isinstance(answers[7], g.FileEntries)
-    assert [(one["name"], one["type"]) for one in answers[7].entries] == [("a", "directory")]
-    assert os.listdir(root(gateway) / "a") == ["bytes"]
-
-
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
-        (g.FileRead("nothing"), "path.not_found"),
-        (g.FileRead("folder"), "path.is_directory"),
-        (g.FileRead("../../workspace.json"), "path.outside"),
-        (g.FileRead("/etc/passwd"), "path.outside"),
-        (g.FileRead("link/passwd"), "path.outside"),
-        (g.FileWrite("../x", ""), "path.outside"),
-        (g.FileWrite("nothing/x", ""), "path.not_found"),
-        (g.FileList("nothing"), "path.not_found"),
-        (g.FileDelete("."), "path.forbidden"),
-        (g.FileDelete("full"), "path.exists"),
-        (g.FileMkdir("folder"), "path.exists"),
-        (g.FileRead("large"), "file.too_large"),
-        (g.FileList("many"), "file.too_large"),
-        (g.FileWrite("x", "a" * (g.LARGEST_FILE + 1)), "file.too_large"),
-    ],
-    ids=lambda value: (
-        value if isinstance(value, str) else f"{type(value).__name__}-{value.path[:20]}"
-    ),
-)
-def test_a_file_operation_that_fails_says_why(
-    gateway: Gateway, client: EarlierClient, message: Any, code: str
-) -> None:
-    here = root(gateway)
-    for folder in ("folder", "full", "many"):
-        (here / folder).mkdir()
-    (here / "full/file").touch()
-    (here / "link").symlink_to("/etc")
-    (here / "large").write_bytes(b"a" * (g.LARGEST_FILE + 1))
-    if message == g.FileList("many"):
-        for number in range(3_000):
-            (here / f"many/{number:0200d}").touch()
-    before = sorted(here.rglob("*"))
-    client.send(message, g.Ping())
-    answers = [client.step(), client.step()]
-    error = next(one for one in answers if isinstance(one, g.Error))
-    assert (error.code, error.path) == (code, message.path)
-    assert g.Pong() in answers
-    assert sorted(here.rglob("*")) == before
-
-
-def test_the_largest_file_fits(gateway: Gateway, client: EarlierClient) -> None:
-    content = '"\n' * (g.LARGEST_FILE // 2)
-    client.send(g.FileWrite("x", content))
-    assert client.step() == g.FileWritten("x", g.LARGEST_FILE)
-    client.send(g.FileRead("x"))
-    received = client.connection.recv(timeout=PATIENCE)
-    assert len(received) < 1 << 20
-    assert g.parse_gateway(received) == g.FileContent("x", content, "utf-8")
-
-
-def test_a_name_that_is_no_utf8_is_listed(gateway: Gateway, client: EarlierClient) -> None:
-    (root(gateway) / os.fsdecode(b"a\xff")).touch()
-    client.send(g.FileList("."))
-    assert [one["name"] for one in client.message(g.FileEntries).entries] == ["a\ufffd"]
-
-
-def test_terminals_go_on_while_files_are_worked_on(client: EarlierClient) -> None:
-    session = client.create()
-    client.send(*[g.FileList(".")] * MOST_FILES, g.Ping())
-    client.type("echo a''b\n")
-    client.message(g.Pong)
-    answered = [one for one in client.heard if isinstance(one, g.FileEntries)]
-    assert len(answered) < MOST_FILES
-    client.expect("ab\r\n", session)
-    while len([one for one in client.heard if isinstance(one, g.FileEntries)]) < MOST_FILES:
-        client.step()
-
-
-def test_too_many_file_operations_are_refused(client: EarlierClient) -> None:
-    client.send(*[g.FileList(".")] * (3 * MOST_FILES))
-    answers = [client.step() for _ in range(3 * MOST_FILES)]
-    codes = {one.code for one in answers if isinstance(one, g.Error)}
-    assert codes == {"limit.files"}
-    assert len([one for one in answers if isinstance(one, g.FileEntries)]) >= MOST_FILES
-
-
-def test_what_was_asked_for_before_the_end_is_done(gateway: Gateway, client: EarlierClient) -> None:
-    client.send(g.FileMkdir("a"), g.FileMkdir("a/b"), g.FileWrite("a/b/c", "all of it"))
-    client.connection.close()
-    file = root(gateway) / "a/b/c"
-    until(file.exists, "the file")
-    assert file.read_text() == "all of it"
 
 
 def test_bad_messages_in_a_row_end_the_connection(client: EarlierClient) -> None:

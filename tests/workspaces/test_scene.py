@@ -1,0 +1,84 @@
+"""What a wait concludes from what it sees, without a cluster: the cases that are hard to stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coditect_cli.kube_watch import Change
+from coditect_cli.workspaces import scene
+from coditect_cli.workspaces.scene import Scene
+
+SET: dict[str, Any] = {"metadata": {"uid": "s", "generation": 1}, "spec": {"replicas": 1}}
+
+
+def pod(*conditions: dict[str, str], **metadata: object) -> dict[str, Any]:
+    owners = [{"uid": "s"}]
+    return {
+        "metadata": {"uid": "p", "ownerReferences": owners, **metadata},
+        "status": {"conditions": list(conditions)},
+    }
+
+
+def event(reason: str, uid: str, message: str, count: int = 1) -> dict[str, Any]:
+    return {
+        "metadata": {"uid": f"e-{reason}"},
+        "involvedObject": {"uid": uid},
+        "reason": reason,
+        "message": message,
+        "count": count,
+    }
+
+
+def seen(**objects: dict[str, Any]) -> Scene:
+    found = Scene("demo")
+    for key, value in objects.items():
+        found.apply(Change(key, "LIST", {"items": [value]}))
+    return found
+
+
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+
+
+def test_a_pod_that_is_ending_or_another_ones_is_not_ready() -> None:
+    ready = {"type": "Ready", "status": "True"}
+    assert seen(set=SET, pod=pod(ready)).is_ready()
+    assert not seen(set=SET, pod=pod(ready, deletionTimestamp="now")).is_ready()
+    assert not seen(set=SET, pod=pod(ready, ownerReferences=[{"uid": "old"}])).is_ready()
+
+
+def test_an_old_quota_is_no_reason_and_a_new_one_is() -> None:
+    started_again = {**SET, "metadata": {"uid": "s", "generation": 3}}
+    words = "exceeded quota: q"
+    found = seen(set=started_again)
+    found.apply(Change("events", "LIST", {"items": [event("FailedCreate", "s", words)]}))
+    assert found.hopeless() is None
+    found.apply(Change("events", "MODIFIED", event("FailedCreate", "s", words, count=2)))
+    error = found.hopeless()
+    assert error is not None
+    assert error.code == "kube.quota"
+
+
+def test_no_node_is_hopeless_after_a_moment_and_not_while_one_is_added(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(scene.time, "monotonic", lambda: now)
+    alone = seen(set=SET, pod=pod(UNSCHEDULABLE))
+    scaled = seen(set=SET, pod=pod(UNSCHEDULABLE))
+    scaled.apply(Change("events", "ADDED", event("TriggeredScaleUp", "p", "1 node")))
+    assert alone.hopeless() is None
+    assert scaled.hopeless() is None
+    now = scene.SETTLE
+    error = alone.hopeless()
+    assert error is not None
+    assert error.code == "workspace.unschedulable"
+    assert scaled.hopeless() is None
+
+
+def test_an_event_is_new_once() -> None:
+    found = seen(set=SET)
+    started = event("Started", "p", "Started")
+    assert found.apply(Change("events", "ADDED", started)) == [started]
+    assert found.apply(Change("events", "LIST", {"items": [started]})) == []

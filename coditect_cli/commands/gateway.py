@@ -122,6 +122,8 @@ def _edge(runtime: Runtime, addresses: list[str]) -> list[str]:
     from coditect_cli.gateway.edge import accepted_keys
     from coditect_cli.kube import Kube
 
+    if any(address.startswith("unix:") for address in addresses):
+        raise UsageError("--role edge listens on HOST:PORT only")
     accepted_keys(runtime.context.settings)
     Kube(runtime.context.settings)
     return ["-m", "coditect_cli.gateway.edge", *_listening(addresses)]

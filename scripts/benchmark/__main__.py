@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cluster
 import measures
 import rivals
 import store
@@ -325,7 +326,7 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("terminals", "store"),
+        choices=("terminals", "store", "cluster"),
         default="terminals",
         help="what to measure",
     )
@@ -333,7 +334,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the table for machines")
     options = parser.parse_args()
     load_before = os.getloadavg()[0]
-    measure = store.measure if options.what == "store" else _terminals
+    measure = {"terminals": _terminals, "store": store.measure, "cluster": cluster.measure}[
+        options.what
+    ]
     with tempfile.TemporaryDirectory(prefix="coditect-bench-") as folder:
         table = measure(Path(folder), quick=options.quick)
     load_after = os.getloadavg()[0]

@@ -103,6 +103,7 @@ def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> 
         ("--role", "workspace", "--workspace-id", "../x", "--listen", "127.0.0.1:1"),
         ("--role", "workspace", "--workspace-id", "demo", "--listen", "127.0.0.1:1"),
         ("--role", "edge", "--workspace-id", "demo"),
+        ("--role", "edge", "--listen", "unix:/tmp/edge.sock"),
     ],
 )
 def test_serve_refuses_what_it_cannot_do(run_cli: RunCli, args: tuple[str, ...]) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coditect_cli.errors import CoditectError, Forbidden, UsageError
+from coditect_cli.errors import CoditectError, Forbidden, Unreachable, UsageError
+from coditect_cli.kube import Kube
 from coditect_cli.migrations import gates, programs
 from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.phases import steps_of
@@ -27,9 +29,13 @@ VIA_MAP = {"traffic_via": "url-map", "url_map": "m", "new_backend": "n", "old_ba
 VIA_DNS = {"dns_zone": "zone", "dns_name": "ws.example.com.", "dns_new": "203.0.113.9"}
 
 
+def nowhere() -> Kube:
+    raise Unreachable("no cluster here")
+
+
 def planned(phase: str, **settings: Any) -> Iterator[list[str]]:
     """The command lines of a plan, there and back, made where nothing can be looked at."""
-    world = World(MigrateSettings(project=PROJECT, **settings), TARGET)
+    world = World(MigrateSettings(project=PROJECT, **settings), TARGET, nowhere)
     for step in make_plan(phase, steps_of(phase, world), world, "")["steps"]:
         yield from (one["argv"] for one in (*step["actions"], *step["inverse"]) if "argv" in one)
 
@@ -49,13 +55,22 @@ def shape(argv: list[str]) -> tuple[str, ...]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_gcloud_takes_each_command_line(google: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gcloud_takes_each_command_line(
+    google: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+
     def no_look(argv: object, **_: object) -> None:
         raise Forbidden("not now")
 
     with monkeypatch.context() as patch:
         patch.setattr(programs, "run_json", no_look)
-        plans = (planned("phase1"), planned("cutover", **VIA_DNS), planned("cutover", **VIA_MAP))
+        plans = (
+            planned("phase1"),
+            planned("phase2"),
+            planned("cutover", **VIA_DNS),
+            planned("cutover", **VIA_MAP),
+        )
         lines = [*(line for plan in plans for line in plan), *map(list, looks())]
     shapes = {shape(line): line for line in lines if line[0] == "gcloud"}
     assert len(shapes) > 10

@@ -17,24 +17,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from coditect_cli import __version__
-from coditect_cli.config import parse_duration
 from coditect_cli.errors import (
     CoditectError,
     Conflict,
-    Failed,
     NotFound,
-    Paused,
-    TimedOut,
-    UsageError,
 )
 from coditect_cli.migrations.engine import Engine
-from coditect_cli.migrations.journal import Journal, check_run_id, new_run_id, run_ids
+from coditect_cli.migrations.journal import Journal, new_run_id, run_ids
 from coditect_cli.migrations.lock import break_lock, hold, read_lock
 from coditect_cli.migrations.phases import steps_of
 from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
-from coditect_cli.migrations.redaction import redacted
 from coditect_cli.migrations.report import head_text, plan_text, run_fields, run_text
 from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.runs import (
+    await_run,
+    check_finished,
+    check_secrets,
+    chosen_run,
+    read_run,
+)
 from coditect_cli.migrations.settings import MigrateSettings, load_settings
 from coditect_cli.migrations.show import showing
 from coditect_cli.migrations.step import Step, World
@@ -46,8 +47,6 @@ from coditect_cli.tokens import local_user
 
 if TYPE_CHECKING:
     from coditect_cli.kube import Kube
-
-POLL = 0.5  # seconds between two looks of --wait-for
 
 OptionalRunId = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="The run; else the newest unfinished one.")
@@ -229,20 +228,20 @@ def status(
     runtime: Runtime = ctx.obj
     with _open(runtime) as store:
         if wait_for is not None:
-            return _shown(_wait_for(store, _chosen(store, run), wait_for, timeout))
+            return _shown(await_run(store, chosen_run(store, run), wait_for, timeout))
         if run is None and not journal:
-            items = [run_fields(_read(store, id)) for id in run_ids(store)]
+            items = [run_fields(read_run(store, id)) for id in run_ids(store)]
             columns = {"RUN": "id", "PHASE": "phase", "STATE": "state", "STEP": "step"}
             columns |= {"STARTED": "startedAt", "UPDATED": "updatedAt"}
             wide = {"ACTOR": "actor", "REASON": "reason"}
             return Result("MigrationRunList", {"items": items}, columns, wide)
-        chosen = _chosen(store, run)
+        chosen = chosen_run(store, run)
         if journal:
             events = [e.as_dict() for e in Journal(store, chosen, "").new_events()]
             columns = {"AT": "at", "STEP": "step", "TYPE": "type", "DATA": "data"}
             wide = {"ACTOR": "actor", "HASH": "hash"}
             return Result("MigrationJournal", {"run": chosen, "items": events}, columns, wide)
-        return _shown(_read(store, chosen))
+        return _shown(read_run(store, chosen))
 
 
 def resume(ctx: typer.Context, run: OptionalRunId = None, confirm: Confirmed = None) -> Result:
@@ -323,7 +322,7 @@ def pause(ctx: typer.Context, run: OptionalRunId = None) -> Result:
     """
     runtime: Runtime = ctx.obj
     with _open(runtime) as store:
-        found = _read(store, _chosen(store, run))
+        found = read_run(store, chosen_run(store, run))
         if found.state not in ("running", "rolling back"):
             raise Conflict(f"{found.id} is {found.state}", code="migrate.not_running")
         Journal(store, found.id, _actor()).append("pause.asked")
@@ -393,10 +392,10 @@ def _phase(
     if problem is not None:
         raise problem
     target.check()
-    _check_secrets(settings)
+    check_secrets(settings)
     with _open(runtime, settings) as store:
         if not new_run:
-            _check_finished(store, phase)
+            check_finished(store, phase)
         runtime.streams.say(f"{phase}\n{head_text(target.as_dict(), scope)}")
         if from_plan is None and runtime.streams.may_prompt():
             runtime.confirm(f"Run {phase} there?", "--yes")
@@ -470,7 +469,7 @@ def _stopped_by_signals(stop: threading.Event, runtime: Runtime) -> Iterator[Non
 @contextmanager
 def _taken(runtime: Runtime, store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]:
     """The lock for a run that was begun, its journal, and what it says."""
-    id = _chosen(store, run)
+    id = chosen_run(store, run)
     Run.of(id, Journal(store, id, "").new_events())  # there is one, and its chain holds
     with hold(store, id, _actor()) as held:
         journal = Journal(store, id, _actor(), held)
@@ -539,59 +538,9 @@ def _scope(runtime: Runtime, settings: MigrateSettings) -> str:
     return f"everybody who uses the FoundationDB of {file}"
 
 
-def _chosen(store: SessionStore, run: str | None) -> str:
-    """The run that is named, else the newest one that is not over. Raises NotFound."""
-    if run is not None:
-        return check_run_id(run)
-    ids = run_ids(store)
-    for id in reversed(ids):
-        if not _read(store, id).is_over:
-            return id
-    if ids:
-        raise NotFound(
-            f"no run is unfinished; the newest is {ids[-1]}",
-            code="migrate.no_run",
-            hint="name a run",
-        )
-    raise NotFound("there are no runs yet", code="migrate.no_run")
-
-
-def _read(store: SessionStore, id: str) -> Run:
-    """A run as it is; one whose process is gone is interrupted."""
-    run = Run.of(id, Journal(store, id, "").new_events())
-    found = read_lock(store)
-    alive = found is not None and found.run == id and found.is_held(time.time_ns())
-    if run.state in ("running", "rolling back") and not alive:
-        run.state, run.reason = "interrupted", "its process is gone"
-    return run
-
-
-def _check_secrets(settings: MigrateSettings) -> None:
-    """Settings are kept in the journal, which keeps no secrets. Raises UsageError."""
-    for name, value in settings.as_dict().items():
-        if redacted(value) != value:
-            raise UsageError(
-                f"migrate.{name} holds what looks like a secret",
-                code="migrate.secret",
-                hint="let the command that it runs read it from a file or a variable",
-            )
-
-
-def _check_finished(store: SessionStore, phase: str) -> None:
-    for id in reversed(run_ids(store)):
-        run = _read(store, id) if id.startswith(phase + "-") else None
-        if run is not None and not run.is_over and run.state != "running":
-            raise Conflict(
-                f"{id} is {run.state}, not finished",
-                code="migrate.unfinished",
-                hint=f"coditect migrate resume {id} goes on, coditect migrate rollback {id} goes "
-                "back; --new-run starts another one beside it",
-            )
-
-
 def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Result:
     with _open(runtime) as store:
-        found = _read(store, _chosen(store, run))
+        found = read_run(store, chosen_run(store, run))
         step = found.current
         if found.is_over or found.rollback_cause:
             raise Conflict(f"{found.id} is {found.state}", code="migrate.over")
@@ -602,39 +551,11 @@ def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Re
                 hint=f"coditect migrate status {found.id} shows where it is",
             )
         Journal(store, found.id, _actor()).append(decision, step.name, reason=reason)
-        found = _read(store, found.id)
+        found = read_run(store, found.id)
     text = f"{step.name} of {found.id} is {decision}"
     if found.state != "running":
         text += f"; coditect migrate resume {found.id} acts on it"
     return Result("MigrationRun", run_fields(found), text=text)
-
-
-def _wait_for(store: SessionStore, id: str, what: str, timeout: str | None) -> Run:
-    try:
-        patience = parse_duration(timeout) if timeout is not None else None
-    except ValueError as rule:
-        raise UsageError(f"--timeout is not {rule}") from None
-    deadline = None if patience is None else time.monotonic() + patience
-    while True:
-        run = _read(store, id)
-        if what not in ("done", "paused", *run.steps):
-            steps = ", ".join(run.steps)
-            raise UsageError(f"--wait-for {what}: it is done, paused or one of {steps}")
-        stopped = run.state in ("paused", "held")
-        if (
-            (what == "paused" and stopped)
-            or (what == "done" and run.state == "done")
-            or (what in run.steps and run.steps[what].status in ("done", "already so"))
-        ):
-            return run
-        if run.state not in ("running", "rolling back"):
-            kind = Paused if stopped else Failed
-            raise kind(
-                f"{id} is {run.state}: {run.reason or 'and stays so'}", code="migrate.not_so"
-            )
-        if deadline is not None and time.monotonic() >= deadline:
-            raise TimedOut(f"{id} is {run.state} after {timeout}, not {what}")
-        time.sleep(POLL)
 
 
 def _shown(run: Run) -> Result:

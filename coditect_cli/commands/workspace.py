@@ -184,7 +184,24 @@ def show(ctx: typer.Context, id: WorkspaceId) -> Result:
     if context.settings.provider == "local":
         fields["gatewayUrl"] = context.gateway_url(runtime.paths)
     fields["sessions"] = _sessions(runtime, record)
-    return Result("Workspace", fields)
+    return Result("Workspace", fields, text=_described(fields))
+
+
+def _described(fields: dict[str, Any]) -> str:
+    """The fields one by one, with the last events below."""
+    shown = {name: value for name, value in fields.items() if name != "events"}
+    shown["conditions"] = ", ".join(f"{c['type']}={c['status']}" for c in fields["conditions"])
+    shown["volume"] = " ".join(str(part) for part in (fields["volume"] or {}).values())
+    if fields["sessions"] is not None:
+        shown["sessions"] = ", ".join(session["session"] for session in fields["sessions"])
+    lines = [f"{name:<12}{value or '-'}" for name, value in shown.items()]
+    if fields["events"]:
+        lines.append("\nevents")
+        lines += [
+            f"  {event['time']}  {event['object']}: {event['reason']}: {event['message']}"
+            for event in fields["events"]
+        ]
+    return "\n".join(lines)
 
 
 def _sessions(runtime: Runtime, record: WorkspaceRecord) -> list[Any] | None:

@@ -61,6 +61,9 @@ def test_the_pod_is_made_as_it_was_asked_for(
     assert (shown["owner"], shown["node"], shown["pod"]) == (OWNER, "node1", "demo-0")
     assert shown["volume"]["phase"] == "Bound"
     assert "Started" in [event["reason"] for event in shown["events"]]
+    text = run_cli("workspace", "show", "demo")[1]
+    assert "volume      workspace-storage-demo-0 Bound 7Gi standard-rwo\n" in text
+    assert "Pod/demo-0: Started: Started container workspace" in text
     assert run_cli("workspace", "list", "-l", "user-id=eve", "-o", "name") == (0, "", "")
     assert run_cli("workspace", "list", "-l", "workspace-id=demo", "-o", "name")[1] == "demo\n"
     assert refusal(run_cli, "workspace", "list", "-l", "a=b=c") == (2, "kube.invalid")

@@ -29,6 +29,7 @@ ANSWER_SECONDS = 10.0  # all tries of one call together; a call that gets no ans
 # https://apple.github.io/foundationdb/api-error-codes.html
 TOO_OLD = 1007
 NOT_COMMITTED = 1020
+UNKNOWN_RESULT = 1021
 TIMED_OUT = 1031
 TOO_LARGE = {2101: "transaction", 2102: "key", 2103: "value"}
 CLUSTER_FILE = {1511, 1513, 1515, 2104}  # not there, not readable, or not well-formed
@@ -71,7 +72,7 @@ class FoundationDBStore(SessionStore):
             self._database = fdb.open(cluster_file)
             self._database.options.set_transaction_timeout(round(answer_seconds * 1000))
         except fdb.FDBError as error:
-            raise _failure(error, None) from error
+            raise _failure(error, None, nothing_kept=True) from error
 
     def read(self, fn: Callable[[Snapshot], T], at: int | None = None) -> T:
         versions = [] if at is None else [at]  # used once: it may be too old
@@ -84,32 +85,43 @@ class FoundationDBStore(SessionStore):
         return self._retry(attempt)
 
     def transact(self, fn: Callable[[Transaction], T]) -> T:
+        maybe_kept = False  # a commit got no answer
+
         def attempt(transaction: Any) -> T:
+            nonlocal maybe_kept
             result = fn(_Transaction(transaction))
-            transaction.commit().wait()
+            try:
+                transaction.commit().wait()
+            except self._fdb.FDBError as error:
+                maybe_kept = maybe_kept or error.code in (UNKNOWN_RESULT, TIMED_OUT)
+                raise
             return result
 
-        return self._retry(attempt)
+        return self._retry(attempt, lambda: not maybe_kept)
 
     def close(self) -> None:
         """Nothing: the library keeps one connection to a cluster for the whole process."""
 
-    def _retry(self, attempt: Callable[[Any], T]) -> T:
+    def _retry(
+        self, attempt: Callable[[Any], T], nothing_kept: Callable[[], bool] = lambda: True
+    ) -> T:
         transaction = self._database.create_transaction()
-        cause: int | None = None  # of the last try's failure
+        cause: int | None = None  # of the last retry
         while True:
             started = time.monotonic()
             try:
                 return attempt(transaction)
             except self._fdb.FDBError as error:
-                if error.code == TOO_OLD and time.monotonic() - started > MAX_SECONDS:
+                took = time.monotonic() - started
+                if error.code == TOO_OLD and took > MAX_SECONDS and nothing_kept():
                     raise too_slow() from error
+                if error.code != TIMED_OUT:
+                    cause = error.code
                 try:
                     # Waits as long as the cluster wishes, and raises what no retry can cure.
                     transaction.on_error(error).wait()
                 except self._fdb.FDBError as final:
-                    raise _failure(final, cause) from final
-                cause = error.code
+                    raise _failure(final, cause, nothing_kept()) from final
 
 
 def _binding() -> ModuleType:
@@ -133,9 +145,9 @@ def _binding() -> ModuleType:
     return fdb  # type: ignore[no-any-return]
 
 
-def _failure(error: Any, cause: int | None) -> CoditectError:
+def _failure(error: Any, cause: int | None, nothing_kept: bool) -> CoditectError:
     words = error.description.decode(errors="replace")
-    if error.code == TIMED_OUT and cause == NOT_COMMITTED:
+    if error.code == TIMED_OUT and cause == NOT_COMMITTED and nothing_kept:
         return too_many_conflicts()
     if error.code in TOO_LARGE:
         name = TOO_LARGE[error.code]
@@ -152,7 +164,8 @@ def _failure(error: Any, cause: int | None) -> CoditectError:
         )
     if error.code == TIMED_OUT:
         return Unreachable(
-            "FoundationDB does not answer; a write may or may not have been kept",
+            "FoundationDB does not answer"
+            + ("" if nothing_kept else "; a write may or may not have been kept"),
             code="store.unreachable",
             hint="check that its coordinators can be reached (fdbcli --exec status), and the "
             "fdb_tls_ settings where it uses TLS",

@@ -89,6 +89,7 @@ class Scripted:
 
     def __init__(self, commits: list[int]) -> None:
         self.commits = commits
+        self.waits: list[int] = []  # what waiting before a retry raises; 0 is nothing
         self.calls: list[tuple[Any, ...]] = []
         self.options = SimpleNamespace(
             **{
@@ -102,6 +103,13 @@ class Scripted:
         options = SimpleNamespace(set_transaction_timeout=lambda ms: self.calls.append((ms,)))
         return SimpleNamespace(options=options, create_transaction=lambda: self)
 
+    @property
+    def snapshot(self) -> Any:
+        return self
+
+    def get_read_version(self) -> Any:
+        return SimpleNamespace(wait=lambda: 1)
+
     def set(self, key: bytes, value: bytes) -> None:
         self.calls.append(("set", key, value))
 
@@ -112,6 +120,8 @@ class Scripted:
         def wait() -> None:
             if error.code not in self.retryable:
                 raise error
+            if code := self.waits.pop(0) if self.waits else 0:
+                raise FDBError(code)
 
         return SimpleNamespace(wait=wait)
 
@@ -135,23 +145,48 @@ def test_a_conflict_and_an_unknown_result_are_tried_again(scripted: Scripted) ->
 
 
 @pytest.mark.parametrize(
-    ("commits", "kind", "code"),
+    ("commits", "waits", "kind", "code"),
     [
-        ([1031], Unreachable, "store.unreachable"),
-        ([1021, 1031], Unreachable, "store.unreachable"),
-        ([1020, 1031], Conflict, "store.conflict"),
-        ([2101], LimitReached, "store.transaction_too_large"),
-        ([2000], Failed, "store.failed"),
+        ([1031], [], Unreachable, "store.unreachable"),
+        ([1021, 1031], [], Unreachable, "store.unreachable"),
+        ([1020], [1031], Conflict, "store.conflict"),
+        ([2101], [], LimitReached, "store.transaction_too_large"),
+        ([2000], [], Failed, "store.failed"),
     ],
 )
 def test_what_no_retry_can_cure_has_its_own_error(
-    scripted: Scripted, commits: list[int], kind: type[CoditectError], code: str
+    scripted: Scripted, commits: list[int], waits: list[int], kind: type[CoditectError], code: str
 ) -> None:
     store = FoundationDBStore(None)
-    scripted.commits = commits
+    scripted.commits, scripted.waits = commits, waits
     with pytest.raises(kind) as caught:
         put(store, (b"a", b"1"))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("commits", "waits"),
+    [([1031], []), ([1020, 1031], []), ([1021], [1031]), ([1021, 1020], [0, 1031])],
+)
+def test_a_write_that_may_have_been_kept_is_not_told_to_be_lost(
+    scripted: Scripted, commits: list[int], waits: list[int]
+) -> None:
+    store = FoundationDBStore(None)
+    scripted.commits, scripted.waits = commits, waits
+    with pytest.raises(Unreachable) as caught:
+        put(store, (b"a", b"1"))
+    assert caught.value.message.endswith("a write may or may not have been kept")
+
+
+def test_a_read_that_got_no_answer_says_nothing_of_writes(scripted: Scripted) -> None:
+    store = FoundationDBStore(None)
+
+    def unanswered(_: object) -> None:
+        raise FDBError(1031)
+
+    with pytest.raises(Unreachable) as caught:
+        store.read(unanswered)
+    assert caught.value.message == "FoundationDB does not answer"
 
 
 def test_a_transaction_that_was_too_slow_is_not_tried_for_ever(

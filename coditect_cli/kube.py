@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlencode
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, NotAuthenticated, UsageError
 from coditect_cli.kube_errors import Answer, refusal, unanswered
+from coditect_cli.settings import Settings
 
 log = logging.getLogger("coditect.kube")
 

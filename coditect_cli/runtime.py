@@ -72,7 +72,7 @@ SessionId = Annotated[
 
 def seconds(duration: str, flag: str) -> float:
     """What was given with `flag`. Raises UsageError."""
-    from coditect_cli.config import parse_duration
+    from coditect_cli.settings import parse_duration
 
     try:
         return parse_duration(duration)

@@ -9,6 +9,7 @@ import pytest
 from coditect_cli import config
 from coditect_cli.errors import CoditectError, NotFound, UsageError
 from coditect_cli.paths import Paths
+from coditect_cli.settings import Settings
 
 
 def write(paths: Paths, text: str) -> None:
@@ -19,9 +20,9 @@ def write(paths: Paths, text: str) -> None:
 def test_a_fresh_machine_has_the_local_context_with_defaults(paths: Paths) -> None:
     context = config.load(paths, {})
     assert context.name == "local"
-    assert context.settings == config.Settings()
+    assert context.settings == Settings()
     assert set(context.sources.values()) == {"default"}
-    assert set(context.sources) == {setting.name for setting in fields(config.Settings)}
+    assert set(context.sources) == {setting.name for setting in fields(Settings)}
     assert context.gateway_url(paths) == f"ws+unix:{paths.gateway_socket}"
     assert not paths.config.exists()
 
@@ -141,7 +142,7 @@ def test_set_keeps_comments_and_other_contexts_and_makes_the_file_private(paths:
     text = paths.config_file.read_text()
     assert "# mine" in text
     assert "# note" in text
-    assert config.load(paths, {}, context="a").settings == config.Settings(attach_rate=7)
+    assert config.load(paths, {}, context="a").settings == Settings(attach_rate=7)
     assert config.load(paths, {}, context="b").settings.output_kept == 2 << 20
     assert config.load(paths, {}, context="b").settings.token_command == ("x", "y")
     assert stat.S_IMODE(paths.config_file.stat().st_mode) == 0o600

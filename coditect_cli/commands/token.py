@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coditect_cli import tokens
-from coditect_cli.config import parse_duration
 from coditect_cli.errors import UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
+from coditect_cli.settings import parse_duration
 from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 

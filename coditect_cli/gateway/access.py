@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from websockets.datastructures import Headers
 
 from coditect_cli import __version__
-from coditect_cli.config import Settings
 from coditect_cli.errors import (
     CoditectError,
     Failed,
@@ -23,6 +22,7 @@ from coditect_cli.errors import (
     UsageError,
 )
 from coditect_cli.protocol.messages import BEARER, V1, V2, WORKSPACE_HEADER
+from coditect_cli.settings import Settings
 from coditect_cli.signing import Keys
 from coditect_cli.tokens import Claims, local_user, verify
 from coditect_cli.workspaces.spec import (

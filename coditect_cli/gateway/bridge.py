@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import (
     Conflict,
     Failed,
@@ -31,6 +30,7 @@ from coditect_cli.gateway.session import Held, Session
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Exec, Files
 from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces.spec import WorkspaceRecord, Workspaces
 
 log = logging.getLogger("coditect.bridge")

@@ -28,7 +28,6 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from coditect_cli import __version__, config, tokens
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, Unreachable, UsageError
 from coditect_cli.gateway.access import (
     PAGES,
@@ -49,6 +48,7 @@ from coditect_cli.gateway.splice import LARGEST_HEAD, Side, Splice
 from coditect_cli.kube import Kube
 from coditect_cli.paths import Paths
 from coditect_cli.protocol.messages import BEARER, WORKSPACE_HEADER
+from coditect_cli.settings import Settings
 from coditect_cli.signing import Keys, PrivateKey, shared_secret
 from coditect_cli.tokens import Claims
 

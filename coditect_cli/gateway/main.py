@@ -20,7 +20,6 @@ from typing import NoReturn
 import uvloop
 
 from coditect_cli import __version__, config, tokens
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.gateway.access import Access
 from coditect_cli.gateway.bridge import Bridge
@@ -30,6 +29,7 @@ from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
 from coditect_cli.paths import Paths
 from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.settings import Settings
 from coditect_cli.signing import Key, Keys
 from coditect_cli.stores.store import open_store
 from coditect_cli.workspaces.local import LocalWorkspaces

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import (
     CoditectError,
     CommandNotExecutable,
@@ -24,6 +23,7 @@ from coditect_cli.gateway import environment, hook, spawn
 from coditect_cli.gateway.account import Account
 from coditect_cli.gateway.saved import Saved, directory_of, saved_screen
 from coditect_cli.protocol.messages import Exec, Files
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
 Starting = tuple[spawn.Command, spawn.Prepared]

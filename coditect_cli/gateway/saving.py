@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, NotFound
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import MOST
@@ -23,6 +22,7 @@ from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.sessions.layer import Lease, SessionLayer
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
+from coditect_cli.settings import Settings
 
 log = logging.getLogger("coditect.saving")
 T = TypeVar("T")

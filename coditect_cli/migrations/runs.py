@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from coditect_cli.config import parse_duration
 from coditect_cli.errors import Conflict, Failed, NotFound, Paused, TimedOut, UsageError
 from coditect_cli.migrations.journal import Journal, check_run_id, run_ids
 from coditect_cli.migrations.lock import read_lock
 from coditect_cli.migrations.redaction import redacted
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.settings import MigrateSettings
+from coditect_cli.settings import parse_duration
 from coditect_cli.stores.store import SessionStore
 
 POLL = 0.5  # seconds between two looks of --wait-for

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from coditect_cli import config
-from coditect_cli.config import parse_duration
 from coditect_cli.paths import Paths
+from coditect_cli.settings import parse_duration
 
 PHASES = ("phase1", "phase2", "cutover")
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects; a domain may be before

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from coditect_cli.errors import Conflict, LimitReached, UsageError
 
 if TYPE_CHECKING:
-    from coditect_cli.config import Settings
     from coditect_cli.paths import Paths
+    from coditect_cli.settings import Settings
 
 T = TypeVar("T")
 V = TypeVar("V", bytes, int)

@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
 from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces import readiness
 from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found
 from coditect_cli.workspaces.manifest import OWNER, REQUEST, build, claim_name, user_label

@@ -10,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import UsageError
 from coditect_cli.kube import Object
+from coditect_cli.settings import Settings
 
 OWNER = "coditect.dev/owner"  # annotation: the user id, as it is
 REQUEST = "coditect.dev/request"  # annotation: which create made it

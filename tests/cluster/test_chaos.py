@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from coditect_cli import kube, kube_watch
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError
+from coditect_cli.settings import Settings
 from tests.conftest import RunCli
 from tests.support.chaos import Chaos, Fault, chaos_before
 from tests.support.cluster import PATIENCE, Cluster

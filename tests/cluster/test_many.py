@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from coditect_cli.config import Settings
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces.manifest import build
 from tests.cluster.conftest import IMAGE
 from tests.support.cluster import Cluster

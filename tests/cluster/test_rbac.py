@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, Forbidden
 from coditect_cli.kube import Kube
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
 from tests.cluster.conftest import IMAGE, OWNER
 from tests.support.cluster import MANIFESTS, PATIENCE, Cluster

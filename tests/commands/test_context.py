@@ -5,9 +5,9 @@ from dataclasses import fields
 
 import pytest
 
-from coditect_cli.config import Settings
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.paths import Paths
+from coditect_cli.settings import Settings
 from tests.conftest import RunCli
 
 

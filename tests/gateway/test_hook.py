@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coditect_cli.config import SECRET_NAMES
 from coditect_cli.gateway import hook
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import Report, Reports
 from coditect_cli.gateway.ring import HISTORY, PAGE, Ring
 from coditect_cli.sessions.session import SessionState
+from coditect_cli.settings import SECRET_NAMES
 
 PATIENCE = 30.0
 FIELD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

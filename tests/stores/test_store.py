@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import UsageError
 from coditect_cli.paths import Paths
+from coditect_cli.settings import Settings
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import END, open_store, prefix_end
 

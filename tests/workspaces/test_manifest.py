@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import UsageError
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces.manifest import build, claim_name, user_label
 
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from coditect_cli.config import Settings
 from coditect_cli.errors import CoditectError, Failed, RollbackNotVerified, TimedOut
 from coditect_cli.kube import Kube
 from coditect_cli.migrations import phase2, programs
@@ -24,6 +23,7 @@ from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import World
 from coditect_cli.migrations.target import Target
+from coditect_cli.settings import Settings
 from coditect_cli.stores.sqlite import SQLiteStore
 from tests.migrations.quick import Programs
 from tests.migrations.site import Site, outlast

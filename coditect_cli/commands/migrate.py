@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import inspect
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import fields, replace
-from functools import cache
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from coditect_cli import __version__
 from coditect_cli.errors import (
-    CoditectError,
     Conflict,
     NotFound,
 )
+from coditect_cli.migrations.driving import actor, drive, frozen, open_journals, run_phase, taken
 from coditect_cli.migrations.engine import Engine
-from coditect_cli.migrations.journal import Journal, new_run_id, run_ids
-from coditect_cli.migrations.lock import break_lock, hold, read_lock
-from coditect_cli.migrations.phases import steps_of
-from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
-from coditect_cli.migrations.report import head_text, plan_text, run_fields, run_text
+from coditect_cli.migrations.journal import Journal, run_ids
+from coditect_cli.migrations.lock import break_lock, read_lock
+from coditect_cli.migrations.report import run_fields, run_text
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.runs import (
     await_run,
-    check_finished,
-    check_secrets,
     chosen_run,
     read_run,
 )
-from coditect_cli.migrations.settings import MigrateSettings, load_settings
-from coditect_cli.migrations.show import showing
-from coditect_cli.migrations.step import Step, World
-from coditect_cli.migrations.target import Target, find_target, kube_context_of
-from coditect_cli.output import Result, emit
+from coditect_cli.migrations.settings import MigrateSettings
+from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
-from coditect_cli.stores.store import SessionStore, open_store
-from coditect_cli.tokens import local_user
 
 if TYPE_CHECKING:
-    from coditect_cli.kube import Kube
+    pass
 
 OptionalRunId = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="The run; else the newest unfinished one.")
@@ -137,7 +122,7 @@ def phase1(
     or the plan moved, 8 a step failed, 10 a gate failed and all is rolled back, 11 rolled back
     but not verified, 12 paused or not enough data, 130 interrupted
     """
-    return _phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
+    return run_phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
 
 
 @_with_settings("phase2")
@@ -165,7 +150,7 @@ def phase2(
     or the plan moved, 8 a step failed, 12 paused, 124 something was not ready in time,
     130 interrupted
     """
-    return _phase(ctx.obj, "phase2", plan, plan_file, from_plan, new_run, confirm, flags)
+    return run_phase(ctx.obj, "phase2", plan, plan_file, from_plan, new_run, confirm, flags)
 
 
 @_with_settings("cutover")
@@ -195,7 +180,7 @@ def cutover(
     or the plan moved, 8 a step failed, 10 a gate failed and all is rolled back, 11 rolled back
     but not verified, 12 paused, not confirmed or not enough data, 130 interrupted
     """
-    return _phase(ctx.obj, "cutover", plan, plan_file, from_plan, new_run, confirm, flags)
+    return run_phase(ctx.obj, "cutover", plan, plan_file, from_plan, new_run, confirm, flags)
 
 
 def status(
@@ -226,7 +211,7 @@ def status(
     is broken, 12 it is paused, 124 it is not so yet
     """
     runtime: Runtime = ctx.obj
-    with _open(runtime) as store:
+    with open_journals(runtime) as store:
         if wait_for is not None:
             return _shown(await_run(store, chosen_run(store, run), wait_for, timeout))
         if run is None and not journal:
@@ -257,8 +242,8 @@ def resume(ctx: typer.Context, run: OptionalRunId = None, confirm: Confirmed = N
     Exit codes: as of the phase; 3 there is no unfinished run, 6 also: it is finished
     """
     runtime: Runtime = ctx.obj
-    with _open(runtime) as store, _taken(runtime, store, run) as (journal, found):
-        return _drive(runtime, journal, *_frozen(runtime, found), confirm, Engine.resume)
+    with open_journals(runtime) as store, taken(runtime, store, run) as (journal, found):
+        return drive(runtime, journal, *frozen(runtime, found), confirm, Engine.resume)
 
 
 def rollback(
@@ -279,14 +264,14 @@ def rollback(
     everything is as it was, 130 interrupted
     """
     runtime: Runtime = ctx.obj
-    with _open(runtime) as store, _taken(runtime, store, run) as (journal, found):
+    with open_journals(runtime) as store, taken(runtime, store, run) as (journal, found):
         if found.state == "rolled back":
             raise Conflict(f"{found.id} is rolled back already", code="migrate.over")
 
         def turn_back(engine: Engine) -> None:
             engine.roll_back("asked", reason, to)
 
-        return _drive(runtime, journal, *_frozen(runtime, found), None, turn_back)
+        return drive(runtime, journal, *frozen(runtime, found), None, turn_back)
 
 
 def approve(ctx: typer.Context, reason: Reason, run: OptionalRunId = None) -> Result:
@@ -321,11 +306,11 @@ def pause(ctx: typer.Context, run: OptionalRunId = None) -> Result:
     Exit codes: 0 asked, 3 no such run, 6 it is not under way
     """
     runtime: Runtime = ctx.obj
-    with _open(runtime) as store:
+    with open_journals(runtime) as store:
         found = read_run(store, chosen_run(store, run))
         if found.state not in ("running", "rolling back"):
             raise Conflict(f"{found.id} is {found.state}", code="migrate.not_running")
-        Journal(store, found.id, _actor()).append("pause.asked")
+        Journal(store, found.id, actor()).append("pause.asked")
     text = f"{found.id} stops at its next safe point"
     return Result("MigrationRun", run_fields(found), text=text)
 
@@ -351,7 +336,7 @@ def lock(
     Exit codes: 0 done, 2 nobody can be asked, 3 nobody holds it, 8 declined
     """
     runtime: Runtime = ctx.obj
-    with _open(runtime) as store:
+    with open_journals(runtime) as store:
         found = read_lock(store)
         if found is None or not found.holder:
             raise NotFound("nobody holds the lock", code="migrate.no_lock")
@@ -360,186 +345,14 @@ def lock(
             question = f"{found.actor} on {found.host} may still be running {found.run}."
             runtime.confirm_name(question, found.run, confirm, "--confirm")
             break_lock(store)
-            Journal(store, found.run, _actor()).append("lock.broken", token=found.token)
+            Journal(store, found.run, actor()).append("lock.broken", token=found.token)
             text = f"the lock of {found.run} is broken"
             return Result("MigrationLock", {**found.as_dict(), "held": False}, text=text)
     return Result("MigrationLock", {**found.as_dict(), "held": held}, name="run")
 
 
-def _phase(
-    runtime: Runtime,
-    phase: str,
-    plan: bool,
-    plan_file: Path | None,
-    from_plan: Path | None,
-    new_run: bool,
-    confirm: str | None,
-    flags: dict[str, str],
-) -> Result:
-    settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
-    target, problem = find_target(runtime.context.name, settings, sources)
-    settings = replace(settings, project=target.project)
-    world = World(settings, target, _kube(runtime, settings, target))
-    steps = steps_of(phase, world)
-    scope = _scope(runtime, settings)
-    if plan or plan_file is not None or from_plan is not None:
-        planned = make_plan(phase, steps, world, scope)
-        if from_plan is None:
-            if plan_file is not None:
-                save_plan(plan_file, planned)
-            return Result("MigrationPlan", planned, text=plan_text(planned), name="phase")
-        check_plan(from_plan, planned)
-    if problem is not None:
-        raise problem
-    target.check()
-    check_secrets(settings)
-    with _open(runtime, settings) as store:
-        if not new_run:
-            check_finished(store, phase)
-        runtime.streams.say(f"{phase}\n{head_text(target.as_dict(), scope)}")
-        if from_plan is None and runtime.streams.may_prompt():
-            runtime.confirm(f"Run {phase} there?", "--yes")
-        id = new_run_id(phase, time.time_ns())
-        with hold(store, id, _actor()) as held:
-            journal = Journal(store, id, _actor(), held)
-
-            def start(engine: Engine) -> None:
-                engine.start(phase, lock=held.lock.token, version=__version__)
-
-            return _drive(runtime, journal, steps, world, confirm, start)
-
-
-def _drive(
-    runtime: Runtime,
-    journal: Journal,
-    steps: list[Step],
-    world: World,
-    confirm: str | None,
-    go: Callable[[Engine], None],
-) -> Result:
-    """Run the engine, tell what happens, and make the result of what it came to."""
-    stop = threading.Event()
-    titles = {step.name: step.title for step in steps}
-    expected = {step.name: step.expected + step.bake for step in steps}
-    form = runtime.output
-    with showing(form, runtime.streams, titles, expected) as (tell, quiet):
-
-        def ask(question: str, name: str) -> None:
-            with quiet():
-                runtime.confirm_name(question, name, confirm, "--confirm")
-
-        engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop)
-        try:
-            with _stopped_by_signals(stop, runtime):
-                go(engine)
-        except CoditectError as error:
-            if form == "ndjson":
-                failed = {"error": error.as_dict(), **run_fields(engine.run)}
-                emit(Result("MigrationRun", {"type": "result", **failed}), form, runtime.streams)
-            raise
-    fields = run_fields(engine.run)
-    if form == "ndjson":
-        fields = {"type": "result", **fields}
-    return Result("MigrationRun", fields, text=f"{engine.run.id} is {engine.run.state}")
-
-
-@contextmanager
-def _stopped_by_signals(stop: threading.Event, runtime: Runtime) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run at its next safe point; a second SIGINT at once."""
-
-    def on_signal(number: int, frame: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-        runtime.streams.say("stopping at the next safe point; Ctrl-C again stops at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _taken(runtime: Runtime, store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]:
-    """The lock for a run that was begun, its journal, and what it says."""
-    id = chosen_run(store, run)
-    Run.of(id, Journal(store, id, "").new_events())  # there is one, and its chain holds
-    with hold(store, id, _actor()) as held:
-        journal = Journal(store, id, _actor(), held)
-        yield journal, Run.of(id, Journal(store, id, "").new_events())
-
-
-def _frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
-    """A run's steps and world, with the settings that it began with. Raises Conflict."""
-    if run.target["context"] != runtime.context.name:
-        raise Conflict(
-            f"{run.id} began in context {run.target['context']}, and this is "
-            f"{runtime.context.name}",
-            code="migrate.context",
-            hint=f"--context {run.target['context']}",
-        )
-    try:
-        settings = MigrateSettings.from_dict(run.settings)
-    except TypeError:
-        settings = None
-    if settings is not None:
-        target, problem = find_target(runtime.context.name, settings, {})
-        if problem is not None:
-            raise problem
-        target.check()
-        world = World(settings, target, _kube(runtime, settings, target))
-        steps = steps_of(run.phase, world)
-        if [step.name for step in steps] == list(run.steps):
-            return steps, world
-    raise Conflict(
-        f"{run.id} was begun by another release, whose steps or settings are not these",
-        code="migrate.release",
-        hint="go on with the release that began it",
-    )
-
-
-def _kube(runtime: Runtime, settings: MigrateSettings, target: Target) -> Callable[[], Kube]:
-    """What opens the cluster that is migrated to, once."""
-
-    @cache
-    def open_kube() -> Kube:
-        from coditect_cli.kube import Kube
-
-        context = kube_context_of(settings, target)
-        return Kube(
-            replace(runtime.context.settings, kube_context=context, namespace=settings.namespace)
-        )
-
-    return open_kube
-
-
-def _open(runtime: Runtime, settings: MigrateSettings | None = None) -> closing[SessionStore]:
-    """The store that `migrate.store` names."""
-    if settings is None:
-        settings, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
-    chosen = replace(
-        runtime.context.settings, store=settings.store or runtime.context.settings.store
-    )
-    return closing(open_store(chosen, runtime.paths))
-
-
-def _scope(runtime: Runtime, settings: MigrateSettings) -> str:
-    """Whom the lock keeps out."""
-    if (settings.store or runtime.context.settings.store) == "sqlite":
-        return f"runs that use {runtime.paths.session_store}, so those of this user and machine"
-    file = runtime.context.settings.fdb_cluster_file or "the default cluster file"
-    return f"everybody who uses the FoundationDB of {file}"
-
-
 def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Result:
-    with _open(runtime) as store:
+    with open_journals(runtime) as store:
         found = read_run(store, chosen_run(store, run))
         step = found.current
         if found.is_over or found.rollback_cause:
@@ -550,7 +363,7 @@ def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Re
                 code="migrate.no_gate",
                 hint=f"coditect migrate status {found.id} shows where it is",
             )
-        Journal(store, found.id, _actor()).append(decision, step.name, reason=reason)
+        Journal(store, found.id, actor()).append(decision, step.name, reason=reason)
         found = read_run(store, found.id)
     text = f"{step.name} of {found.id} is {decision}"
     if found.state != "running":
@@ -560,9 +373,3 @@ def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Re
 
 def _shown(run: Run) -> Result:
     return Result("MigrationRun", run_fields(run), text=run_text(run))
-
-
-def _actor() -> str:
-    import socket
-
-    return f"{local_user()}@{socket.gethostname()}"

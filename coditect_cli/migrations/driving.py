@@ -1,0 +1,218 @@
+"""Runs of migrations as commands start and continue them: with a lock, signals and a display."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coditect_cli import __version__
+from coditect_cli.errors import CoditectError, Conflict
+from coditect_cli.migrations.engine import Engine
+from coditect_cli.migrations.journal import Journal, new_run_id
+from coditect_cli.migrations.lock import hold
+from coditect_cli.migrations.phases import steps_of
+from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
+from coditect_cli.migrations.report import head_text, plan_text, run_fields
+from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.runs import check_finished, check_secrets, chosen_run
+from coditect_cli.migrations.settings import MigrateSettings, load_settings
+from coditect_cli.migrations.show import showing
+from coditect_cli.migrations.step import Step, World
+from coditect_cli.migrations.target import Target, find_target, kube_context_of
+from coditect_cli.output import Result, emit
+from coditect_cli.stores.store import SessionStore, open_store
+from coditect_cli.tokens import local_user
+
+if TYPE_CHECKING:
+    from coditect_cli.kube import Kube
+    from coditect_cli.runtime import Runtime
+
+
+def run_phase(
+    runtime: Runtime,
+    phase: str,
+    plan: bool,
+    plan_file: Path | None,
+    from_plan: Path | None,
+    new_run: bool,
+    confirm: str | None,
+    flags: dict[str, str],
+) -> Result:
+    """Plan a phase, or begin a run of it and drive it. Raises Conflict, and what steps raise."""
+    settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
+    target, problem = find_target(runtime.context.name, settings, sources)
+    settings = replace(settings, project=target.project)
+    world = World(settings, target, _kube(runtime, settings, target))
+    steps = steps_of(phase, world)
+    scope = _scope(runtime, settings)
+    if plan or plan_file is not None or from_plan is not None:
+        planned = make_plan(phase, steps, world, scope)
+        if from_plan is None:
+            if plan_file is not None:
+                save_plan(plan_file, planned)
+            return Result("MigrationPlan", planned, text=plan_text(planned), name="phase")
+        check_plan(from_plan, planned)
+    if problem is not None:
+        raise problem
+    target.check()
+    check_secrets(settings)
+    with open_journals(runtime, settings) as store:
+        if not new_run:
+            check_finished(store, phase)
+        runtime.streams.say(f"{phase}\n{head_text(target.as_dict(), scope)}")
+        if from_plan is None and runtime.streams.may_prompt():
+            runtime.confirm(f"Run {phase} there?", "--yes")
+        id = new_run_id(phase, time.time_ns())
+        with hold(store, id, actor()) as held:
+            journal = Journal(store, id, actor(), held)
+
+            def start(engine: Engine) -> None:
+                engine.start(phase, lock=held.lock.token, version=__version__)
+
+            return drive(runtime, journal, steps, world, confirm, start)
+
+
+def drive(
+    runtime: Runtime,
+    journal: Journal,
+    steps: list[Step],
+    world: World,
+    confirm: str | None,
+    go: Callable[[Engine], None],
+) -> Result:
+    """Run the engine, tell what happens, and make the result of what it came to."""
+    stop = threading.Event()
+    titles = {step.name: step.title for step in steps}
+    expected = {step.name: step.expected + step.bake for step in steps}
+    form = runtime.output
+    with showing(form, runtime.streams, titles, expected) as (tell, quiet):
+
+        def ask(question: str, name: str) -> None:
+            with quiet():
+                runtime.confirm_name(question, name, confirm, "--confirm")
+
+        engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop)
+        try:
+            with _stopped_by_signals(stop, runtime):
+                go(engine)
+        except CoditectError as error:
+            if form == "ndjson":
+                failed = {"error": error.as_dict(), **run_fields(engine.run)}
+                emit(Result("MigrationRun", {"type": "result", **failed}), form, runtime.streams)
+            raise
+    fields = run_fields(engine.run)
+    if form == "ndjson":
+        fields = {"type": "result", **fields}
+    return Result("MigrationRun", fields, text=f"{engine.run.id} is {engine.run.state}")
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event, runtime: Runtime) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run at its next safe point; a second SIGINT at once."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        runtime.streams.say("stopping at the next safe point; Ctrl-C again stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def taken(runtime: Runtime, store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]:
+    """The lock for a run that was begun, its journal, and what it says."""
+    id = chosen_run(store, run)
+    Run.of(id, Journal(store, id, "").new_events())  # there is one, and its chain holds
+    with hold(store, id, actor()) as held:
+        journal = Journal(store, id, actor(), held)
+        yield journal, Run.of(id, Journal(store, id, "").new_events())
+
+
+def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
+    """A run's steps and world, with the settings that it began with. Raises Conflict."""
+    if run.target["context"] != runtime.context.name:
+        raise Conflict(
+            f"{run.id} began in context {run.target['context']}, and this is "
+            f"{runtime.context.name}",
+            code="migrate.context",
+            hint=f"--context {run.target['context']}",
+        )
+    try:
+        settings = MigrateSettings.from_dict(run.settings)
+    except TypeError:
+        settings = None
+    if settings is not None:
+        target, problem = find_target(runtime.context.name, settings, {})
+        if problem is not None:
+            raise problem
+        target.check()
+        world = World(settings, target, _kube(runtime, settings, target))
+        steps = steps_of(run.phase, world)
+        if [step.name for step in steps] == list(run.steps):
+            return steps, world
+    raise Conflict(
+        f"{run.id} was begun by another release, whose steps or settings are not these",
+        code="migrate.release",
+        hint="go on with the release that began it",
+    )
+
+
+def _kube(runtime: Runtime, settings: MigrateSettings, target: Target) -> Callable[[], Kube]:
+    """What opens the cluster that is migrated to, once."""
+
+    @cache
+    def open_kube() -> Kube:
+        from coditect_cli.kube import Kube
+
+        context = kube_context_of(settings, target)
+        return Kube(
+            replace(runtime.context.settings, kube_context=context, namespace=settings.namespace)
+        )
+
+    return open_kube
+
+
+def open_journals(
+    runtime: Runtime, settings: MigrateSettings | None = None
+) -> closing[SessionStore]:
+    """The store that `migrate.store` names."""
+    if settings is None:
+        settings, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
+    chosen = replace(
+        runtime.context.settings, store=settings.store or runtime.context.settings.store
+    )
+    return closing(open_store(chosen, runtime.paths))
+
+
+def _scope(runtime: Runtime, settings: MigrateSettings) -> str:
+    """Whom the lock keeps out."""
+    if (settings.store or runtime.context.settings.store) == "sqlite":
+        return f"runs that use {runtime.paths.session_store}, so those of this user and machine"
+    file = runtime.context.settings.fdb_cluster_file or "the default cluster file"
+    return f"everybody who uses the FoundationDB of {file}"
+
+
+def actor() -> str:
+    """Who does it, for the journal."""
+    import socket
+
+    return f"{local_user()}@{socket.gethostname()}"

@@ -101,6 +101,10 @@ class LocalWorkspaces:
 
     def wait(self, id: str, condition: Condition, limit: float, tell: Tell) -> None:
         """Return when it is so. Raises NotFound, TimedOut (workspace.timeout)."""
+        import logging
+
+        log = logging.getLogger("coditect.workspace")
+        log.info("waiting until workspace %s is %s", id, condition)
         deadline = time.monotonic() + limit
         while not self._holds(id, condition):
             if time.monotonic() >= deadline:

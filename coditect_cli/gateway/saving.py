@@ -132,13 +132,13 @@ class Saving:
 
     # --- writing ---
 
-    def change(self, terminal: Terminal) -> None:
-        """Something of it is new: save it soon."""
+    def change(self, terminal: Terminal, delay: float = DELAY) -> None:
+        """Something of it is new: save it in `delay` seconds."""
         watched = self._watched.get(terminal.id)
         if watched is not None:
             watched.changed = True
             if watched.timer is None:
-                watched.timer = asyncio.get_running_loop().call_later(DELAY, self._save, watched)
+                watched.timer = asyncio.get_running_loop().call_later(delay, self._save, watched)
 
     def save_now(self, terminal: Terminal) -> None:
         """Save what is new of it without delay."""
@@ -197,11 +197,8 @@ class Saving:
             if error.code in ("session.lease_lost", "session.leased"):
                 self._watched.pop(state.id, None)
                 self._lost(watched.terminal)
-            elif state.id in self._watched:
-                watched.changed = True
-                if watched.timer is None:
-                    loop = asyncio.get_running_loop()
-                    watched.timer = loop.call_later(RETRY, self._save, watched)
+            else:
+                self.change(watched.terminal, RETRY)
 
     async def save_all(self) -> None:
         """Save everything that is new, and wait until it is written."""

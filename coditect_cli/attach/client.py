@@ -114,21 +114,23 @@ class TerminalPump(Pump):
             self._resume_from, resume = resume["output"], None
         return self._ask.message(self.client, self.session, self._terminal(), resume)
 
-    def sources(self) -> list[int]:
+    def source(self) -> int | None:
         if self._awaits_prompt:
             if time.monotonic() < self._quiet_since + PROMPT_WITHIN:
-                return []
+                return None
             self._awaits_prompt = False
-        limit = PASTE_LIMIT if self.interactive and self.connected else self.window
-        if self._at_end or (self.outbox.kept >= limit and not self._drops_keys):
-            return []
-        return [self._stdin]
+        if self._at_end:
+            return None
+        kept = self.outbox.kept
+        if kept < self.window or (self.interactive and kept < PASTE_LIMIT) or self._drops_keys:
+            return self._stdin
+        return None
 
     @property
     def _drops_keys(self) -> bool:
         return self.interactive and (not self.connected or self._ask.read_only)
 
-    def on_readable(self, ready: set[int]) -> None:
+    def on_readable(self) -> None:
         try:
             data = os.read(self._stdin, FRAME)
         except BlockingIOError:
@@ -145,7 +147,7 @@ class TerminalPump(Pump):
                 self._type(part)
 
     def _type(self, data: bytes) -> None:
-        if self._drops_keys and self.outbox.kept + len(data) > self.window:
+        if self.outbox.kept + len(data) > self.window and self._drops_keys:
             self.sink.write(BELL)
             return
         self._last_byte = data[-1:]
@@ -270,8 +272,9 @@ class TerminalPump(Pump):
         )
 
     def on_output(self, data: bytes) -> None:
-        self._quiet_since = time.monotonic()
-        self._awaits_prompt = False
+        if not self.interactive:
+            self._quiet_since = time.monotonic()
+            self._awaits_prompt = False
         if self._shown_on_tty:
             self.raw.screen.feed(data)
 

@@ -83,8 +83,8 @@ class Conversation:
             self._receive(left)
 
     def _receive(self, patience: float) -> None:
-        writers = [self._link] if self._link.unsent else []
-        readable, writable, _ = select.select([self._link], writers, [], patience)
+        writers = [self._link.fd] if self._link.unsent else []
+        readable, writable, _ = select.select([self._link.fd], writers, [], patience)
         if writable:
             self._link.flush()
         if not (readable or self._link.pending()):

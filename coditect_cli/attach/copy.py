@@ -134,9 +134,9 @@ class _Taker:
         return -1
 
     def write(self, data: bytes, inbox: Inbox | None = None) -> None:
-        self.take(data)
         if inbox is not None:
             inbox.wrote(len(data))
+        self.take(data)
 
     def flush(self) -> None:
         """All is taken."""
@@ -163,12 +163,9 @@ class _Unpacked(_Taker):
             self._unpacker.feed(data)
         except CoditectError as error:
             self.failure = error
+            raise BrokenPipeError from error
         if self._progress is not None:
             self._progress(len(data), None)
-
-    def flush(self) -> None:
-        if self.failure is not None:
-            raise BrokenPipeError
 
 
 class _Heard(_Taker):

@@ -78,16 +78,15 @@ class PipesPump(Pump):
         for name in waiting:
             self._signal(name)
 
-    def sources(self) -> list[int]:
-        if self._wants_input() and self._source is not None:
-            fd = self._source.fileno()
-            return [fd] if fd is not None else []
-        return []
+    def source(self) -> int | None:
+        if self._source is None or not self._wants_input():
+            return None
+        return self._source.fileno()
 
     def _wants_input(self) -> bool:
         return not self._input_ended and self.outbox.kept < self.window
 
-    def on_readable(self, ready: set[int]) -> None:
+    def on_readable(self) -> None:
         if self._source is not None:
             self._read(self._source)
 

@@ -103,6 +103,7 @@ class Link:
 
     def __init__(self, sock: socket.socket, protocol: ClientProtocol) -> None:
         self._socket = sock
+        self.fd = sock.fileno()
         self._protocol = protocol
         self._unsent = bytearray()
         self._buffer = memoryview(bytearray(CHUNK))
@@ -137,9 +138,6 @@ class Link:
             raise
         return cls(sock, protocol)
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
     @property
     def unsent(self) -> int:
         """How many bytes wait until the network takes them."""
@@ -151,9 +149,10 @@ class Link:
             raise self._lost()
         if isinstance(data, str):
             self._protocol.send_text(data.encode())
+            self.flush()
         else:
             self._unsent += binary.frame(data, masked=True)
-        self.flush()
+            self._write()
 
     def ping(self) -> None:
         """Ask for a sign of life; its answer sets `rtt`, in seconds."""
@@ -165,6 +164,9 @@ class Link:
         """Send what the network takes now. Raises LinkLost."""
         for data in self._protocol.data_to_send():
             self._unsent += data
+        self._write()
+
+    def _write(self) -> None:
         while self._unsent:
             try:
                 sent = self._socket.send(self._unsent)

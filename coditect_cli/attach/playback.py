@@ -125,7 +125,7 @@ class Player:
         while (left := self._due - time.monotonic()) > 0 or self._paused:
             began = time.monotonic()
             timeout = None if self._paused else min(left, LONGEST_WAIT)
-            readers = [self._wakeups.fileno(), *self._keys]
+            readers = [self._wakeups.fd, *self._keys]
             ready = select.select(readers, [], [], timeout)[0]
             self._wakeups.read()
             if self._paused:

@@ -60,22 +60,24 @@ class Pump:
         self._dial = dial
         self._dialer = Dialer(dial)
         self._outputs = outputs
+        self._sinks = list(outputs.values())
         self._patience = patience
         self._stream = next(iter(outputs))
         self._open = False  # the gateway has answered `opening` on this link
         self._redraw: messages.Redraw | None = None
         self._pinged = 0.0
+        self._look_at = 0.0  # when it is time to see whether the link is alive
 
     def opening(self, resume: dict[str, int] | None) -> Message:
         """The first message on a link."""
         raise NotImplementedError
 
-    def sources(self) -> list[int]:
-        """Descriptors to read input from now."""
-        return []
+    def source(self) -> int | None:
+        """The descriptor to read input from now."""
+        return None
 
-    def on_readable(self, ready: set[int]) -> None:
-        """Some of `sources` can be read."""
+    def on_readable(self) -> None:
+        """The `source` can be read."""
 
     def on_signal(self, number: int) -> None:
         """A signal of `signals` came."""
@@ -110,7 +112,7 @@ class Pump:
         """
         try:
             self._begin(link)
-            while self.status is None or any(sink.waiting for sink in self._outputs.values()):
+            while self.status is None or any(sink.waiting for sink in self._sinks):
                 self._turn(wakeups)
             self.tell(messages.Done())
             self.finish()
@@ -133,7 +135,7 @@ class Pump:
         deadline = time.monotonic() + FINISH_WITHIN
         try:
             while self.link is not None and (left := deadline - time.monotonic()) > 0:
-                if self.link.pending() or select.select([self.link], [], [], left)[0]:
+                if self.link.pending() or select.select([self.link.fd], [], [], left)[0]:
                     self.link.receive()
         except LinkLost:
             pass
@@ -145,24 +147,28 @@ class Pump:
 
     def _turn(self, wakeups: Wakeups) -> None:
         """Wait until there is something to do, and do it; a key takes two turns of this."""
-        link, sources = self.link, self.sources()
-        readers: list[int] = [wakeups.fileno(), self._dialer.fileno(), *sources]
-        writers = [sink.fileno() for sink in self._outputs.values() if sink.waiting]
-        if link is not None:
-            readers.append(link.fileno())
+        link, source = self.link, self.source()
+        readers = [wakeups.fd]
+        writers = [sink.fileno() for sink in self._sinks if sink.waiting]
+        if source is not None:
+            readers.append(source)
+        if link is None:
+            readers.append(self._dialer.fileno())
+        else:
+            readers.append(link.fd)
             if link.unsent:
-                writers.append(link.fileno())
+                writers.append(link.fd)
         ready, writable, _ = select.select(readers, writers, [], self._timeout())
-        if readers[0] in ready:
+        if wakeups.fd in ready:
             for number in wakeups.read():
                 self.on_signal(number)
         if link is not None and link is self.link:
-            if writable and link.fileno() in writable:
+            if link.fd in writable:
                 self._guard(link.flush)
-            if readers[-1] in ready or link.pending():
+            if link.fd in ready or link.pending():
                 self._receive(link)
-        if typed := set(ready).intersection(sources):
-            self.on_readable(typed)
+        if source in ready:
+            self.on_readable()
         self._flush_outputs()
         self._send_input()
         self._acknowledge()
@@ -173,9 +179,8 @@ class Pump:
         if self.link is not None:
             if self.link.pending():
                 return 0.0
-            quiet_since = max(self.link.heard, self._pinged)
-            ping = max(0.0, quiet_since + PING_AFTER - time.monotonic())
-            return ping if due is None else min(due, ping)
+            look = max(0.0, self._look_at - time.monotonic())
+            return look if due is None or look < due else due
         waits = [due]
         if self.status is None:
             waits.append(self._dialer.wait())
@@ -190,10 +195,14 @@ class Pump:
             self._reconnect()
             return
         now = time.monotonic()
-        if now - self.link.heard > DEAD_AFTER:
+        if now < self._look_at:
+            return
+        if now - self.link.heard >= DEAD_AFTER:
             self._lose(LinkLost(1006, f"nothing heard for {DEAD_AFTER:g} s"))
-        elif now - max(self.link.heard, self._pinged) > PING_AFTER:
+        elif now - max(self.link.heard, self._pinged) >= PING_AFTER:
             self.ping()
+        if self.link is not None:
+            self._look_at = max(self.link.heard, self._pinged) + PING_AFTER
 
     def ping(self) -> None:
         """Measure the round trip; see `Link.rtt`."""
@@ -300,7 +309,10 @@ class Pump:
         inbox = self.inboxes[self._stream]
         inbox.receive(len(data))
         self.on_output(data)
-        output.write(data, inbox)
+        try:
+            output.write(data, inbox)
+        except BrokenPipeError:
+            self.on_broken_output(output)
 
     def _handle(self, message: Message | None) -> None:
         match message:
@@ -359,7 +371,7 @@ class Pump:
         self._lose(LinkLost(1006, message.message))
 
     def _flush_outputs(self) -> None:
-        for output in self._outputs.values():
+        for output in self._sinks:
             try:
                 if output.waiting:
                     output.flush()
@@ -367,15 +379,16 @@ class Pump:
                 self.on_broken_output(output)
 
     def _send_input(self) -> None:
-        while self.outbox.sent < self.outbox.end and self.link is not None and self._open:
+        outbox = self.outbox
+        while outbox.sent < outbox.end and self.link is not None and self._open:
             room = self.link.unsent < UNSENT_LIMIT
-            data = self.outbox.take(self.window, FRAME) if room else b""
+            data = outbox.take(self.window, FRAME) if room else b""
             if not data:
                 return
             self._guard(self.link.send, data)
 
     def _acknowledge(self) -> None:
-        if not self.connected:
+        if self.link is None or not self._open:
             return
         for name, inbox in self.inboxes.items():
             offset = inbox.ack(self.window // 4)

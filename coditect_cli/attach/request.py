@@ -54,9 +54,9 @@ def _first_text(link: Link) -> str:
     deadline = time.monotonic() + TIMEOUT
     while True:
         link.flush()
-        writers = [link] if link.unsent else []
+        writers = [link.fd] if link.unsent else []
         left = 0.0 if link.pending() else deadline - time.monotonic()
-        readable, _, _ = select.select([link], writers, [], max(0.0, left))
+        readable, _, _ = select.select([link.fd], writers, [], max(0.0, left))
         if readable or link.pending():
             for received in link.receive():
                 if isinstance(received, str):

@@ -16,9 +16,7 @@ class Wakeups:
 
     def __init__(self, reader: socket.socket) -> None:
         self._reader = reader
-
-    def fileno(self) -> int:
-        return self._reader.fileno()
+        self.fd = reader.fileno()
 
     def read(self) -> list[int]:
         """The numbers of the signals that came since the last call, in order."""

@@ -144,8 +144,10 @@ class Attachment:
 
     def _next_bytes(self, name: str) -> bytes | None:
         ring, sent = self.session.rings[name], self.sent[name]
+        if sent == ring.head:
+            return None
         room = WINDOW - (sent - self.acked[name]) if self.acknowledges else FRAME
-        if sent == ring.head or room <= 0:
+        if room <= 0:
             return None
         if name != self._stream:
             self._stream = name

@@ -86,7 +86,7 @@ class Ring:
 
     def read(self, offset: int, limit: int) -> bytes:
         """At most `limit` bytes from `offset`, which must lie between tail and head."""
-        count = min(limit, self.head - offset)
+        count = min(limit, self.words[HEAD] - offset)
         start = offset % self.size
         end = start + count
         if end <= self.size:

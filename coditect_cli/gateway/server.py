@@ -63,9 +63,8 @@ class Connection(ServerConnection):
 
     def send_now(self, data: bytes) -> None:
         """Queue one whole binary frame, the way of each echo; lost where the connection is."""
-        if self.protocol.state is State.OPEN:
-            with suppress(RuntimeError):  # the transport was closed, and the news is on its way
-                self.transport.write(binary.frame(data, masked=False))
+        if self.protocol.state is State.OPEN and not self.transport.is_closing():
+            self.transport.write(binary.frame(data, masked=False))
 
 
 def select_subprotocol(connection: Any, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -18,12 +18,8 @@ class Outbox:
     def __init__(self) -> None:
         self.acked = 0
         self.sent = 0
+        self.end = 0
         self._kept = bytearray()
-
-    @property
-    def end(self) -> int:
-        """How many bytes have been appended so far."""
-        return self.acked + len(self._kept)
 
     @property
     def kept(self) -> int:
@@ -33,6 +29,7 @@ class Outbox:
     def append(self, data: bytes) -> None:
         """Add `data` at the end of the stream."""
         self._kept += data
+        self.end += len(data)
 
     def take(self, window: int, limit: int) -> bytes:
         """The next bytes to send: at most `limit`, and at most `window` past the last ack."""
@@ -69,7 +66,7 @@ class Outbox:
 
     def restart(self) -> None:
         """Begin at byte 0 of another stream; what is kept was for the old one."""
-        self.acked = self.sent = 0
+        self.acked = self.sent = self.end = 0
         self._kept.clear()
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import cluster
@@ -181,17 +182,7 @@ class Bench:
                 met=met,
             )
             self.table.add(f"echo p99: {name}", measures.percentile(taken, 99) * 1e6, "us")
-        if NESTED in medians:
-            ratio = medians[OURS] / medians[NESTED]
-            self.table.add(
-                "echo p50: coditect attach, as a user has it",
-                medians[OURS] * 1e6,
-                "us",
-                ratio=ratio,
-                than="PTY in a PTY",
-                goal="<= 3x",
-                met=ratio <= 3,
-            )
+        self.as_a_user_has_it("echo p50", medians, 1e6, "us", most=3)
 
     def report_bulk(self, rates: dict[str, list[float]]) -> None:
         medians = {name: statistics.median(found) for name, found in rates.items()}
@@ -200,8 +191,11 @@ class Bench:
             goal, met = "", None
             if name == OURS:
                 goal, met = ">= 0.65x", rate >= 0.65 * medians[BARE]
-            elif name == SOCKET and others:
-                goal, met = ">= 1.5x ttyd, terminado", rate >= 1.5 * max(others)
+            elif name == SOCKET:
+                goal, met = ">= 0.65x", rate >= 0.65 * medians[BARE]
+                if others:
+                    goal += ", 1.5x ttyd, terminado"
+                    met = met and rate >= 1.5 * max(others)
             self.table.add(
                 f"bulk: {name}",
                 rate,
@@ -210,6 +204,31 @@ class Bench:
                 than=BARE,
                 goal=goal,
                 met=met,
+            )
+
+        self.as_a_user_has_it("bulk", medians, 1, "MB/s", least=0.65)
+
+    def as_a_user_has_it(
+        self,
+        what: str,
+        medians: dict[str, float],
+        scale: float,
+        unit: str,
+        *,
+        least: float = 0,
+        most: float = inf,
+    ) -> None:
+        """The client against a PTY inside of another: both have the user's terminal too."""
+        if NESTED in medians:
+            ratio = medians[OURS] / medians[NESTED]
+            self.table.add(
+                f"{what}: coditect attach, as a user has it",
+                medians[OURS] * scale,
+                unit,
+                ratio=ratio,
+                than="PTY in a PTY",
+                goal=f">= {least}x" if least else f"<= {most}x",
+                met=least <= ratio <= most,
             )
 
     def sessions(self) -> None:

@@ -104,7 +104,7 @@ class Gateway(Way):
         output: list[bytes] = []
         while not output:
             if not self._link.pending():
-                _wait(self._link.fileno())
+                _wait(self._link.fd)
             for item in self._link.receive():
                 if isinstance(item, bytes):
                     output.append(item)

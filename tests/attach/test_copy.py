@@ -42,7 +42,6 @@ class Exec:
             with suppress(BrokenPipeError):
                 while data := os.read(process.stdout.fileno(), 10_000):
                     stdout.write(data)
-                    stdout.flush()
             process.stdout.close()
             stderr.write(process.stderr.read())
         return process.returncode
@@ -207,7 +206,8 @@ def answering(data: bytes, status: int = 0, said: bytes = b"") -> Exec:
         def __call__(
             self, op: str, path: str, source: Source | None, stdout: Output, stderr: Output
         ) -> int:
-            stdout.write(data)
+            with suppress(BrokenPipeError):
+                stdout.write(data)
             stderr.write(said)
             return status
 

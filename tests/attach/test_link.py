@@ -71,7 +71,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 def receive(link: Link) -> list[bytes | str]:
     while True:
         if not link.pending():
-            select.select([link], [], [])
+            select.select([link.fd], [], [])
         if received := link.receive():
             return received
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.gateway import Gateway, get, running_gateway, samples, until
 
 Copying = subprocess.Popen[bytes]
 Start = Callable[..., Copying]
@@ -135,6 +136,20 @@ def test_json_is_one_document_and_an_error_too(start: Start, local: Path) -> Non
     code, out, err = finished(start("demo:none", ".", "-o", "json"))
     error = json.loads(err)["error"]
     assert (code, out, error["code"]) == (3, "", "path.not_found")
+
+
+def test_a_download_that_fails_here_does_not_read_on(
+    start: Start, gateway: Gateway, inside: Path, local: Path, sparse: str
+) -> None:
+    os.rename(local / sparse, inside / sparse)
+    copying = start(f"demo:{sparse}", ".")
+    resource.prlimit(copying.pid, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    code, out, err = finished(copying)
+    assert (code, out) == (8, "")
+    assert "File too large" in err
+    assert sorted(os.listdir(local)) == ["src"]
+    page = get(gateway, "/metrics", gateway.token("_gateway"))[1]
+    assert sum(value for name, value in samples(page).items() if "output_bytes" in name) < BIG / 2
 
 
 def test_the_bridge_may_die_while_files_go_in_and_come_out(

@@ -322,3 +322,19 @@ def running_gateway(home: Path, **settings: Any) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.stop()
+
+
+def get(gateway: Gateway, path: str, token: str | None) -> tuple[int, bytes]:
+    """A plain HTTP request; its status and body."""
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    with socket.socket(socket.AF_UNIX) as link, short_path(str(gateway.socket)) as name:
+        link.connect(name)
+        link.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n".encode())
+        answer = b"".join(iter(lambda: link.recv(65_536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def samples(page: bytes) -> dict[str, float]:
+    lines = [line for line in page.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

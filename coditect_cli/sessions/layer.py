@@ -22,7 +22,6 @@ from coditect_cli.sessions.session import (
     unknown_fields,
 )
 from coditect_cli.stores.store import (
-    END,
     SessionStore,
     Snapshot,
     Transaction,
@@ -36,7 +35,8 @@ Record = TypeVar("Record", SessionState, SessionOutput)
 STATE = "terminal_sessions"
 OUTPUT = "terminal_output"
 OWN = b"_coditect/"
-SKIPS_PER_READ = 1_000
+NAMES, NAMES_END = b" ", b"\xf8"  # a name is text: keys outside are of other layers, such as tuples
+LOOKS_PER_READ = 300  # for keys, one after the other: it stays far below 5 s also over a network
 
 
 class Lease(NamedTuple):
@@ -113,13 +113,13 @@ class SessionLayer:
 
     def workspaces(self) -> Iterator[str]:
         """The workspaces that have sessions or outputs, found without reading these."""
-        position = b""
+        position = NAMES
 
         def skip(snapshot: Snapshot) -> tuple[list[str], bytes | None]:
             found: list[str] = []
             begin = position
-            while len(found) < SKIPS_PER_READ:
-                key = snapshot.first_key(begin, END)
+            for _ in range(LOOKS_PER_READ):
+                key = snapshot.first_key(begin, NAMES_END)
                 if key is None:
                     return found, None
                 first, slash, rest = key.partition(b"/")

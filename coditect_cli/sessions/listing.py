@@ -11,10 +11,16 @@ from typing import Any
 import orjson
 
 from coditect_cli.errors import CoditectError
-from coditect_cli.sessions.layer import OWN, STATE, SessionLayer, sessions_prefix
+from coditect_cli.sessions.layer import (
+    NAMES,
+    NAMES_END,
+    OWN,
+    STATE,
+    SessionLayer,
+    sessions_prefix,
+)
 from coditect_cli.sessions.session import SessionState, format_time, parse_time
 from coditect_cli.stores.store import (
-    END,
     PAGE_BYTES,
     PAGE_ROWS,
     Page,
@@ -184,7 +190,8 @@ def some_states(
 
 def _name_at(snapshot: Snapshot, begin: bytes) -> bytes | None:
     """The first workspace that has keys from `begin` on, with its slash."""
-    while (key := snapshot.first_key(begin, END)) is not None:
+    begin = max(begin, NAMES)
+    while (key := snapshot.first_key(begin, NAMES_END)) is not None:
         name, slash, _ = key.partition(b"/")
         if slash and name + slash != OWN:
             return name + slash

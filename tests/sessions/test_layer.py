@@ -87,16 +87,29 @@ def test_sessions_are_listed_for_their_workspace_only(layer: SessionLayer) -> No
 def test_workspaces_are_found_by_skipping(
     store: SessionStore, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coditect_cli.sessions.layer.SKIPS_PER_READ", 2)
+    monkeypatch.setattr("coditect_cli.sessions.layer.LOOKS_PER_READ", 2)
     names = ["a", "demo", "demo-2", "demo2", "z"]
     for name in names:
         for n in range(5):
             layer.save(state(workspace_id=name, id=f"s{n}"))
         layer.acquire(name, "s0", "bridge", now=0, ttl=SECOND)
     others = [b"_coditect/journal/1", b"demo", b"demo1/other/1", b"m", b"q/", b"/x", b"\xfe/y"]
+    others += [b"\x02tuple\x00", b"\x15\x01/1", b"\xfe\x01\x14"]
     write(store, dict.fromkeys(others, b""))
     write(store, {b"half/aaa/1": b"", b"half/terminal_output/s1": b""})
     assert sorted(layer.workspaces()) == sorted([*names, "half"])
+
+
+def test_one_transaction_looks_at_few_keys_also_of_other_programs(
+    store: SessionStore, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coditect_cli.sessions.layer.LOOKS_PER_READ", 100)
+    write(store, {b"user%d/profile" % n: b"" for n in range(1_000)})
+    reads = []
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda fn: reads.append(fn) or read(fn))
+    assert list(layer.workspaces()) == []
+    assert len(reads) > 10
 
 
 def test_delete_removes_state_output_and_lease(store: SessionStore, layer: SessionLayer) -> None:

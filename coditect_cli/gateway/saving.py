@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from coditect_cli.errors import CoditectError, NotFound
+from coditect_cli.errors import CoditectError, NotFound, Unreachable
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import MOST
 from coditect_cli.gateway.saved import Saved
@@ -41,6 +41,8 @@ class Watched:
     capture: Capture
     lease: Lease | None
     changed: bool = False
+    writes: int = 0  # under way
+    newest: SessionState | None = None  # of those that were to be written
     timer: asyncio.TimerHandle | None = None
 
 
@@ -66,6 +68,7 @@ class Saving:
         self._watched: dict[str, Watched] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._failing = False
+        self._silence: tuple[float, Unreachable] | None = None  # until when, and what it raised
         self.holder = ""
 
     def set_keeper(self, pid: int, started_at: float) -> None:
@@ -138,7 +141,7 @@ class Saving:
         if watched is not None:
             watched.changed = True
             if watched.timer is None:
-                watched.timer = asyncio.get_running_loop().call_later(delay, self._save, watched)
+                watched.timer = asyncio.get_running_loop().call_later(delay, self._in_time, watched)
 
     def save_now(self, terminal: Terminal) -> None:
         """Save what is new of it without delay."""
@@ -154,6 +157,13 @@ class Saving:
             watched.changed = True
             self.save_now(terminal)
             del self._watched[terminal.id]
+
+    def _in_time(self, watched: Watched) -> None:
+        watched.timer = None
+        if watched.writes:  # the store is slow: what comes meanwhile makes one save
+            self.change(watched.terminal)
+        else:
+            self._save(watched)
 
     def _save(self, watched: Watched) -> None:
         if watched.timer is not None:
@@ -189,16 +199,30 @@ class Saving:
             if state.ended_at:
                 self._the_layer().release(watched.lease)
 
-        try:
-            await self._in_thread(write)
-            self._failing = False
-        except CoditectError as error:
-            self._failed(watched, error)
-            if error.code in ("session.lease_lost", "session.leased"):
-                self._watched.pop(state.id, None)
-                self._lost(watched.terminal)
-            else:
-                self.change(watched.terminal, RETRY)
+        watched.writes += 1
+        watched.newest = state
+        while True:
+            try:
+                await self._in_thread(write)
+                self._failing = False
+                break
+            except CoditectError as error:
+                self._failed(watched, error)
+                if not self._tried_again(watched, state, error):
+                    break
+            await asyncio.sleep(RETRY)
+        watched.writes -= 1
+
+    def _tried_again(self, watched: Watched, state: SessionState, error: CoditectError) -> bool:
+        """Whether a state that was not saved is one to go on with: the last one of a terminal."""
+        now = self._watched.get(state.id)
+        if error.code in ("session.lease_lost", "session.leased"):
+            self._watched.pop(state.id, None)
+            self._lost(watched.terminal)
+            return False
+        if now is watched:
+            self.change(watched.terminal, RETRY)  # with what is new by then
+        return now is None and watched.newest is state and error.retryable
 
     async def save_all(self) -> None:
         """Save everything that is new, and wait until it is written."""
@@ -268,7 +292,17 @@ class Saving:
         return self._layer
 
     async def _in_thread(self, fn: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, fn)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._asked, fn)
+
+    def _asked(self, fn: Callable[[], T]) -> T:
+        """What `fn` gets of the store. One wait for a store that is silent does for all in turn."""
+        if self._silence is not None and time.monotonic() < self._silence[0]:
+            raise self._silence[1].with_traceback(None)
+        try:
+            return fn()
+        except Unreachable as error:
+            self._silence = time.monotonic() + RETRY, error
+            raise
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

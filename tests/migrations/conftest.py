@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cloud import Cloud, cloud
+from tests.support.stores import place, store  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -18,17 +18,16 @@ from coditect_cli.migrations.journal import Journal
 from coditect_cli.migrations.lock import break_lock, hold
 from coditect_cli.migrations.step import Facts, Step, Verdict
 from coditect_cli.stores.sqlite import SQLiteStore
+from coditect_cli.stores.store import SessionStore
 from tests.migrations.site import Killed, Site, outlast
 from tests.migrations.toy import FAIL, HOLD, PASS, Gated, Write, failing, phase, world
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(store: SessionStore, tmp_path: Path) -> Site:
     folder = tmp_path / "world"
     folder.mkdir()
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
-    yield Site(store, folder, world(gate_interval=10.0, hold=60.0))
-    store.close()
+    return Site(store, folder, world(gate_interval=10.0, hold=60.0))
 
 
 DONE = {"one": "1", "tests.log": "passed\n", "three": "3", "two": "2"}

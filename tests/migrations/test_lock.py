@@ -4,13 +4,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from coditect_cli.errors import Conflict, Failed
 from coditect_cli.migrations.lock import KEY, break_lock, hold, read_lock
-from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from tests.support.gateway import until
 
@@ -18,31 +16,18 @@ RUN = "toy-20260101T000000-abcdef"
 OTHER = "toy-20260101T000000-123456"
 HOLDER = """
 import sys
-from pathlib import Path
 from coditect_cli.migrations.lock import hold
-from coditect_cli.stores.sqlite import SQLiteStore
-with hold(SQLiteStore(Path(sys.argv[1])), sys.argv[2], "other"):
+from tests.support.stores import open_place
+with hold(open_place(sys.argv[1]), sys.argv[2], "other"):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "sessions.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SessionStore]:
-    store = SQLiteStore(path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def other(path: Path) -> Iterator[subprocess.Popen[str]]:
+def other(place: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock until its stdin is closed."""
-    argv = [sys.executable, "-c", HOLDER, str(path), OTHER]
+    argv = [sys.executable, "-c", HOLDER, place, OTHER]
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

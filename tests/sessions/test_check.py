@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,6 @@ from tests.sessions.test_session import output, state
 
 NOW = 10**18
 STATE, OUTPUT = b"demo/terminal_sessions/s1", b"demo/terminal_output/s1"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SessionStore]:
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
-    yield store
-    store.close()
 
 
 def problems(store: SessionStore) -> list[tuple[bytes, str, str]]:
@@ -73,19 +65,20 @@ def test_a_wrong_value_is_found(
     assert problems(store) == [(key, *finding)]
 
 
-def test_an_oversize_value_is_found(store: SessionStore) -> None:
+def test_an_oversize_value_is_found(tmp_path: Path) -> None:
     """Another program, or a database written by hand, may hold what this one never writes."""
+    store = SQLiteStore(tmp_path / "state" / "sessions.db")
     SessionLayer(store).save(state(), output([]))
-    assert isinstance(store, SQLiteStore)
     value = output([]).encode() + b" " * MAX_VALUE
     store._connection.execute("UPDATE entries SET value = ? WHERE key = ?", (value, OUTPUT))
     assert problems(store) == [(OUTPUT, "fail", "oversize")]
+    store.close()
 
 
 def test_sessions_that_come_and_go_while_the_check_runs_are_whole(
     store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SQLiteStore, "read", _with_small_pages(SQLiteStore.read))
+    monkeypatch.setattr(store, "read", _with_small_pages(store.read))
     layer = SessionLayer(store)
     ids = [f"s{n:02}" for n in range(30)]
     for id in ids[::2]:
@@ -105,7 +98,7 @@ def test_sessions_that_come_and_go_while_the_check_runs_are_whole(
 def test_every_session_is_looked_at_once_whatever_the_pages_are(
     store: SessionStore, monkeypatch: pytest.MonkeyPatch, halves: str
 ) -> None:
-    monkeypatch.setattr(SQLiteStore, "read", _with_small_pages(SQLiteStore.read))
+    monkeypatch.setattr(store, "read", _with_small_pages(store.read))
     keys = {
         f"demo/terminal_{half}/s{n:02}".encode()
         for half in ("sessions", "output")
@@ -117,14 +110,14 @@ def test_every_session_is_looked_at_once_whatever_the_pages_are(
 
 
 def _with_small_pages(read: Any) -> Any:
-    """`SQLiteStore.read` whose ranges never have more than three rows."""
+    """A store's `read` whose ranges never have more than three rows."""
 
-    def small(store: SQLiteStore, fn: Any, at: int | None = None) -> Any:
+    def small(fn: Any, at: int | None = None) -> Any:
         def page(snapshot: Any) -> Any:
             whole = snapshot.range
             snapshot.range = lambda begin, end, **options: whole(begin, end, limit=3)
             return fn(snapshot)
 
-        return read(store, page, at)
+        return read(page, at)
 
     return small

@@ -1,27 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, UsageError
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.stores import store as stores
-from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore, Transaction, scan
 from tests.sessions.test_session import output, state
 
 SECOND = 1_000_000_000
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SessionStore]:
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
-    yield store
-    store.close()
 
 
 @pytest.fixture

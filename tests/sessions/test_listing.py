@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +7,14 @@ import pytest
 from coditect_cli.sessions import listing as listings
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.listing import Listing, leased, state_pages
-from coditect_cli.stores.sqlite import SQLiteStore, _Snapshot
+from coditect_cli.stores.store import SessionStore
 from tests.sessions.test_session import output, state
 
 KEYS = [("a", "s1"), ("a", "s2"), ("a-b", "s1"), ("a0", "s1"), ("b", "s1"), ("b", "s3")]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+def store(store: SessionStore) -> SessionStore:
     for workspace_id, id in KEYS:
         record = state(id=id, workspace_id=workspace_id, started_at=0, last_active=10**9)
         SessionLayer(store).save(record)
@@ -27,11 +24,10 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
             transaction.set(key, b"{}")
 
     store.transact(others)
-    yield store
-    store.close()
+    return store
 
 
-def shown(store: SQLiteStore, **options: Any) -> list[tuple[str, str]]:
+def shown(store: SessionStore, **options: Any) -> list[tuple[str, str]]:
     pages = Listing(store, options.pop("live", {}), **options).pages(iter)
     return [(item["workspace"], item["session"]) for page in pages for item in page]
 
@@ -48,7 +44,7 @@ ORDERED = [("a-b", "s1"), ("a", "s1"), ("a", "s2"), ("a0", "s1"), ("b", "s1"), (
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 1000])
 def test_every_state_comes_once_and_in_order_whatever_the_page(
-    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, rows: int
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(listings, "PAGE_ROWS", rows)
     assert shown(store) == ORDERED
@@ -65,7 +61,7 @@ def test_every_state_comes_once_and_in_order_whatever_the_page(
 
 
 def test_live_sessions_stand_among_the_saved_ones(
-    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = live(("a", "s0"), ("a", "s1"), ("a-a", "s9"), ("b", "s9"), ("c", "s1"))
     expected = sorted({*KEYS, *running}, key=lambda key: (key[0] + "/", key[1]))
@@ -99,7 +95,7 @@ def test_without_a_store_the_live_ones_are_listed() -> None:
     assert [item["session"] for page in pages for item in page] == ["s1"]
 
 
-def test_without_a_gateway_the_leases_say_which_sessions_are_live(store: SQLiteStore) -> None:
+def test_without_a_gateway_the_leases_say_which_sessions_are_live(store: SessionStore) -> None:
     layer = SessionLayer(store)
     layer.acquire("a", "s2", "bridge", now=0, ttl=10)
     layer.acquire("b", "s3", "bridge", now=0, ttl=5)
@@ -116,7 +112,7 @@ def test_without_a_gateway_the_leases_say_which_sessions_are_live(store: SQLiteS
     assert both["clients"] is None
 
 
-def test_sessions_last_active_before_a_time(store: SQLiteStore) -> None:
+def test_sessions_last_active_before_a_time(store: SessionStore) -> None:
     record = state(id="s2", workspace_id="b", last_active=5 * 10**9)
     SessionLayer(store).save(record)
     assert shown(store, workspaces=["b"], before=2 * 10**9) == [("b", "s1"), ("b", "s3")]
@@ -126,14 +122,14 @@ def test_sessions_last_active_before_a_time(store: SQLiteStore) -> None:
     ]
 
 
-def test_a_session_that_its_user_ended_is_listed_so(store: SQLiteStore) -> None:
+def test_a_session_that_its_user_ended_is_listed_so(store: SessionStore) -> None:
     SessionLayer(store).save(state(id="s2", workspace_id="b", ended_at=10**9))
     SessionLayer(store).save(state(id="s4", workspace_id="b", ended_at=1, started_at=-(10**18)))
     items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
     assert [item["state"] for item in items] == ["saved", "ended", "saved", "ended"]
 
 
-def test_next_is_told_only_where_there_is_more(store: SQLiteStore) -> None:
+def test_next_is_told_only_where_there_is_more(store: SessionStore) -> None:
     for limit, following in ((1, ORDERED[0]), (5, ORDERED[4]), (6, None), (9, None)):
         listing = Listing(store, {}, limit=limit)
         assert len([item for page in listing.pages(iter) for item in page]) == min(limit, 6)
@@ -153,7 +149,7 @@ def test_next_is_told_only_where_there_is_more(store: SQLiteStore) -> None:
     ],
 )
 def test_a_record_that_cannot_be_read_is_marked_and_hides_no_other(
-    store: SQLiteStore, value: bytes
+    store: SessionStore, value: bytes
 ) -> None:
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value[:99_999]))
     listing = Listing(store, {}, workspaces=["b"])
@@ -173,33 +169,34 @@ def test_a_record_that_cannot_be_read_is_marked_and_hides_no_other(
         (b"2025-01-01T00:00:00.120Z", "2025-01-01T00:00:00.120Z"),
     ],
 )
-def test_times_are_read_in_every_form(store: SQLiteStore, written: bytes, listed: str) -> None:
+def test_times_are_read_in_every_form(store: SessionStore, written: bytes, listed: str) -> None:
     value = state(id="s2", workspace_id="b").encode().replace(b"1970-01-01T00:00:00Z", written)
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
     items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
     assert [i["startedAt"] for i in items if i["session"] == "s2"] == [listed]
 
 
-def test_half_a_surrogate_pair_is_read_as_json_has_it(store: SQLiteStore) -> None:
+def test_half_a_surrogate_pair_is_read_as_json_has_it(store: SessionStore) -> None:
     value = state(id="s2", workspace_id="b").encode().replace(b'"/srv"', b'"/\\ud800"')
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
     items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
     assert items[1]["directory"] == "/\ud800"
 
 
-def test_a_listing_reads_no_output(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_reads_no_output(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(20):
         record = state(id=f"s{n}", workspace_id="big")
         screen = output(["x" * 1000])
         SessionLayer(store).save(record, type(screen)(record.id, screen.lines, (0, 0), (80, 24)))
     read: list[bytes] = []
-    read_range = _Snapshot.range
+    snapshots = store.read(type)
+    read_range = snapshots.range
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         rows = read_range(*args, **kwargs)
         read.extend(key for key, _ in rows)
         return rows
 
-    monkeypatch.setattr(_Snapshot, "range", watched)
+    monkeypatch.setattr(snapshots, "range", watched)
     assert sum(len(page.rows) for page in state_pages(store)) == len(ORDERED) + 20
     assert all(b"/terminal_sessions/" in key for key in read)

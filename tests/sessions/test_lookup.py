@@ -1,27 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from coditect_cli.errors import NotFound, UsageError
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.lookup import find_session
-from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from tests.sessions.test_session import state
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SessionStore]:
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+def store(store: SessionStore) -> SessionStore:
     for id in ("abc", "abcd", "b1", "b2"):
         SessionLayer(store).save(state(id=id))
     SessionLayer(store).save(state(id="x1", workspace_id="other"))
     store.transact(lambda transaction: transaction.set(b"demo/terminal_output/orphan", b"{}"))
-    yield store
-    store.close()
+    return store
 
 
 @pytest.mark.parametrize(

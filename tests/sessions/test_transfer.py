@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ from coditect_cli.sessions.transfer import (
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import MAX_VALUE, SessionStore
 from tests.sessions.test_session import output, state
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SessionStore]:
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
-    yield store
-    store.close()
 
 
 def rows(store: SessionStore) -> list[tuple[bytes, bytes]]:

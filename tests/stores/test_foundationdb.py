@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,54 +16,29 @@ import pytest
 from coditect_cli.errors import CoditectError, Conflict, Failed, LimitReached, Unreachable
 from coditect_cli.stores import foundationdb
 from coditect_cli.stores.foundationdb import FoundationDBStore
-from coditect_cli.stores.store import Page, SessionStore, Transaction, scan
 from tests.stores.contract import P_END, Open, P, StoreContract, put
-
-WAY = (
-    "start a server, install foundationdb-clients 7.1 or later "
-    "(https://github.com/apple/foundationdb/releases), and set FDB_CLUSTER_FILE"
-)
+from tests.support.stores import empty, need_library, shared_cluster_file
 
 
 @pytest.fixture
-def library() -> None:
-    try:
-        foundationdb._binding()
-    except Failed as error:
-        pytest.skip(f"{error.message}: {WAY}")
-
-
-@pytest.fixture
-def open_store(library: None) -> Iterator[Open]:
-    if "FDB_CLUSTER_FILE" not in os.environ:
-        pytest.skip(f"FDB_CLUSTER_FILE is not set: {WAY}")
+def open_store() -> Iterator[Open]:
+    cluster_file = shared_cluster_file()
 
     def open_one() -> FoundationDBStore:
-        return FoundationDBStore(os.environ["FDB_CLUSTER_FILE"])
+        return FoundationDBStore(cluster_file)
 
     store = open_one()
-    _empty(store)
+    empty(store, P, P_END)
     yield open_one
-    _empty(store)
-
-
-def _empty(store: SessionStore) -> None:
-    for page in scan(store, P, P_END):
-
-        def clear(transaction: Transaction, page: Page = page) -> None:
-            for key, _ in page.rows:
-                transaction.clear(key)
-
-        store.transact(clear)
+    empty(store, P, P_END)
 
 
 @pytest.mark.foundationdb
 class TestFoundationDBStore(StoreContract):
     keeps_versions = False  # the cluster's clock drives them
 
-    def test_a_cluster_that_does_not_answer_is_told_in_bounded_time(
-        self, library: None, tmp_path: Path
-    ) -> None:
+    def test_a_cluster_that_does_not_answer_is_told_in_bounded_time(self, tmp_path: Path) -> None:
+        need_library()
         file = tmp_path / "fdb.cluster"
         file.write_text("nobody:here@127.0.0.1:1\n")
         store = FoundationDBStore(str(file), answer_seconds=0.5)

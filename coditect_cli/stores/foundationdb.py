@@ -29,8 +29,8 @@ ANSWER_SECONDS = 10.0  # all tries of one call together; a call that gets no ans
 # https://apple.github.io/foundationdb/api-error-codes.html
 TOO_OLD = 1007
 NOT_COMMITTED = 1020
-UNKNOWN_RESULT = 1021
 TIMED_OUT = 1031
+MAYBE_COMMITTED = {1021, TIMED_OUT, 1039}  # the result is unknown, also where the cluster changed
 TOO_LARGE = {2101: "transaction", 2102: "key", 2103: "value"}
 CLUSTER_FILE = {1511, 1513, 1515, 2104}  # not there, not readable, or not well-formed
 TLS_ERROR = 2107
@@ -93,7 +93,7 @@ class FoundationDBStore(SessionStore):
             try:
                 transaction.commit().wait()
             except self._fdb.FDBError as error:
-                maybe_kept = maybe_kept or error.code in (UNKNOWN_RESULT, TIMED_OUT)
+                maybe_kept = maybe_kept or error.code in MAYBE_COMMITTED
                 raise
             return result
 
@@ -106,7 +106,7 @@ class FoundationDBStore(SessionStore):
         self, attempt: Callable[[Any], T], nothing_kept: Callable[[], bool] = lambda: True
     ) -> T:
         transaction = self._database.create_transaction()
-        cause: int | None = None  # of the last retry
+        cause: Any = None  # of the last retry
         while True:
             started = time.monotonic()
             try:
@@ -116,7 +116,7 @@ class FoundationDBStore(SessionStore):
                 if error.code == TOO_OLD and took > MAX_SECONDS and nothing_kept():
                     raise too_slow() from error
                 if error.code != TIMED_OUT:
-                    cause = error.code
+                    cause = error
                 try:
                     # Waits as long as the cluster wishes, and raises what no retry can cure.
                     transaction.on_error(error).wait()
@@ -145,9 +145,10 @@ def _binding() -> ModuleType:
     return fdb  # type: ignore[no-any-return]
 
 
-def _failure(error: Any, cause: int | None, nothing_kept: bool) -> CoditectError:
-    words = error.description.decode(errors="replace")
-    if error.code == TIMED_OUT and cause == NOT_COMMITTED and nothing_kept:
+def _failure(error: Any, cause: Any, nothing_kept: bool) -> CoditectError:
+    """What no retry cured, the last one because of `cause`."""
+    words = _words(error)
+    if error.code == TIMED_OUT and cause and cause.code == NOT_COMMITTED and nothing_kept:
         return too_many_conflicts()
     if error.code in TOO_LARGE:
         name = TOO_LARGE[error.code]
@@ -165,13 +166,18 @@ def _failure(error: Any, cause: int | None, nothing_kept: bool) -> CoditectError
     if error.code == TIMED_OUT:
         return Unreachable(
             "FoundationDB does not answer"
+            + (f" (it last said: {_words(cause)})" if cause else "")
             + ("" if nothing_kept else "; a write may or may not have been kept"),
             code="store.unreachable",
-            hint="check that its coordinators can be reached (fdbcli --exec status), and the "
-            "fdb_tls_ settings where it uses TLS",
+            hint="check that its coordinators can be reached and are of the client library's "
+            "version (fdbcli --exec status), and the fdb_tls_ settings where it uses TLS",
             retryable=True,
         )
     return Failed(f"FoundationDB refused: {words} ({error.code})", code="store.failed")
+
+
+def _words(error: Any) -> str:
+    return str(error.description.decode(errors="replace"))
 
 
 class _Snapshot(Snapshot):

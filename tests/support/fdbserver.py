@@ -88,6 +88,7 @@ class FDBServer:
                     *("--timeout", "20", "--exec", command),
                 ],
                 capture_output=True,
+                check=False,
                 text=True,
             )
             return done.stdout if done.returncode == 0 else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,9 +30,6 @@ from coditect_cli.migrations.runs import (
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
-
-if TYPE_CHECKING:
-    pass
 
 OptionalRunId = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="The run; else the newest unfinished one.")
@@ -80,7 +78,10 @@ def _with_settings(phase: str) -> Callable[[Callable[..., Result]], Callable[...
 def _about(setting: Any) -> str:
     text = str(setting.metadata["meaning"])
     text = text[0].upper() + text[1:]
-    return text + ("." if setting.default is None else f" (default: {setting.default}).")
+    default = setting.default
+    if isinstance(default, tuple):
+        default = shlex.join(map(str, default))
+    return text + ("." if default in (None, "") else f" (default: {default}).")
 
 
 Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done; do nothing.")]
@@ -118,9 +119,10 @@ def phase1(
       coditect migrate phase1 --from-plan phase1.json --bake 2h
       coditect migrate phase1 -o ndjson
 
-    Exit codes: 0 done, 2 a value breaks its rule, 4 not logged in, 6 locked, the targets disagree
-    or the plan moved, 8 a step failed, 10 a gate failed and all is rolled back, 11 rolled back
-    but not verified, 12 paused or not enough data, 130 interrupted
+    Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud or docker is missing or not
+    logged in, 6 locked, the targets disagree or the plan moved, 8 a step failed, 10 a gate failed
+    and all is rolled back, 11 rolled back but not verified, 12 paused or not enough data,
+    130 interrupted
     """
     return run_phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
 
@@ -146,9 +148,9 @@ def phase2(
       coditect migrate phase2 --cluster-file ./fdb.cluster
       coditect migrate phase2 --kube-context staging --namespace coditect-staging
 
-    Exit codes: 0 done, 2 a value breaks its rule, 4 not logged in, 6 locked, the targets disagree
-    or the plan moved, 8 a step failed, 12 paused, 124 something was not ready in time,
-    130 interrupted
+    Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud is missing or not logged in,
+    6 locked, the targets disagree or the plan moved, 8 a step failed, 12 paused, 124 something was
+    not ready in time, 130 interrupted
     """
     return run_phase(ctx.obj, "phase2", plan, plan_file, from_plan, new_run, confirm, flags)
 
@@ -176,9 +178,10 @@ def cutover(
           --old-backend gke --shifts 25,50,100 --bake 2h
       coditect migrate cutover --confirm websocket-gateway-cluster
 
-    Exit codes: 0 done, 2 a value breaks its rule, 4 not logged in, 6 locked, the targets disagree
-    or the plan moved, 8 a step failed, 10 a gate failed and all is rolled back, 11 rolled back
-    but not verified, 12 paused, not confirmed or not enough data, 130 interrupted
+    Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud is missing or not logged in,
+    6 locked, the targets disagree or the plan moved, 8 a step failed, 10 a gate failed and all is
+    rolled back, 11 rolled back but not verified, 12 paused, not confirmed or not enough data,
+    130 interrupted
     """
     return run_phase(ctx.obj, "cutover", plan, plan_file, from_plan, new_run, confirm, flags)
 

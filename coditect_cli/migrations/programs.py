@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -32,14 +33,22 @@ PAUSES = (2.0, 8.0)  # seconds before each further attempt; gcloud tries a 5xx f
 LOOK = 120.0  # seconds for a program that only looks
 END = 10.0  # seconds that a program has to end after SIGTERM
 LONGEST_MESSAGE = 600  # characters of what a program said
+OURS = "coditect_cli"  # the word that a command line of this program has
+
+# A shell that becomes the program, and before that leaves a watcher in the program's process group.
+# The watcher reads a pipe ($0 is its number) that we alone can write to: a line lets it go, and its
+# end, which is ours however we end, makes it kill the group. So no run meets a killed one's gcloud.
+_GUARDED = '({ read -r _ || kill -s KILL 0; } <"/dev/fd/$0" >/dev/null 2>&1 &) && exec "$@"'
 
 _INSTALL = {
     "gcloud": "install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install",
-    "docker": "install Docker, or Podman with its docker command",
+    "docker": "install Docker, or name another program with --docker, such as podman",
+    "podman": "install Podman, or name another program with --docker",
 }
 _LOGIN = {
     "gcloud": "gcloud auth login",
     "docker": "gcloud auth configure-docker, or docker login",
+    "podman": "gcloud auth configure-docker, or podman login",
 }
 
 # What gcloud and docker say, first match wins. gcloud words one status differently per API:
@@ -132,10 +141,12 @@ def run_json(argv: Sequence[str], *, timeout: float = LOOK) -> Any:
 
 
 def _attempt(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+    _check_executable(argv[0])
+    watched, alive = os.pipe()
     try:
         # A session of its own: Ctrl-C comes to us alone, and a password prompt finds no terminal.
         process = subprocess.Popen(
-            argv,
+            ("/bin/sh", "-c", _GUARDED, str(watched), *argv),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -143,19 +154,13 @@ def _attempt(argv: Sequence[str], timeout: float, stdin: str | None) -> Complete
             errors="replace",
             env={**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
             start_new_session=True,
+            pass_fds=(watched,),
         )
-    except FileNotFoundError:
-        raise Failed(
-            f"{argv[0]} is not installed, or not in PATH",
-            code="program.missing",
-            hint=_INSTALL.get(argv[0]),
-        ) from None
-    except OSError as error:
-        raise Failed(
-            f"cannot run {argv[0]}: {error.strerror}", code="program.not_executable"
-        ) from None
-    try:
-        stdout, stderr = process.communicate(stdin, timeout)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        finally:
+            _end(process)
+            os.write(alive, b"\n")
     except subprocess.TimeoutExpired:
         raise TimedOut(
             f"{_named(argv)} did not end within {timeout:g} s",
@@ -163,10 +168,25 @@ def _attempt(argv: Sequence[str], timeout: float, stdin: str | None) -> Complete
             hint=f"try it yourself: {shlex.join(argv)}",
         ) from None
     finally:
-        _end(process)
+        os.close(watched)
+        os.close(alive)
     if process.returncode != 0:
         raise failure(argv, process.returncode, stderr)
     return Completed(tuple(argv), stdout, stderr)
+
+
+def _check_executable(program: str) -> None:
+    """Raises NotAuthenticated without gcloud or docker: who lacks them has no login either."""
+    if shutil.which(program) is not None:
+        return
+    if os.path.dirname(program) and os.path.exists(program):
+        raise Failed(f"cannot run {program}: Permission denied", code="program.not_executable")
+    kind = NotAuthenticated if program in _INSTALL else Failed
+    raise kind(
+        f"{program} is not installed, or not in PATH",
+        code="program.missing",
+        hint=_INSTALL.get(program),
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -183,15 +203,23 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
-    """The error that a program's exit status and its words on stderr mean."""
-    program, said = argv[0], _gist(stderr)
+    """The error that a program's exit status and its words on stderr mean.
+
+    We know the words of gcloud, docker and podman, and the statuses of our own commands.
+    """
+    program, said = os.path.basename(argv[0]), _gist(stderr)
     yourself = f"try it yourself: {shlex.join(argv)}"
+    if OURS in argv:
+        kinds = [kind for kind in CoditectError.__subclasses__() if kind.exit_code == status]
+        kind = kinds[0] if kinds else Failed
+        return kind(f"{_named(argv)}: {said}", code="program.failed", hint=yourself)
     if status == 2 and program == "gcloud":
         return UsageError(
             f"gcloud refuses its command line: {said}", code="program.usage", hint=yourself
         )
-    for kind, code, pattern in _SAYINGS:
-        if re.search(pattern, stderr):
+    words = stderr if program == "gcloud" else said  # a build's log may say anything
+    for kind, code, pattern in _SAYINGS if program in _LOGIN else ():
+        if re.search(pattern, words):
             hint = _LOGIN.get(program, yourself) if kind is NotAuthenticated else yourself
             retryable = code in ("program.rate_limited", "program.unreachable")
             return kind(f"{_named(argv)}: {said}", code=code, hint=hint, retryable=retryable)
@@ -202,6 +230,8 @@ def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
 
 def _named(argv: Sequence[str]) -> str:
     """The program and its command, without flags and values: `gcloud run deploy`."""
+    if OURS in argv:
+        argv = ("coditect", *argv[argv.index(OURS) + 1 :])
     words = []
     for word in argv[:4]:
         if not re.fullmatch(r"[a-z][a-z-]*", word):
@@ -213,7 +243,7 @@ def _named(argv: Sequence[str]) -> str:
 def _gist(stderr: str) -> str:
     """The last paragraph that is an error, else the last line: the gist of all that was said."""
     text = re.sub(r"\x1b\[[\d;]*m", "", stderr).strip()
-    errors = re.findall(r"^(?:ERROR|error): (?:\([\w.-]+\) )?(.+?)(?=^\S*$|\Z)", text, re.M | re.S)
+    errors = re.findall(r"(?ims)^error: (?:\([\w.-]+\) )?(.+?)(?=^\S*$|\Z)", text)
     gist = errors[-1] if errors else text.rsplit("\n", 1)[-1]
     gist = re.sub(r"\s*This command is authenticated with .*", "", gist, flags=re.S)
     gist = re.sub(r"\s+", " ", gist).strip()

@@ -151,9 +151,15 @@ class MigrateSettings:
         None, _image, "the image; unset: gcr.io/PROJECT/websocket-gateway", "phase1"
     )
     tag: str = setting("pty-fix", _name, "the tag of image and revision", "phase1")
+    docker: tuple[str, ...] = setting(
+        ("docker",), _words, "what builds and pushes: docker, or podman", "phase1"
+    )
     source: str = setting(".", _text, "the folder that docker builds", "phase1")
     dockerfile: str | None = setting(
         None, _text, "its Dockerfile; unset: the folder's own", "phase1"
+    )
+    build_flags: tuple[str, ...] = setting(
+        (), _words, "more flags of docker build, such as --build-arg=BASE=debian:12", "phase1"
     )
     tests: tuple[str, ...] | None = setting(
         None, _words, "the bridge tests; unset: coditect gateway selftest", "phase1"

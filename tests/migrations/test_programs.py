@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -76,9 +77,9 @@ def test_a_missing_program_is_named_with_where_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Failed) as raised:
+    with pytest.raises(NotAuthenticated) as raised:
         programs.run(["gcloud", "version"])
-    assert (raised.value.code, raised.value.exit_code) == ("program.missing", 8)
+    assert (raised.value.code, raised.value.exit_code) == ("program.missing", 4)
     assert "gcloud is not installed" in raised.value.message
     assert "sdk/docs/install" in str(raised.value.hint)
 
@@ -142,6 +143,36 @@ def test_an_interrupt_ends_the_program_and_its_children(program: Program, tmp_pa
         until(partial(gone, pid), "the end of the program")
 
 
+def test_when_we_are_killed_the_program_and_its_children_are_too(
+    program: Program, tmp_path: Path
+) -> None:
+    """A resumed run once met the gcloud of the killed one, which went on changing things."""
+    pids = tmp_path / "pids"
+    name = program(f"sleep 600 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait")
+    code = f"from coditect_cli.migrations.programs import run; run([{name!r}], timeout=300)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    until(pids.exists, "the program to start")
+    process.kill()
+    process.wait(60)
+    for pid in map(int, pids.read_text().split()):
+        until(partial(gone, pid), "the end of the program")
+
+
+def test_nothing_watches_a_program_that_has_ended(program: Program) -> None:
+    group = int(programs.run([program("echo $$")]).stdout)
+    until(lambda: not members(group), "the end of the watcher")
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    found = []
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == group and not gone(pid):
+                found.append(pid)
+    return found
+
+
 def gone(pid: int) -> bool:
     """Whether it has ended; who is nobody's child may stay a zombie."""
     try:
@@ -150,7 +181,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-# Each line was said by gcloud 528 (Compute's by its API), except docker's.
+# Each line was said by gcloud 528 (Compute's by its API), docker, or podman 4.3.
 @pytest.mark.parametrize(
     ("said", "kind", "code"),
     [
@@ -219,6 +250,18 @@ def gone(pid: int) -> bool:
             Unreachable,
             "program.unreachable",
         ),
+        (
+            "Error: trying to reuse blob sha256:1 at destination: pinging container registry r: "
+            'Get "http://r/v2/": dial tcp 127.0.0.1:5000: connect: connection refused',
+            Unreachable,
+            "program.unreachable",
+        ),
+        (
+            "Error: checking whether a blob sha256:1 exists in r/gw: unauthorized: "
+            "authentication required",
+            NotAuthenticated,
+            "program.not_logged_in",
+        ),
         ("ERROR: (gcloud.x) something new", Failed, "program.failed"),
         ("", Failed, "program.failed"),
     ],
@@ -231,6 +274,32 @@ def test_what_programs_say_becomes_the_error_it_means(
     assert error.message.startswith("gcloud run deploy")
     assert "access_token_file" not in error.message
     assert error.hint
+
+
+def test_what_a_build_prints_does_not_make_its_failure_another(tmp_path: Path) -> None:
+    said = (
+        "/bin/sh: cc: not found\nERROR: failed to solve: process did not complete: exit code: 127"
+    )
+    error = programs.failure(["docker", "build", str(tmp_path)], 1, said)
+    assert (type(error), error.retryable) == (Failed, False)
+    assert "docker build failed with status 1: failed to solve" in error.message
+
+
+def test_words_of_other_programs_mean_nothing_to_us() -> None:
+    error = programs.failure(["./test.sh"], 1, "connection refused, as it should be")
+    assert (type(error), error.retryable) == (Failed, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(4, NotAuthenticated), (8, Failed), (124, TimedOut), (77, Failed)]
+)
+def test_our_own_command_says_by_its_status_what_is_wrong(
+    status: int, kind: type[CoditectError]
+) -> None:
+    argv = ["env", "A=b", sys.executable, "-m", "coditect_cli", "workspace", "create", "demo"]
+    error = programs.failure(argv, status, "error: no token\nhint: log in\n")
+    assert type(error) is kind
+    assert error.message.startswith("coditect workspace create demo: no token")
 
 
 def test_a_command_line_that_gcloud_refuses_is_ours_to_mend() -> None:

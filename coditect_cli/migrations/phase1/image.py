@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from coditect_cli.errors import Failed
+from coditect_cli.errors import CoditectError, Failed
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Action, Facts, Step, World, program
 
@@ -34,19 +34,32 @@ class PushImage(Step):
         settings = world.settings
         name = f"{image_name(world)}:{settings.tag}"
         file = ("-f", settings.dockerfile) if settings.dockerfile else ()
-        push = ("docker", "push", name)
+        flags = (*file, *settings.build_flags)
+        build = (*settings.docker, "build", "-t", name, *flags, settings.source)
+        push = (*settings.docker, "push", *_digest_flag(settings.docker), name)
 
         def pushed() -> Facts:
             done = programs.run(push, timeout=PUSH)
-            digest = re.search(r"\bdigest: (sha256:[0-9a-f]{64})\b", done.stdout)
+            digest = re.search(r"(?m)(?:\bdigest: |^)(sha256:[0-9a-f]{64})\b", done.stdout)
             if digest is None:
                 raise Failed(
-                    f"docker pushed {name}, but did not say its digest", code="migrate.no_digest"
+                    f"{name} was pushed, but its digest was not said", code="migrate.no_digest"
                 )
             return {"digest": digest[1]}
 
-        build = program(("docker", "build", "-t", name, *file, settings.source), timeout=BUILD)
-        return [build, Action(pushed, argv=push)]
+        return [program(build, timeout=BUILD), Action(pushed, argv=push)]
+
+
+def _digest_flag(docker: tuple[str, ...]) -> tuple[str, ...]:
+    """What makes `push` say the registry's digest: docker does by itself, podman when asked.
+
+    That of podman's own copy is another one: layers are compressed on their way.
+    """
+    try:
+        flags = programs.run((*docker, "push", "--help")).stdout
+    except CoditectError:
+        return ()  # whoever builds with it says what is wrong with it
+    return ("--digestfile=/dev/stdout",) if "--digestfile" in flags else ()
 
 
 def image_name(world: World) -> str:

@@ -1,4 +1,8 @@
-"""Phase 1 as a person runs it: the program, the real gcloud, and a cloud behind it."""
+"""Phase 1 as a person runs it: the program, the real gcloud, and a cloud behind it.
+
+One run builds with podman and pushes to a registry. Elsewhere docker is stood for by a script that
+says a digest: what is tried there comes after the push.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ import pytest
 from tests.migrations.quick import DIGEST
 from tests.support.cloud import PROJECT, Cloud
 from tests.support.gateway import until
+from tests.support.registry import BASE, PODMAN, Registry, registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,6 +29,13 @@ PATIENCE = 240.0  # seconds; gcloud takes some to start, and there are many star
 PUSHES = f"""#!/bin/sh
 [ "$1" = push ] && echo "pty-fix: digest: {DIGEST} size: 528"
 exit 0
+"""
+DOCKERFILE = """\
+ARG BASE
+FROM ${BASE}
+COPY gateway /gateway
+RUN ["/bin/busybox", "sh", "-c", "cat /gateway > /built"]
+CMD ["/bin/busybox", "cat", "/built"]
 """
 
 
@@ -62,6 +74,17 @@ class Engineer:
         quick = ("--tests=true", "--probe=echo {url}", "--hold=0", "--min-requests=5")
         return ["phase1", f"--source={self.source}", *quick, "--min-sessions=2", *args]
 
+    def builds_with(self, yard: Registry) -> list[str]:
+        """The flags of somebody who has podman and a registry, and something to build."""
+        self.environ |= yard.environ
+        (self.source / "Dockerfile").write_text(DOCKERFILE)
+        (self.source / "gateway").write_text("the gateway\n")
+        return [
+            f"--docker={' '.join(PODMAN)}",
+            f"--build-flags=--network=none --build-arg=BASE={BASE}",
+            f"--image={yard.host}/{PROJECT}/{GATEWAY}",
+        ]
+
     def events(self) -> list[Any]:
         code, out, _ = self.run("status", "--journal", "-o", "json")
         return list(json.loads(out)["items"]) if code == 0 else []
@@ -72,10 +95,20 @@ def engineer(home: Path, tmp_path: Path, google: Cloud) -> Iterator[Engineer]:
     yield Engineer(tmp_path, google)
 
 
-def test_it_runs_whole_and_every_command_line_is_gcloud_s_own(engineer: Engineer) -> None:
-    cloud = engineer.cloud
+@pytest.fixture
+def yard() -> Iterator[Registry]:
+    with registry() as running:
+        yield running
+
+
+@pytest.mark.root
+def test_it_runs_whole_from_a_real_build_and_what_is_deployed_is_what_the_registry_has(
+    engineer: Engineer, yard: Registry
+) -> None:
+    cloud, flags = engineer.cloud, engineer.builds_with(yard)
     old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
-    process = engineer.start(*engineer.phase1("--bake=20s", "--gate-interval=1h", "-o", "ndjson"))
+    quick = ("--bake=1s", "--hold=1h", "--gate-interval=1s", "-o", "ndjson")
+    process = engineer.start(*engineer.phase1(*flags, *quick))
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["type"] == "bake.started":
@@ -88,7 +121,10 @@ def test_it_runs_whole_and_every_command_line_is_gcloud_s_own(engineer: Engineer
     assert process.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["state"] == "done"
     assert cloud.run.percents(GATEWAY) == {new: 100}
-    assert cloud.run.image(new) == f"gcr.io/{PROJECT}/{GATEWAY}@{DIGEST}"
+    name, _, digest = cloud.run.image(new).partition("@")
+    assert name == f"{yard.host}/{PROJECT}/{GATEWAY}"
+    repository = f"{PROJECT}/{GATEWAY}"
+    assert digest == yard.digest(repository, "pty-fix") == yard.digest(repository, digest)
 
 
 def test_killed_during_the_bake_and_resumed_errors_still_roll_it_back(

@@ -97,14 +97,12 @@ def _json_chunks(stream: Stream) -> Iterator[str]:
 
 
 def _json_lines(items: list[dict[str, Any]]) -> str:
-    import orjson
+    from msgspec.json import Encoder
 
-    lines = bytearray()
     try:
-        for item in items:
-            lines += orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # half of a surrogate pair
-        lines = bytearray(b"\xff")
+        lines = Encoder().encode_lines(items)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        lines = b"\xff"
     if lines.isascii():
         return lines.decode()
     return "".join(json.dumps(item, separators=(",", ":")) + "\n" for item in items)

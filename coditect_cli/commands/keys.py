@@ -27,7 +27,6 @@ KEY_FORMS = (
 )
 ROWS_PER_PAGE = 1_000
 PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-"
-_SPECIAL = re.compile(b"(?m)^(?:-|hex:|$)").search
 BAD = 8  # the exit code of a check that found something wrong
 
 
@@ -192,13 +191,12 @@ def format_key(key: bytes) -> str:
 
 
 def format_keys(keys: list[bytes]) -> list[str]:
-    """`format_key` of each, faster where all are plain paths."""
+    """`format_key` of each of some keys in order, faster where all are plain paths."""
+    first, last = sorted((keys[0], keys[-1]))
+    may_begin_like_no_path = first < b"." or (first < b"hex;" and last >= b"hex:")
     joined = b"\n".join(keys)
-    if (
-        joined.translate(None, PLAIN + b"\n")
-        or joined.count(b"\n") >= len(keys)
-        or _SPECIAL(joined)
-    ):
+    special = joined.translate(None, PLAIN + b"\n") or joined.count(b"\n") >= len(keys)
+    if may_begin_like_no_path or special:
         return [format_key(key) for key in keys]
     return joined.decode().split("\n")
 

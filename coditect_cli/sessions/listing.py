@@ -6,9 +6,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder
 
 from coditect_cli.errors import CoditectError
 from coditect_cli.sessions.layer import (
@@ -45,7 +46,17 @@ COLUMNS = {
     "CLIENTS": "clients",
 }
 WIDE = {"TYPE": "type", "PROBLEM": "problem"}
-_USUAL_TIMES = (20, 24, 27, 30)  # how long a time is that chrono wrote; it ends in Z
+_Time = Annotated[str, Meta(min_length=20, max_length=30)]  # as chrono writes one; it ends in Z
+
+
+class _State(Struct, gc=False):
+    """What a listing shows of a saved session; the rest of its record is only passed over."""
+
+    shell_type: str
+    working_directory: str
+    started_at: _Time
+    last_active: _Time
+    ended_at: str | None = None
 
 
 @dataclass
@@ -220,6 +231,7 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
     """An item for each state, and how many cannot be read; a long listing's innermost loop."""
     items: list[Item] = []
     unreadable = 0
+    decode = Decoder(_State).decode
     prefix, size, workspace = b"/", 0, ""
     for key, value in rows:
         if not key.startswith(prefix):
@@ -229,18 +241,10 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
             workspace = name.decode(errors="backslashreplace")
         session = key[size:].decode("utf-8", "backslashreplace")
         try:
-            state = orjson.loads(value)
-            shell, directory = state["shell_type"], state["working_directory"]
-            started_at, last_active = state["started_at"], state["last_active"]
-            ended_at = state.get("ended_at")
-            usual = (
-                str is type(shell) is type(directory) is type(started_at) is type(last_active)
-                and len(started_at) in _USUAL_TIMES
-                and len(last_active) in _USUAL_TIMES
-                and started_at[-1] == "Z" == last_active[-1]
-                and (ended_at is None or type(ended_at) is str)
-            )
-        except (ValueError, TypeError, KeyError, AttributeError):
+            state = decode(value.decode())  # what is passed over is to be UTF-8 too
+            started_at, last_active = state.started_at, state.last_active
+            usual = started_at[-1] == "Z" == last_active[-1]
+        except (DecodeError, UnicodeDecodeError):
             usual = False
         if not usual:
             items.append(_item_of_any(workspace, session, value))
@@ -250,10 +254,10 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
             {
                 "workspace": workspace,
                 "session": session,
-                "state": "ended" if ended_at else "saved",
+                "state": "ended" if state.ended_at else "saved",
                 "type": "terminal",
-                "shell": shell,
-                "directory": directory,
+                "shell": state.shell_type,
+                "directory": state.working_directory,
                 "startedAt": started_at,
                 "lastActive": last_active,
                 "clients": 0,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from coditect_cli.stores.store import (
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
+BATCH_ROWS = 32
 SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -208,12 +210,12 @@ def _range(
     cursor = _select("value", connection, begin, end, limit, reverse)
     rows: list[Row] = []
     size = 0
-    for key, value in cursor:
-        rows.append((key, value))
-        size += len(key) + len(value)
-        if size >= PAGE_BYTES:
-            break
+    while size < PAGE_BYTES and (batch := cursor.fetchmany(BATCH_ROWS)):
+        rows += batch
+        size += sum(map(len, chain.from_iterable(batch)))
     cursor.close()
+    while rows and (size := size - sum(map(len, rows[-1]))) >= PAGE_BYTES:
+        rows.pop()
     return rows
 
 

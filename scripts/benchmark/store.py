@@ -36,7 +36,7 @@ cursor = sqlite3.connect(sys.argv[1]).execute("SELECT key, value FROM entries OR
 for key, value in cursor:
     pass
 """
-DECODER = "import sqlite3, sys; from orjson import loads"
+DECODER = "import sqlite3, sys; from msgspec.json import decode as loads"
 DECODING = DECODER + BARE.replace("pass", "loads(value)")
 
 

@@ -67,9 +67,13 @@ def test_every_printed_form_is_the_same_key_again(key: bytes) -> None:
     assert "'" not in printed and not printed.startswith("-")
 
 
-@given(st.lists(st.binary(max_size=8) | st.sampled_from([b"a/b", b"-x", b"hex:", b"a\nb", b""])))
-@example([b"a/b", b"c/d"])
-def test_many_keys_are_printed_as_each_one(keys: list[bytes]) -> None:
+PATHS = [b"a/b", b"-x", b".", b"hex", b"hex:", b"hex:x", b"hex;", b"z/b", b"a\nb", b""]
+
+
+@given(st.lists(st.sampled_from(PATHS) | st.binary(max_size=8), min_size=1), st.booleans())
+@example([b"a/b", b"c/d"], True)
+def test_many_keys_are_printed_as_each_one(keys: list[bytes], reverse: bool) -> None:
+    keys.sort(reverse=reverse)
     assert format_keys(keys) == [format_key(key) for key in keys]
 
 

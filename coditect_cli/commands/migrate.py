@@ -263,8 +263,8 @@ def rollback(
       coditect migrate rollback
       coditect migrate rollback phase1-20260131T120000-0a1b2c --to deploy-staging
 
-    Exit codes: 0 rolled back, 3 there is no such run, 6 locked, or nothing to undo, 11 not
-    everything is as it was, 130 interrupted
+    Exit codes: 0 rolled back, 3 there is no such run, 6 locked, nothing to undo, or what it needs
+    is gone, 11 not everything is as it was, 130 interrupted
     """
     runtime: Runtime = ctx.obj
     with open_journals(runtime) as store, taken(runtime, store, run) as (journal, found):

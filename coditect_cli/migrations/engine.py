@@ -110,10 +110,18 @@ class Engine:
     def roll_back(self, cause: str, reason: str, to: str | None = None) -> None:
         """Undo, last step first, what this run did; with `to`, only what it did after that step.
 
-        Raises GateFailed when that was done because of a gate, RollbackNotVerified.
+        Raises GateFailed when that was done because of a gate, RollbackNotVerified; Conflict
+        (migrate.no_way_back) where something is gone that the steps before it need.
         """
-        if to is not None:
-            step_named(self._steps, to)
+        for step in self._steps[self._first_undone(to) :]:
+            record = self.run.steps[step.name]
+            if step.confirm is None or record.before is None:
+                continue
+            if (lost := step.restored(self._world, record.before)) is not None:
+                raise Conflict(
+                    f"{step.name} has no way back, so nothing before it has: {lost}",
+                    code="migrate.no_way_back",
+                )
         self._append("rollback.started", cause=cause, reason=reason, to=to)
         self._undo()
 
@@ -235,18 +243,21 @@ class Engine:
             )
         self._wait(min(left, self._world.settings.gate_interval), lambda: record.gate == "approved")
 
+    def _first_undone(self, to: str | None) -> int:
+        return 0 if to is None else step_named(self._steps, to) + 1
+
     def _undo(self) -> None:
-        first = 0 if self.run.rollback_to is None else step_named(
-            self._steps, self.run.rollback_to
-        ) + 1  # fmt: skip
+        steps = self._steps[self._first_undone(self.run.rollback_to) :]
+        left = [step for step in steps if self.run.steps[step.name].before is not None]
         problems = []
-        for step in reversed(self._steps[first:]):
-            record = self.run.steps[step.name]
-            if record.before is not None:
-                self._stop_if_asked()
-                problem = self._undo_step(step, record.before)
-                if problem is not None:
-                    problems.append(f"{step.name}: {problem}")
+        while left:
+            last = left[-1]
+            step, *also = [s for s in left if s is last or (s.moves and s.moves == last.moves)]
+            left = [s for s in left if s is not step and s not in also]
+            self._stop_if_asked()
+            problem = self._undo_step(step, [one.name for one in also])
+            if problem is not None:
+                problems.append(f"{step.name}: {problem}")
         cause, reason, to = self.run.rollback_cause, self.run.reason, self.run.rollback_to
         if problems:
             self._append("rollback.failed", reason="; ".join(problems))
@@ -261,14 +272,16 @@ class Engine:
                 hint=f"coditect migrate status {self.run.id} shows all of it",
             )
 
-    def _undo_step(self, step: Step, before: dict[str, Any]) -> str | None:
-        """Take one step back; what is wrong after it, if anything."""
+    def _undo_step(self, step: Step, also: Sequence[str]) -> str | None:
+        """Take one step back, and with it those that moved on from it; what is wrong then."""
+        before = self.run.steps[step.name].before or {}
+        told = {"also": also, "detail": f"with {', '.join(also)}"} if also else {}
         try:
             actions = step.inverse(self._world, before)
             if not actions:
                 self._append("undo.kept", step.name, detail=step.no_inverse or "nothing to undo")
                 return None
-            self._append("undo.started", step.name)
+            self._append("undo.started", step.name, **told)
             for action in actions:
                 self._perform(step, action, "undo.")
             problem = step.restored(self._world, before)
@@ -277,9 +290,9 @@ class Engine:
                 raise
             problem = error.message
         if problem is not None:
-            self._append("undo.failed", step.name, detail=problem)
+            self._append("undo.failed", step.name, **{**told, "detail": problem})
         else:
-            self._append("undo.done", step.name)
+            self._append("undo.done", step.name, **told)
         return problem
 
     def _try(self, step: Step, look: Callable[[], T]) -> T:

@@ -129,13 +129,23 @@ class Run:
         elif event.type == "rollback.started":
             self.rollback_to, self.rollback_cause = data.get("to"), data["cause"]
         elif event.type == "rollback.done":
-            self.rollback_cause, self.rejected = "", None
-            if self.rollback_to is not None:
-                self.state = "paused"
+            self._end_rollback()
         elif event.type == "rejected":
             self.rejected = f"rejected by {event.actor}: {data['reason']}"
         if event.step in self.steps:
-            self._apply_to_step(self.steps[event.step], event)
+            for name in (event.step, *data.get("also", ())):
+                self._apply_to_step(self.steps[name], event)
+
+    def _end_rollback(self) -> None:
+        """A run that went back to a step may go on; what was so already is then looked at again."""
+        self.rollback_cause, self.rejected = "", None
+        if self.rollback_to is None:
+            return
+        self.state = "paused"
+        names = list(self.steps)
+        for later in names[names.index(self.rollback_to) + 1 :]:
+            if self.steps[later].status == "already so":
+                self.steps[later].status = "waiting"
 
     def _apply_to_step(self, step: StepRun, event: Event) -> None:
         data = event.data

@@ -103,6 +103,9 @@ class Step(ABC):
     expected: float  # seconds the actions take, without `bake`
     bake: float = 0.0  # seconds to wait after the actions, before the gate
     no_inverse: str | None = None  # why nothing is undone, where `inverse` is empty
+    # What it moves on from where a step before it left it: of several, the first one's inverse
+    # puts it back whole, so it alone is run. Each of them has one.
+    moves: str | None = None
     confirm: str | None = None  # the name that must be typed before the actions
 
     def precondition(self, world: World) -> str | None:
@@ -122,7 +125,11 @@ class Step(ABC):
         return ()
 
     def restored(self, world: World, before: Facts) -> str | None:
-        """After the inverse: what is not as it was before. None when all is."""
+        """What is not as it was before. None when all is.
+
+        Asked after the inverse; of a step without one that asked for a name, before what came
+        before it is undone.
+        """
         seen = self.observe(world)
         return f"still so: {seen.detail}" if seen is not None and seen.is_done else None
 

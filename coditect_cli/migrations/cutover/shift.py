@@ -26,6 +26,7 @@ class Shift(Step):
     """Who is connected stays where they are: a share is one of new connections."""
 
     expected = 15.0
+    moves = "traffic"
 
     def __init__(self, percent: int, bake: float) -> None:
         self.name = f"traffic-{percent}"

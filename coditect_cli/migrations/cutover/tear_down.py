@@ -47,7 +47,7 @@ class TearDown(Step):
         except NotFound:
             return Observation(True, f"there is no cluster {settings.old_cluster}")
         status = found.get("status", "of unknown status")
-        return Observation(False, f"{settings.old_cluster} is {status}")
+        return Observation(False, f"{settings.old_cluster} is {status}", {"status": status})
 
     def actions(self, world: World) -> Sequence[Action]:
         argv = _argv(world, "delete")
@@ -59,6 +59,10 @@ class TearDown(Step):
             return {}
 
         return [Action(delete, argv=argv)]
+
+    def restored(self, world: World, before: Facts) -> str | None:
+        seen = self.observe(world)
+        return None if seen.facts == dict(before) else seen.detail
 
 
 def why_in_use(world: World) -> str | None:

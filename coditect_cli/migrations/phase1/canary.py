@@ -17,6 +17,7 @@ class Canary(Step):
 
     name = "canary"
     expected = 90.0
+    moves = "traffic"
 
     def __init__(self, percent: int) -> None:
         self.title = f"Give it {percent} % of production"

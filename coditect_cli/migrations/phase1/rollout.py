@@ -13,6 +13,7 @@ class Rollout(Step):
     name = "rollout"
     title = "Give it all of production"
     expected = 30.0
+    moves = "traffic"
 
     def precondition(self, world: World) -> str | None:
         canary = world.outputs.get("canary")

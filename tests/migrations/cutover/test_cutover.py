@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli.errors import Failed, GateFailed, Paused, RollbackNotVerified
+from coditect_cli.errors import Conflict, Failed, GateFailed, Paused, RollbackNotVerified
 from coditect_cli.migrations.engine import Engine
+from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.cutover.conftest import CLUSTER, GATEWAY, NAME, NEW, OLD, ZONE, Cutover
@@ -138,6 +139,38 @@ def test_a_failure_at_a_later_share_goes_back_all_the_way(
     assert record[NAME, "A"] == before
     assert site.cloud.dashboards.dashboards == []
     assert CLUSTER in site.cloud.clusters.clusters
+
+
+def test_the_way_back_is_one_shift_however_many_were_made(
+    site: Cutover, quick: CutoverPrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(site.cloud.dns.zones[ZONE][NAME, "A"])
+    site.clients()
+    with pytest.raises(Paused):
+        site.go(site.steps())  # nobody confirms the tear-down
+    quick.ran.clear()
+    with hold(site.store, site.run, "me") as lock:
+        site.engine(lock, site.steps()).roll_back("asked", "to see")
+    assert site.cloud.dns.zones[ZONE][NAME, "A"] == before
+    # The shares, then the record's own form; the rest may take its time.
+    assert quick.ran[:2] == [UPDATE, UPDATE]
+    assert UPDATE not in quick.ran[2:]
+
+
+def test_traffic_does_not_go_back_to_a_cluster_that_is_gone(
+    site: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.clients()
+    confirming(site, monkeypatch)
+    site.go(site.steps())
+    with (
+        hold(site.store, site.run, "me") as lock,
+        pytest.raises(Conflict, match="there is no cluster websocket-gateway-cluster") as caught,
+    ):
+        site.engine(lock, site.steps()).roll_back("asked", "to see")
+    assert caught.value.code == "migrate.no_way_back"
+    assert site.weights == {NEW: 100, OLD: 0}
+    assert site.state().state == "done"
 
 
 def test_errors_on_both_sides_are_not_cloud_runs_fault(site: Cutover) -> None:

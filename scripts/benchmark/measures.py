@@ -93,10 +93,12 @@ def run_times(
     return times
 
 
-def first_prompt(argv: Sequence[str], environ: dict[str, str]) -> float:
-    """Seconds until `coditect up` shows the shell's prompt; the session is ended."""
+def first_prompt(argv: Sequence[str], environ: dict[str, str], after: bytes = b"") -> float:
+    """Seconds until a program shows a shell's prompt, behind `after`; the session is ended."""
     begun = time.perf_counter()
-    way = at_prompt(Terminal(argv, environ))
+    way, seen = Terminal(argv, environ), b""
+    while PROMPT not in seen[seen.find(after) :] or after not in seen:
+        seen += way.read()
     taken = time.perf_counter() - begun
     leave(way)
     return taken

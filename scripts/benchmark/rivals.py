@@ -34,11 +34,15 @@ class Absent(Exception):
 @contextmanager
 def _serving(argv: list[str], port: int) -> Iterator[None]:
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as server:
         try:
-            until_open(port)
+            until_open(port, lambda: server.poll() is None)
             yield
+        except ConnectionRefusedError:
+            server.terminate()
+            said = server.stderr.read().decode().strip() if server.stderr else ""
+            raise Absent(f"it does not start: {said}") from None
         finally:
             server.terminate()
 

@@ -189,15 +189,15 @@ def _wait(fd: int) -> None:
         raise TimeoutError("nothing came")
 
 
-def until_open(port: int) -> None:
-    """Return once somebody listens on this loopback port."""
+def until_open(port: int, may_come: Callable[[], bool]) -> None:
+    """Return once somebody listens on this loopback port. Raises ConnectionRefusedError."""
     deadline = time.monotonic() + 10
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not may_come():
                 raise
             time.sleep(0.02)
 

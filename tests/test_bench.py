@@ -26,7 +26,7 @@ ROWS = [
     "Ctrl-C in a flood: coditect attach",
     "redraw after 4 MB",
     "resume after kill -9 of the bridge",
-    "attach after kill -9 of it all",
+    "attach after kill -9 of it all, others: worst",
 ]
 
 

@@ -217,6 +217,9 @@ class MigrateSettings:
     workspace_image: str | None = setting(
         None, _text, "the workspaces' image; unset: gcr.io/PROJECT/workspace:latest", "phase2"
     )
+    gateway_image: str | None = setting(
+        None, _text, "the edge gateway's image; unset: gcr.io/PROJECT/gateway:latest", "phase2"
+    )
     canary_workspace: str = setting(
         "migration-canary", _name, "the workspace that is made to try it, and removed", "phase2"
     )

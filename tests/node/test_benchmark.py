@@ -36,7 +36,7 @@ def test_a_quick_run_adds_every_row(
     try:
         cluster.Bench(platform, tmp_path, table, cluster.QUICK).run()
     finally:
-        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
-        platform.cluster.request("DELETE", path)
+        for kind, api in (("statefulsets", "apis/apps/v1"), ("persistentvolumeclaims", "api/v1")):
+            platform.cluster.request("DELETE", f"/{api}/namespaces/{NAMESPACE}/{kind}")
     assert {row["what"] for row in table.rows} >= ROWS
     assert all(row["value"] > 0 for row in table.rows)

@@ -48,11 +48,11 @@ class Platform:
         self.cluster.kubectl(
             *create, "secret", "generic", "fdb-cluster", "--from-literal=fdb.cluster=secret-of-it"
         )
-        deployment = self._deployment()
+        deployment = self.deployment()
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(deployment))
         self.gateway = until(self._gateway_address, "a ready gateway", PATIENCE)
 
-    def _deployment(self) -> Any:
+    def deployment(self) -> Any:
         """The gateway's Deployment, told the API's address: here is no service proxy."""
         path = MANIFESTS / "base" / "gateway-deployment.yaml"
         deployment = yaml.safe_load(path.read_text())

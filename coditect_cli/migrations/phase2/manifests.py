@@ -10,11 +10,17 @@ from copy import deepcopy
 from pathlib import Path
 
 from coditect_cli.errors import Conflict, NotFound
-from coditect_cli.migrations.phase2.objects import Object, key_of, path_of, read_manifests
+from coditect_cli.migrations.phase2.objects import (
+    Object,
+    containers_of,
+    key_of,
+    path_of,
+    read_manifests,
+)
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 from coditect_cli.workspaces.manifest import folder
 
-MOST = 60_000  # characters of the objects as they were, in the journal
+GATEWAY_IMAGE = "gcr.io/{project}/gateway:latest"  # the manifests say PROJECT_ID there
 
 
 class ApplyManifests(Step):
@@ -93,7 +99,13 @@ class ApplyManifests(Step):
 def _items(world: World) -> list[Object]:
     settings = world.settings
     place = Path(settings.manifests) if settings.manifests else folder() / "base"
-    return read_manifests(place, settings.namespace)
+    items = read_manifests(place, settings.namespace)
+    image = settings.gateway_image or GATEWAY_IMAGE.format(project=world.target.project)
+    for item in items:
+        for container in containers_of(item):
+            if container.get("image") == GATEWAY_IMAGE.format(project="PROJECT_ID"):
+                container["image"] = image
+    return items
 
 
 def _apply(world: World, item: Object) -> Action:

@@ -38,6 +38,13 @@ def key_of(item: Object) -> str:
     return f"{item['kind']} {where}{metadata['name']}"
 
 
+def containers_of(item: Object) -> list[Object]:
+    """The containers of what starts pods; none of anything else."""
+    spec = item.get("spec")
+    pod = (spec.get("template") or {}).get("spec") if isinstance(spec, dict) else None
+    return list(pod.get("containers") or ()) if isinstance(pod, dict) else []
+
+
 def path_of(kube: Kube, item: Object) -> str:
     """The path of an object, whose kind the API server is asked for. Raises UsageError."""
     version = item["apiVersion"]

@@ -1,4 +1,4 @@
-"""Whether what is in the namespace works: StatefulSets, volumes, the Service."""
+"""Whether what is in the namespace works: StatefulSets, Deployments, volumes, the Service."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ def check_workloads(world: World) -> Action:
                 raise TimedOut(
                     f"not ready after {timeout:g} s: {'; '.join(missing[:5])}",
                     code="migrate.not_ready",
-                    hint=f"kubectl get statefulsets,pvc,events -n {where}",
+                    hint=f"kubectl get statefulsets,deployments,pvc,events -n {where}",
                 )
             time.sleep(POLL)
         return {"workloads": len(_items(world, "apps/v1", "statefulsets"))}
 
-    what = f"wait until StatefulSets of {where} are ready, volumes bound, {SERVICE} has endpoints"
+    what = (
+        f"wait until StatefulSets and Deployments of {where} are ready, volumes bound, "
+        f"{SERVICE} has endpoints"
+    )
     return Action(check, call=what)
 
 
 def _missing(world: World) -> Iterator[str]:
     """What is not as it should be yet."""
     wanted_pods = 0
-    for item in _items(world, "apps/v1", "statefulsets"):
-        wanted, ready = item["spec"].get("replicas", 1), item["status"].get("readyReplicas", 0)
-        wanted_pods += wanted
-        if ready < wanted:
-            yield f"StatefulSet {item['metadata']['name']} has {ready} of {wanted} pods ready"
+    for kind in ("StatefulSet", "Deployment"):
+        for item in _items(world, "apps/v1", f"{kind.lower()}s"):
+            wanted, ready = item["spec"].get("replicas", 1), item["status"].get("readyReplicas", 0)
+            wanted_pods += wanted if kind == "StatefulSet" else 0
+            if ready < wanted:
+                yield f"{kind} {item['metadata']['name']} has {ready} of {wanted} pods ready"
     for claim in _items(world, "v1", "persistentvolumeclaims"):
         if claim["status"].get("phase") != "Bound":
             name, phase = claim["metadata"]["name"], claim["status"].get("phase")

@@ -119,6 +119,30 @@ def test_it_makes_everything_that_a_workspace_needs(field: Field) -> None:
     assert [words.split()[0] for words in field.programs.ran] == ["gcloud", "env", "env", "env"]
 
 
+def gateway_image(field: Field) -> str:
+    pod = field.get("/apis/apps/v1//deployments/gateway")["spec"]["template"]["spec"]
+    return str(pod["containers"][0]["image"])
+
+
+def test_the_gateway_runs_the_projects_image_or_the_one_that_was_chosen(field: Field) -> None:
+    field.go(field.steps())
+    assert gateway_image(field) == f"gcr.io/{PROJECT}/gateway:latest"
+    chosen = "registry.example.com/gateway@sha256:" + "a" * 64
+    field.use(field.store, field.folder, gateway_image=chosen)
+    field.go(field.steps())
+    assert gateway_image(field) == chosen
+
+
+def test_a_gateway_that_does_not_start_is_named(field: Field) -> None:
+    field.use(field.store, field.folder, gateway_image="missing")
+    world = replace(field.world, settings=replace(field.world.settings, ready_timeout=0.0))
+    for step in phase2.steps(world)[:-1]:
+        for action in step.actions(world):
+            action.perform()
+    with pytest.raises(TimedOut, match=r"Deployment gateway has 0 of \d pods ready"):
+        check_workloads(world).perform()
+
+
 def test_what_is_there_already_is_left_alone_and_survives_the_way_back(field: Field) -> None:
     field.go(field.steps())
     field.use(field.store, field.folder)

@@ -92,7 +92,8 @@ class Server:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
         self._http.daemon_threads = True
         self.port = self._http.server_port
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        # Half a second, the default, is what each test would wait at its end.
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     def answer(self, request: Request, authorization: str | None) -> tuple[int, Any]:

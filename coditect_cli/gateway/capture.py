@@ -30,6 +30,7 @@ _CODE: tuple[str, ...] = (
 _CODE += ("PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "PERL5LIB", "RUBYOPT", "NODE_OPTIONS")
 _CODE += ("GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "SSH_ASKPASS", "SUDO_ASKPASS", "PS4")
 MOST_HISTORY = 10_000  # lines
+MOST_UNSET = 500  # names
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Capture:
     variables: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     history_trimmed: int = 0
+    unset: dict[str, None] = field(default_factory=dict)  # in the order in which they went
+    _exported: set[str] = field(default_factory=set)
     _reports: Reports = field(default_factory=Reports)
     _newest: str | None = None
 
@@ -61,13 +64,13 @@ class Capture:
 
     def _take(self, report: Report) -> None:
         self.directory = report.directory
+        exported = set(filter(_comes_back, report.variables))
+        self._note_unset(self._exported, exported)
+        self._exported = exported
         self.variables = {
             name: value
             for name, value in report.variables.items()
-            if name not in _ITS_OWN
-            and not name.startswith(_OURS)
-            and not any(fnmatchcase(name, pattern) for pattern in _CODE)
-            and not is_secret(name, self.secret_names)
+            if name in exported and not is_secret(name, self.secret_names)
         }
         number, line = report.newest or (0, "")
         seen = self.words[HISTORY]  # one more than the newest line's number; 0 at first
@@ -77,6 +80,14 @@ class Capture:
         elif seen and (number + 1 > seen or self._newest not in (None, line)):
             self._remember(line)
         self._newest = line
+
+    def _note_unset(self, before: Collection[str], now: Collection[str]) -> None:
+        """Start-up files may export again what was unset: that is undone in a restored shell."""
+        self.unset |= dict.fromkeys(sorted(set(before).difference(now)))
+        for name in now:
+            self.unset.pop(name, None)
+        for name in list(self.unset)[:-MOST_UNSET]:
+            del self.unset[name]
 
     def _remember(self, line: str) -> None:
         if line and not line[0].isspace():
@@ -102,7 +113,10 @@ class Capture:
         self.history_trimmed += state.history_trimmed
         if not self.variables:
             self.variables = dict(state.environment_vars)
+            self._exported = set(self.variables)
             self.directory = state.working_directory
+        self.unset = dict.fromkeys(state.variables_unset) | self.unset
+        self._note_unset(state.environment_vars, self._exported)
 
     def where(self) -> str:
         """The directory: as the shell names it, where its process is there too."""
@@ -119,3 +133,9 @@ class Capture:
         if not same:
             self.directory = actual
         return self.directory
+
+
+def _comes_back(name: str) -> bool:
+    """Whether a restored shell is to have a variable of this name as the one before it had it."""
+    its_own = name in _ITS_OWN or name.startswith(_OURS)
+    return not its_own and not any(fnmatchcase(name, pattern) for pattern in _CODE)

@@ -135,6 +135,7 @@ def saved_state(shell: str, directory: str, state: SessionState) -> int:
         for name, value in state.environment_vars.items()
         if _NAME.fullmatch(name)
     ]
+    lines += [f"builtin unset -v {name}" for name in filter(_NAME.fullmatch, state.variables_unset)]
     add = "builtin history -s --" if Path(shell).name == "bash" else "builtin print -rs --"
     lines += [f"{add} {shlex.quote(line)}" for line in state.command_history]
     content = os.fsencode("\n".join(line.replace("\0", "") for line in lines)) + b"\n"

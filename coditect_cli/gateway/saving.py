@@ -187,6 +187,7 @@ class Saving:
             list(capture.history),
             capture.history_trimmed,
             ended_at=time.time_ns() if terminal.ended_itself else 0,
+            variables_unset=list(capture.unset),
         )
         lines = screen.lines() if self._settings.save_screen else []
         return state, SessionOutput(terminal.id, lines, screen.cursor, terminal.size)

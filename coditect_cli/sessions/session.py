@@ -29,8 +29,9 @@ class SessionState:
     """The value of `{workspace_id}/terminal_sessions/{session_id}`.
 
     Times are nanoseconds since 1970 in UTC; `ended_at` is 0 unless the shell ended by itself.
-    `history_trimmed` and `variables_trimmed` count what
-    was dropped to fit into a value; `unknown` has the fields that others wrote.
+    `history_trimmed` and `variables_trimmed` count what was dropped to fit into a value;
+    `variables_unset` are exported ones that the shell has no longer; `unknown` has the fields
+    that others wrote.
     """
 
     id: str
@@ -44,13 +45,14 @@ class SessionState:
     history_trimmed: int = 0
     variables_trimmed: int = 0
     ended_at: int = 0
+    variables_unset: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Its JSON in at most 100,000 bytes.
 
-        When it is longer, the oldest history goes first, then the largest variables. Raises
-        LimitReached when the rest is still too long.
+        When it is longer, the oldest history goes first, then the largest variables, then the
+        names of unset ones. Raises LimitReached when the rest is still too long.
         """
         state = self
         while (excess := len(content := _encoded(_state_fields(state))) - MAX_VALUE) > 0:
@@ -69,6 +71,8 @@ class SessionState:
                     environment_vars=variables,
                     variables_trimmed=state.variables_trimmed + 1,
                 )
+            elif state.variables_unset:
+                state = replace(state, variables_unset=[])
             else:
                 raise _too_large(f"the state of session {self.id}", content)
         return content
@@ -172,6 +176,7 @@ def _state_fields(state: SessionState) -> dict[str, Any]:
         **({"history_trimmed": state.history_trimmed} if state.history_trimmed else {}),
         **({"variables_trimmed": state.variables_trimmed} if state.variables_trimmed else {}),
         **({"ended_at": format_time(state.ended_at)} if state.ended_at else {}),
+        **({"variables_unset": state.variables_unset} if state.variables_unset else {}),
         **state.unknown,
     }
 
@@ -254,6 +259,7 @@ def _state(fields: dict[str, Any]) -> SessionState:
         history_trimmed=_count(fields, "history_trimmed"),
         variables_trimmed=_count(fields, "variables_trimmed"),
         ended_at=_time(fields, "ended_at") if "ended_at" in fields else 0,
+        variables_unset=_texts(fields, "variables_unset") if "variables_unset" in fields else [],
         unknown=_unknown(fields, SessionState),
     )
 

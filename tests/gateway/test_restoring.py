@@ -107,6 +107,36 @@ def test_directory_variables_history_and_screen_come_back(
     client.expect(b"on the screen\r\n")
 
 
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_what_start_up_files_export_does_not_undo_what_was_unset_or_changed(
+    start: Callable[..., Gateway], tmp_path: Path, name: str
+) -> None:
+    if not Path("/bin", name).exists():
+        pytest.skip(f"needs {name}: apt install {name}")
+    rc = "PS1='$ '\nexport GOES=1 COMES_BACK=1 CHANGES=1 RC_TOKEN=1\n"
+    shell = hooked_shell(tmp_path, name, rc)
+    gateway = start(shell=shell)
+    client = gateway.attach()
+    type_lines(client, "unset GOES COMES_BACK RC_TOKEN", "export CHANGES=2")
+    state = state_when(
+        gateway, client.session, lambda state, _: state.environment_vars.get("CHANGES") == "2"
+    )
+    assert state.variables_unset == ["COMES_BACK", "GOES", "RC_TOKEN"]
+    gateway.kill_bridge()
+    type_lines(client := gateway.attach(), "export COMES_BACK=3")
+    for _ in range(2):  # restored, and restored again
+        state_when(
+            gateway, client.session, lambda state, _: state.variables_unset == ["GOES", "RC_TOKEN"]
+        )
+        kill_everything(gateway)
+        gateway = start(shell=shell)
+        client = gateway.attach()
+        client.expect(b"restored: its processes did not survive")
+        assert client.run('echo "${GOES-unset},$COMES_BACK,$CHANGES,${RC_TOKEN-unset}"') == (
+            b"unset,3,2,unset\r\n"
+        )
+
+
 def test_a_shell_that_exits_is_recorded_and_not_restored(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:

@@ -154,7 +154,7 @@ def test_a_state_without_one_of_its_fields_is_unreadable(name: str) -> None:
     [
         ("id", 5), ("started_at", "yesterday"), ("environment_vars", {"A": 1}),
         ("environment_vars", []), ("command_history", "ls"), ("command_history", [None]),
-        ("history_trimmed", -1), ("history_trimmed", True),
+        ("history_trimmed", -1), ("history_trimmed", True), ("variables_unset", "A"),
     ],
 )  # fmt: skip
 def test_a_state_with_a_wrong_field_is_unreadable(name: str, value: object) -> None:
@@ -219,6 +219,9 @@ def test_history_goes_before_variables_and_the_largest_variables_first() -> None
     assert (tight.command_history, tight.history_trimmed) == ([], 20)
     assert set(tight.environment_vars) == {"SMALL", "LARGE", "MEDIUM"}
     assert tight.variables_trimmed == 3
+
+    unset = [f"NAME_{n}_{'x' * 1000}" for n in range(100)]
+    assert SessionState.decode(state(variables_unset=unset).encode()).variables_unset == []
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ STATES = st.builds(
     st.integers(0),
     st.integers(0),
     TIMES,
+    st.lists(TEXT),
     UNKNOWN,
 )
 OUTPUTS = st.builds(

@@ -6,11 +6,13 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+
+from msgspec import Struct
 
 from coditect_cli.errors import CoditectError
 from coditect_cli.kube import Kube, Object, answer_of
@@ -26,21 +28,25 @@ PAUSE = 0.5  # seconds before a broken watch is taken up
 class Change:
     """`kind` is LIST (`object` is all of it, what is not in it is gone), ADDED, MODIFIED, DELETED.
 
-    `key` says which of the lists it is about.
+    `key` says which of the lists it is about; of each object it has what its source picks.
     """
 
     key: str
     kind: str
-    object: Object
+    object: Any
 
 
 @dataclass(frozen=True)
 class Source:
-    """A list to follow; from `version` on, where it was read before."""
+    """A list to follow; from `version` on, where it was read before.
+
+    `pick` makes of an object what is kept of it: a list is read in pages, and never held whole.
+    """
 
     path: str
     query: dict[str, object] = field(default_factory=dict)
     version: str = ""
+    pick: Callable[[Object], Any] = lambda found: found
 
 
 class Watches:
@@ -96,13 +102,12 @@ class Watches:
         while not self._stopping.is_set():
             try:
                 if not version:
-                    whole = self._kube.get(source.path, **source.query)
-                    self._changes.put(Change(key, "LIST", whole))
-                    version, begun = whole["metadata"]["resourceVersion"], True
+                    version = self._list(key, source)
+                    begun = True
                 for kind, found in self._events(source, version):
                     version = found["metadata"]["resourceVersion"]
                     if kind != "BOOKMARK":
-                        self._changes.put(Change(key, kind, found))
+                        self._changes.put(Change(key, kind, source.pick(found)))
             except _Expired:
                 log.info("watch expired path=%s", source.path)
                 version = ""
@@ -112,6 +117,15 @@ class Watches:
                     return
                 log.info("watch broke path=%s code=%s", source.path, error.code)
                 self._stopping.wait(PAUSE)
+
+    def _list(self, key: str, source: Source) -> str:
+        """Put all that is there; returns the version from which on it is to be watched."""
+        version, items = "", []
+        for page in self._kube.pages(source.path, _Objects, **source.query):
+            version = version or page.metadata["resourceVersion"]
+            items += [source.pick(found) for found in page.items]
+        self._changes.put(Change(key, "LIST", {"items": items}))
+        return version
 
     def _events(self, source: Source, version: str) -> Iterator[tuple[str, Object]]:
         from urllib3.exceptions import HTTPError
@@ -140,6 +154,13 @@ class Watches:
                 with self._lock:
                     self._open.discard(response)
                 response.close()
+
+
+class _Objects(Struct):
+    """A page of a list."""
+
+    metadata: dict[str, Any]
+    items: list[Object]
 
 
 class _Expired(Exception):

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coditect_cli.errors import CoditectError, Failed, Unreachable, UsageError
+from coditect_cli.errors import (
+    CoditectError,
+    Conflict,
+    Failed,
+    NotFound,
+    Unreachable,
+    UsageError,
+)
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
@@ -190,7 +197,13 @@ class Runtime:
             from coditect_cli.sessions.listing import leased
 
             return leased(self.store, workspace_id, time.time_ns()) if self.has_store else {}
-        items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
+        try:
+            items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
+        except (Conflict, NotFound) as error:
+            absent = self.context.settings.provider == "kubernetes" and isinstance(error, NotFound)
+            if not absent and error.code != "workspace.stopped":
+                raise
+            return {}  # no pod, so no session; whether there is a workspace, the cluster says
         return {
             (item["workspace"], item["session"]): item
             for item in items

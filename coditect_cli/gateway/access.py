@@ -13,6 +13,7 @@ from websockets.datastructures import Headers
 from coditect_cli import __version__
 from coditect_cli.errors import (
     CoditectError,
+    Conflict,
     Failed,
     Forbidden,
     LimitReached,
@@ -39,6 +40,7 @@ _STATUS = {
     NotAuthenticated: http.HTTPStatus.UNAUTHORIZED,
     Forbidden: http.HTTPStatus.FORBIDDEN,
     NotFound: http.HTTPStatus.NOT_FOUND,
+    Conflict: http.HTTPStatus.CONFLICT,
     LimitReached: http.HTTPStatus.TOO_MANY_REQUESTS,
     Unreachable: http.HTTPStatus.SERVICE_UNAVAILABLE,
 }

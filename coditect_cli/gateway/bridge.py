@@ -31,6 +31,7 @@ from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Exec, Files
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.settings import Settings
+from coditect_cli.workspaces.backend import stopped
 from coditect_cli.workspaces.spec import WorkspaceRecord, Workspaces
 
 log = logging.getLogger("coditect.bridge")
@@ -230,11 +231,7 @@ class Bridge:
         """The workspace as it is now. Raises NotFound, Conflict where nothing may start in it."""
         record = self.workspaces.get(workspace)
         if record.desired == "stopped" or self._stopping[workspace]:
-            raise Conflict(
-                f"workspace {workspace} is stopped",
-                code="workspace.stopped",
-                hint=f"coditect workspace start {workspace}",
-            )
+            raise stopped(workspace)
         return record
 
     async def stop(self, workspace: str, *, force: bool) -> int:

@@ -82,8 +82,8 @@ class Edge:
         """The pod for a request, and the token to show there. Raises what speaks against it."""
         claims = await claims_of(asked, self.settings, self.keys)
         workspace = checked_workspace(claims)
+        check_owner(workspace, self.pods.owner(workspace), claims)
         pod = self.pods.find(workspace)
-        check_owner(workspace, pod.owner, claims)
         self.limits.check(claims.user_id)
         return pod, claims, self._token(asked, claims)
 

@@ -70,6 +70,14 @@ def exists(id: str) -> Conflict:
     )
 
 
+def stopped(id: str) -> Conflict:
+    return Conflict(
+        f"workspace {id} is stopped",
+        code="workspace.stopped",
+        hint=f"coditect workspace start {id}",
+    )
+
+
 def not_found(id: str) -> NotFound:
     return NotFound(
         f"no workspace {id}",

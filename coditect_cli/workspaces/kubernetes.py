@@ -94,7 +94,7 @@ class KubernetesWorkspaces:
     def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
         version, query = "", _selecting(selector)
         for page in self._kube.pages(self._sets, StatefulSets, **query):
-            version = page.metadata["resourceVersion"]
+            version = version or page.metadata["resourceVersion"]
             yield self._items(page, nodes=nodes)
         with Watches(self._kube, {"set": Source(self._sets, query, version)}) as watches:
             while True:

@@ -1,4 +1,4 @@
-"""The Role workspace-operator is what our commands need: all of it, and nothing more."""
+"""Each Role is what its bearer needs: all of it, and nothing more."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ import pytest
 import yaml
 
 from coditect_cli.errors import CoditectError, Forbidden
+from coditect_cli.gateway.pods import sources
 from coditect_cli.kube import Kube
+from coditect_cli.kube_watch import Watches
 from coditect_cli.settings import Settings
 from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
+from coditect_cli.workspaces.manifest import build
 from tests.cluster.conftest import IMAGE, OWNER
 from tests.support.cluster import MANIFESTS, PATIENCE, Cluster
 
-RULES = next(
-    document["rules"]
-    for document in yaml.safe_load_all((MANIFESTS / "base" / "operator-role.yaml").read_text())
-    if document["kind"] == "Role"
-)
-GRANTS = [
-    (group, resource, verb)
-    for rule in RULES
-    for group, resource, verb in itertools.product(
-        rule["apiGroups"], rule["resources"], rule["verbs"]
-    )
-]
+Grant = tuple[str, str, str]  # API group, resource, verb
+
+
+def grants(file: str) -> list[Grant]:
+    """What the Role in a manifest grants."""
+    documents = yaml.safe_load_all((MANIFESTS / "base" / file).read_text())
+    [role] = (document for document in documents if document["kind"] == "Role")
+    return [
+        found
+        for rule in role["rules"]
+        for found in itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"])
+    ]
+
+
+OPERATOR, GATEWAY = grants("operator-role.yaml"), grants("gateway-role.yaml")
 names = itertools.count()
 
 
 def quiet(_: str) -> None: ...
 
 
-def grant(cluster: Cluster, namespace: str, rules: list[dict[str, Any]]) -> Path:
+def grant(cluster: Cluster, namespace: str, wanted: list[Grant]) -> Path:
     """The kubeconfig of a new user who may do just that."""
-    user = f"operator-{next(names)}"
+    user = f"user-{next(names)}"
+    rules = [rule(one) for one in wanted]
     path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     cluster.request("POST", f"{path}/roles", {"metadata": {"name": user}, "rules": rules})
     group = "rbac.authorization.k8s.io"
@@ -48,6 +55,11 @@ def grant(cluster: Cluster, namespace: str, rules: list[dict[str, Any]]) -> Path
     }
     cluster.request("POST", f"{path}/rolebindings", binding)
     return cluster.user(user)
+
+
+def rule(wanted: Grant) -> dict[str, Any]:
+    group, resource, verb = wanted
+    return {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
 
 
 def use_everything(kubeconfig: Path, namespace: str, id: str) -> None:
@@ -74,27 +86,49 @@ def follow(watch: Iterator[Any], workspaces: KubernetesWorkspaces, id: str) -> N
     next(watch)
 
 
-def test_the_role_is_enough(cluster: Cluster, namespace: str) -> None:
-    use_everything(grant(cluster, namespace, RULES), namespace, "demo")
+def watch_everything(kubeconfig: Path, cluster: Cluster, namespace: str) -> None:
+    """What an edge gateway does with the API; raises what the first watch that fails does."""
+    settings = Settings(provider="kubernetes", kubeconfig=str(kubeconfig), namespace=namespace)
+    wanted = {("pods", "LIST"), ("sets", "LIST"), ("pods", "ADDED"), ("sets", "ADDED")}
+    with Watches(Kube(settings), sources(namespace)) as watches:
+        made = False
+        while wanted and (change := watches.next(PATIENCE)):
+            wanted.discard((change.key, change.kind))
+            if not made and all(kind == "ADDED" for _, kind in wanted):
+                objects = build("demo", OWNER, Settings(namespace=namespace, image=IMAGE))
+                cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+                made = True
+    assert not wanted
+
+
+def test_the_operators_role_is_enough(cluster: Cluster, namespace: str) -> None:
+    use_everything(grant(cluster, namespace, OPERATOR), namespace, "demo")
+
+
+def test_the_gateways_role_is_enough(cluster: Cluster, namespace: str) -> None:
+    watch_everything(grant(cluster, namespace, GATEWAY), cluster, namespace)
+
+
+@pytest.mark.parametrize("spare", GATEWAY, ids="-".join)
+def test_no_verb_of_the_gateways_is_spare(cluster: Cluster, namespace: str, spare: Grant) -> None:
+    kubeconfig = grant(cluster, namespace, [one for one in GATEWAY if one != spare])
+    with pytest.raises(Forbidden) as caught:
+        watch_everything(kubeconfig, cluster, namespace)
+    assert f"may not {spare[2]} {spare[1]}" in caught.value.message
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spare", GRANTS, ids="-".join)
-def test_no_verb_is_spare(cluster: Cluster, namespace: str, spare: tuple[str, str, str]) -> None:
-    rules = [
-        {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
-        for group, resource, verb in GRANTS
-        if (group, resource, verb) != spare
-    ]
+@pytest.mark.parametrize("spare", OPERATOR, ids="-".join)
+def test_no_verb_of_the_operators_is_spare(cluster: Cluster, namespace: str, spare: Grant) -> None:
+    kubeconfig = grant(cluster, namespace, [one for one in OPERATOR if one != spare])
     with pytest.raises(Forbidden) as caught:
-        use_everything(grant(cluster, namespace, rules), namespace, "demo")
-    group, resource, verb = spare
+        use_everything(kubeconfig, namespace, "demo")
     assert caught.value.code == "kube.forbidden"
-    assert f"may not {verb} {resource}" in caught.value.message
+    assert f"may not {spare[2]} {spare[1]}" in caught.value.message
     hint = caught.value.hint or ""
     assert yaml.safe_load(
         hint.split("rule, as", 1)[1].split(":\n", 1)[1].split("\nits volume")[0]
-    ) == [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]
+    ) == [rule(spare)]
 
 
 def test_nobody_is_not_authenticated(cluster: Cluster, namespace: str) -> None:

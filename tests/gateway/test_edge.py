@@ -47,6 +47,7 @@ class Edge:
         self.cluster = cluster
         self.folder = folder
         self.namespace = cluster.namespace()
+        self.sets = f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets"
         with suppress(ApiError):  # it is there already
             cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         self.key = private_key(folder)
@@ -129,6 +130,30 @@ class Edge:
         self.cluster.request("POST", path, {"metadata": metadata, "spec": spec})
         status = {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]}
         self.cluster.patch(f"{path}/{name}/status", {"status": status})
+
+    def declare(self, workspace: str = "demo", owner: str = Pod.user) -> None:
+        """A workspace that is to run; its controller's pods are others than ours."""
+        labels = {"of": workspace}
+        container = {"name": "workspace", "image": "localhost/none:1"}
+        spec = {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            "ordinals": {"start": 1},
+        }
+        metadata = {
+            "name": workspace,
+            "labels": {"app": "workspace"},
+            "annotations": {"coditect.dev/owner": owner},
+        }
+        self.cluster.request("POST", self.sets, {"metadata": metadata, "spec": spec})
+
+    def scale(self, replicas: int, workspace: str = "demo") -> None:
+        self.cluster.patch(f"{self.sets}/{workspace}", {"spec": {"replicas": replicas}})
+
+    def refusal(self, workspace: str = "demo", **options: Any) -> tuple[int, str, bool]:
+        """How a connection is refused: HTTP status, code, and whether it is worth another try."""
+        status, error = refused(self.connect, self.token(workspace, **options))
+        return status, error["code"], error["retryable"]
 
     def delete(self, workspace: str, grace: int = 0) -> None:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{workspace}-0"
@@ -229,7 +254,7 @@ def test_only_the_owner_with_a_good_token_gets_in(edge: Edge) -> None:
     edge.join()
     for token, status, code in (
         (edge.token(user="eve"), 403, "workspace.forbidden"),
-        (edge.token("absent"), 503, "workspace.not_running"),
+        (edge.token("absent"), 404, "workspace.not_found"),
         (edge.token("_gateway"), 401, "token.claims"),
         (edge.token(key=private_key(edge.folder)), 401, "token.unknown_key"),
         (edge.token(key=SHARED), 401, "token.algorithm"),
@@ -273,6 +298,7 @@ def test_when_the_pod_is_replaced_its_connections_end_and_new_ones_find_the_next
     edge: Edge,
 ) -> None:
     """A node that died takes leave of nobody: the watch tells."""
+    edge.declare()
     first = edge.pod()
     client = edge.join()
     client.attach()
@@ -285,8 +311,7 @@ def test_when_the_pod_is_replaced_its_connections_end_and_new_ones_find_the_next
     finally:
         os.kill(bridge, signal.SIGCONT)
         os.kill(first.keeper.pid, signal.SIGCONT)
-    error = refused(edge.connect)[1]
-    assert (error["code"], error["retryable"]) == ("workspace.not_running", True)
+    assert edge.refusal() == (503, "workspace.not_running", True)
     edge.pod()
     again = edge.join()
     again.attach()
@@ -295,13 +320,28 @@ def test_when_the_pod_is_replaced_its_connections_end_and_new_ones_find_the_next
 
 def test_a_pod_that_does_not_answer_yet_is_worth_another_try(edge: Edge) -> None:
     edge.create("demo", "127.0.0.1", free_ports(1)[0])
+    not_ready = (503, "workspace.not_ready", True)
+    until(lambda: edge.refusal() == not_ready, "the pod is known")
 
-    def refusal() -> Any:
-        error = refused(edge.connect)[1]
-        return error if error["code"] != "workspace.not_running" else None
 
-    error = until(refusal, "the pod is known")
-    assert (error["code"], error["retryable"]) == ("workspace.not_ready", True)
+def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(edge: Edge) -> None:
+    """As a gateway without a cluster says it, to its owner alone."""
+    edge.declare()
+    edge.pod()
+    client = edge.join()
+    client.attach()
+    edge.scale(0)
+    stopped = (409, "workspace.stopped", False)
+    until(lambda: edge.refusal() == stopped, "the workspace is known to be stopped")
+    client.run("true")  # who is in stays, until the pod ends
+    edge.delete("demo")
+    assert client.closed() == 1006
+    assert edge.refusal() == stopped
+    assert edge.refusal(user="eve") == (403, "workspace.forbidden", False)
+    edge.scale(1)
+    until(lambda: edge.refusal() == (503, "workspace.not_running", True), "it is to run")
+    edge.cluster.request("DELETE", f"{edge.sets}/demo")
+    until(lambda: edge.refusal() == (404, "workspace.not_found", False), "it is gone")
 
 
 def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:

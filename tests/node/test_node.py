@@ -169,8 +169,15 @@ def test_a_gateway_that_is_replaced_loses_nothing(
 
 def test_stop_and_start_keep_the_data(coditect: Commands, workspace: str) -> None:
     coditect("exec", INSECURE, workspace, "--", "sh", "-c", "echo kept > kept.txt")
-    coditect("workspace", "stop", workspace, "--force", "--wait")
-    coditect("exec", INSECURE, workspace, "--", "true", status=9)
+    with attached(coditect, workspace) as terminal:
+        terminal.type(b"echo re''ady\n")
+        terminal.expect(b"ready", PATIENCE)
+        coditect("workspace", "stop", workspace, "--force", "--wait")
+        terminal.expect(b"workspace demo is stopped", PATIENCE)
+        assert terminal.wait() == 255
+    coditect("exec", INSECURE, workspace, "--", "true", status=6)
+    coditect("exec", INSECURE, "absent", "--", "true", status=3)
+    assert json.loads(coditect("session", "list", workspace, "-o", "json"))["items"] == []
     coditect("workspace", "start", workspace, "--wait")
     assert coditect("exec", INSECURE, workspace, "--", "cat", "kept.txt") == "kept\n"
 

@@ -155,6 +155,15 @@ class Edge:
         status, error = refused(self.connect, self.token(workspace, **options))
         return status, error["code"], error["retryable"]
 
+    def settings(self) -> dict[str, str]:
+        """A client's context, in variables."""
+        names = ("CODITECT_KUBECONFIG", "CODITECT_NAMESPACE")
+        return {name: self.environ[name] for name in names} | {
+            "CODITECT_PROVIDER": "kubernetes",
+            "CODITECT_GATEWAY_URL": f"ws://{self.address}/ws",
+            "CODITECT_TOKEN": self.token(),
+        }
+
     def delete(self, workspace: str, grace: int = 0) -> None:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{workspace}-0"
         body = {"gracePeriodSeconds": grace}
@@ -324,8 +333,12 @@ def test_a_pod_that_does_not_answer_yet_is_worth_another_try(edge: Edge) -> None
     until(lambda: edge.refusal() == not_ready, "the pod is known")
 
 
-def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(edge: Edge) -> None:
+def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(
+    edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a gateway without a cluster says it, to its owner alone."""
+    for name, value in edge.settings().items():
+        monkeypatch.setenv(name, value)
     edge.declare()
     edge.pod()
     client = edge.join()
@@ -338,10 +351,14 @@ def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(edge: Edge) -> Non
     assert client.closed() == 1006
     assert edge.refusal() == stopped
     assert edge.refusal(user="eve") == (403, "workspace.forbidden", False)
+    assert run_cli("session", "list", "demo", "-o", "name") == (0, "", "")
     edge.scale(1)
     until(lambda: edge.refusal() == (503, "workspace.not_running", True), "it is to run")
     edge.cluster.request("DELETE", f"{edge.sets}/demo")
     until(lambda: edge.refusal() == (404, "workspace.not_found", False), "it is gone")
+    code, out, err = run_cli("session", "list", "demo")
+    assert (code, out) == (3, "")
+    assert "no workspace demo" in err
 
 
 def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:

@@ -1,6 +1,7 @@
 """The project's images, built from a Debian that debootstrap makes; needs root and podman.
 
-CODITECT_NODE_IMAGES may name a folder that keeps the archives for the next run.
+`python -m tests.support.images FOLDER` builds them into FOLDER, which CODITECT_NODE_IMAGES may
+then name for the tests.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("debootstrap", "podman", "runc")
+PROGRAMS = ("debootstrap", "podman", "runc", "unshare")
 PACKAGES = "bash ca-certificates ncurses-base procps python3"
 FOUNDATIONDB = "foundationdb>=7.1.67,<7.2"
 NAMES = ("workspace", "gateway")
@@ -25,39 +27,45 @@ def name_of(image: str) -> str:
     return f"localhost/coditect-{image}:test"
 
 
-def archives(folder: Path) -> dict[str, Path]:
-    """An archive of each image, to be imported; skips the test where programs are missing."""
-    kept = os.environ.get("CODITECT_NODE_IMAGES")
-    built = Path(kept) if kept else folder
-    found = {image: built / f"{image}.tar" for image in NAMES}
-    if not all(path.exists() for path in found.values()):
+def archive(folder: Path) -> Path:
+    """An archive of the images, to be imported; skips the test where programs are missing."""
+    found = Path(os.environ.get("CODITECT_NODE_IMAGES", folder)) / "images.tar"
+    if not found.exists():
         if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
             pytest.skip(f"images can't be built without {', '.join(missing)}")
-        built.mkdir(parents=True, exist_ok=True)
-        # podman wants a short path
-        Builder(Path(tempfile.mkdtemp(prefix="coditect-images-"))).build(found)
+        build(found.parent)
     return found
 
 
+def build(folder: Path) -> None:
+    """Make the archive, in memory: it is a thousand small files, many times over."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="coditect-images-") as work:  # podman wants it short
+        # The mount, and whatever is mounted below it, goes with the process.
+        script = 'mount -t tmpfs images "$0" && cd "$1" && shift && exec "$@"'
+        inner = (sys.executable, "-m", "tests.support.images", "--in", work, str(folder))
+        run("unshare", "--mount", "sh", "-c", script, work, str(ROOT), *inner)
+
+
 class Builder:
-    """podman, with all that it stores below one folder, which is removed."""
+    """podman, with all that it stores below one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def build(self, wanted: dict[str, Path]) -> None:
-        try:
-            self._make_base()
-            self._make_wheels()
-            for image, archive in wanted.items():
-                self._build(image, archive)
-        finally:
-            self._podman("rmi", "--all", "--force", check=False)
-            shutil.rmtree(self.folder)
+    def build(self, archive: Path) -> None:
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(self._make_base), pool.submit(self._make_wheels)]:
+                done.result()
+            list(pool.map(self._build, NAMES))
+        part = archive.with_suffix(".part")
+        names = [name_of(image) for image in NAMES]
+        self._podman("save", "--multi-image-archive", "--output", str(part), *names)
+        part.rename(archive)
 
     def _make_base(self) -> None:
         tree = self.folder / "base"
-        tree.mkdir(parents=True)
         included = ",".join([*PACKAGES.split(), "python3-venv"])
         run("debootstrap", "--variant=minbase", f"--include={included}", "bookworm", str(tree))
         with subprocess.Popen(["tar", "c", "-C", tree, "."], stdout=subprocess.PIPE) as tar:
@@ -77,32 +85,35 @@ class Builder:
             f"{ours}[kubernetes,foundationdb]",
         )
 
-    def _build(self, image: str, archive: Path) -> None:
+    def _build(self, image: str) -> None:
         self._podman(
             *("build", "--format=docker", "--network=none", "--build-arg=BASE=localhost/base:1"),
             f"--build-arg=PACKAGES={PACKAGES}",
             *(f"--file={ROOT / 'images' / image / 'Dockerfile'}", f"--tag={name_of(image)}"),
             str(self.folder / "context"),
         )
-        self._podman("save", "--output", str(archive), name_of(image))
 
-    def _podman(self, *args: str, check: bool = True, stdin: object = None) -> None:
+    def _podman(self, *args: str, stdin: object = None) -> None:
         storage = ("--root", str(self.folder / "storage"), "--runroot", str(self.folder / "run"))
-        run("podman", *storage, "--runtime=runc", *args, check=check, stdin=stdin)
+        run("podman", *storage, "--runtime=runc", *args, stdin=stdin)
 
 
-def run(
-    *argv: str, check: bool = True, stdin: object = None, environ: dict[str, str] | None = None
-) -> None:
-    """Run a program, with more variables; what it said is in the error where it fails."""
+def run(*argv: str, check: bool = True, stdin: object = None) -> None:
+    """Run a program; what it said is in the error where it fails."""
     done = subprocess.run(
         argv,
         check=False,
         stdin=stdin,  # type: ignore[arg-type]
-        env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
     )
     assert not check or done.returncode == 0, f"{argv}: {done.stdout[-4000:]}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--in":
+        Builder(Path(sys.argv[2])).build(Path(sys.argv[3]) / "images.tar")
+    else:
+        build(Path(sys.argv[1]))

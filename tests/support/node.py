@@ -6,6 +6,7 @@ DNS and no service proxy. Everything is taken down without a trace.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -56,9 +57,13 @@ class Node(ControlPlane):
             "--kubelet-preferred-address-types=InternalIP",
         )
         self.socket = folder / "containerd.sock"
-        self._traces_before = _traces()
+        self._turn: int | None = None
 
     def start(self) -> None:
+        """Wait for the end of another test run's node, since there is one bridge, and start."""
+        self._turn = os.open(PLUGINS, os.O_RDONLY)
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        self._traces_before = _traces()
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -137,6 +142,8 @@ class Node(ControlPlane):
 
     def stop(self) -> None:
         """Take down the node, then the control plane; nothing of it stays on this machine."""
+        if self._turn is None:
+            return
         for program in ("kubelet", "kube-scheduler", "kube-controller-manager"):
             if program in self._processes:
                 self.kill(program)
@@ -156,6 +163,7 @@ class Node(ControlPlane):
             else:
                 path.unlink(missing_ok=True)
         run("ip", "link", "delete", BRIDGE, check=False)
+        os.close(self._turn)
 
     def _kill_tasks(self) -> None:
         for task in self._tasks():

@@ -18,7 +18,7 @@ from coditect_cli import tokens
 from coditect_cli.signing import PrivateKey
 from tests.support.cluster import MANIFESTS, Cluster, control_plane
 from tests.support.gateway import until
-from tests.support.images import archives, name_of
+from tests.support.images import archive, name_of
 from tests.support.node import ADDRESS, PATIENCE, Node
 from tests.test_signing import key_set, private_key
 
@@ -144,10 +144,9 @@ class Commands:
 def running_platform(folder: Path) -> Iterator[Platform]:
     """A platform with its files below `folder`; needs root, and skips where a part is missing."""
     node = Node(folder / "node")
-    images = archives(folder / "images")
+    images = archive(folder / "images")
     with control_plane(node) as cluster:
-        for archive in images.values():
-            node.load(archive)
+        node.load(images)
         (folder / "platform").mkdir()
         platform = Platform(node, cluster, folder / "platform")
         platform.install()

@@ -36,6 +36,7 @@ from coditect_cli.gateway.access import (
     check_owner,
     checked_workspace,
     claims_of,
+    http_status,
 )
 from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.listeners import listen
@@ -113,6 +114,7 @@ class Edge:
     def enter(self, splice: Splice, pod: Pod, user: str) -> None:
         """A client and its pod were joined."""
         self.limits.enter(user)
+        self.metrics.admitted += 1
         self.splices.setdefault(pod.uid, set()).add(splice)
         if self.draining:
             splice.take_leave()
@@ -193,12 +195,12 @@ class Handshake:
             pod_side, response, rest = await _connect(pod, asked, token)
         except CoditectError as error:
             log.info("refused code=%s", error.code)
-            self.edge.metrics.refuse(error.code)
+            self.edge.metrics.refuse(error.code, http_status(error))
             self._answer(protocol, refusal(error))
             return
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             pod_side.transport.close()
-            self.edge.metrics.refuse("by_pod")
+            self.edge.metrics.refuse("by_pod", response.status_code)
             self._answer(protocol, _passed_on(response))
             return
         self._join(protocol, request, pod_side, response, rest, pod, claims.user_id)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ECHO_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
-class Refusals:
-    """Counts requests that were refused, by their errors' codes."""
+class Admissions:
+    """Counts requests that were admitted or refused, since this process started."""
 
     def __init__(self) -> None:
+        self.admitted = 0
+        self.failed = 0
         self.refused: dict[str, int] = {}
+        self._started = time.time()
 
-    def refuse(self, code: str) -> None:
-        """A request was refused with this error."""
+    def refuse(self, code: str, status: int) -> None:
+        """A request was refused with this error, answered as this HTTP status."""
         self.refused[code] = self.refused.get(code, 0) + 1
+        self.failed += status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def refused_lines(self) -> list[str]:
-        samples = [(f'code="{code}"', count) for code, count in sorted(self.refused.items())]
-        return _family("refused_total", "counter", "Requests refused, by error.", samples)
+    def lines(self) -> list[str]:
+        refused = [(f'code="{code}"', count) for code, count in sorted(self.refused.items())]
+        started = [("", round(self._started, 3))]
+        return [
+            *_family("start_time_seconds", "gauge", "When this process started.", started),
+            *_family("admitted_total", "counter", "Requests admitted.", [("", self.admitted)]),
+            *_family("refused_total", "counter", "Requests refused, by error.", refused),
+            *_family("failed_total", "counter", "Those answered from 500 on.", [("", self.failed)]),
+        ]
 
 
-class EdgeMetrics(Refusals):
+class EdgeMetrics(Admissions):
     """Counters of an edge gateway, which sees connections and bytes, and nothing in them."""
 
     def __init__(self) -> None:
@@ -39,12 +51,12 @@ class EdgeMetrics(Refusals):
             *_family("pods", "gauge", "Pods to send clients to.", [("", pods)]),
             *_family("input_bytes_total", "counter", "From clients.", [("", self.input_bytes)]),
             *_family("output_bytes_total", "counter", "To clients.", [("", self.output_bytes)]),
-            *self.refused_lines(),
+            *self.lines(),
         ]
         return "\n".join(lines) + "\n"
 
 
-class Metrics(Refusals):
+class Metrics(Admissions):
     """Counters of one bridge; a successor begins at zero, as Prometheus expects."""
 
     def __init__(self) -> None:
@@ -77,7 +89,7 @@ class Metrics(Refusals):
             *_family("connections", "gauge", "Open connections.", [("", connections)]),
             *_family("input_bytes_total", "counter", "Input received.", [("", self.input_bytes)]),
             *_family("output_bytes_total", "counter", "Output read.", [("", self.output_bytes)]),
-            *self.refused_lines(),
+            *self.lines(),
             *self._echo_lines(),
         ]
         return "\n".join(lines) + "\n"
@@ -97,7 +109,7 @@ class Metrics(Refusals):
         ]
 
 
-def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, int]]) -> list[str]:
+def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, float]]) -> list[str]:
     name = f"coditect_{name}"
     lines = [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
     for labels, value in samples:

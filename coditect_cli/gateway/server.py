@@ -118,8 +118,9 @@ class Server:
             self.limits.check(admitted.user)
         except CoditectError as error:
             log.info("refused code=%s", error.code)
-            self.bridge.metrics.refuse(error.code)
+            self.bridge.metrics.refuse(error.code, http_status(error))
             return refusal(error)
+        self.bridge.metrics.admitted += 1
         connection.admitted = admitted
         return None
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from coditect_cli.errors import Failed, Unreachable
+from coditect_cli.errors import Failed
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Verdict
 
@@ -213,32 +213,3 @@ def compare_revisions(
 
 def _revision(entry: Mapping[str, Any]) -> Any:
     return ((entry.get("resource") or {}).get("labels") or {}).get("revision_name")
-
-
-def read_metrics(url: str) -> dict[str, float]:
-    """A gateway's /metrics: each family's samples added up, without the histograms.
-
-    Raises Unreachable, and Failed when the page is no Prometheus text (format 0.0.4).
-    """
-    from urllib.error import URLError
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(url, timeout=30) as answer:  # noqa: S310 (the setting admits http alone)
-            text = answer.read(4 << 20).decode()
-    except (URLError, OSError, UnicodeDecodeError) as error:
-        raise Unreachable(
-            f"cannot read {url}: {error}", code="gate.no_metrics", retryable=True
-        ) from None
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            match = re.fullmatch(r"([a-zA-Z_:][\w:]*)(?:\{[^{}]*\})? (\S+)", line)
-            try:
-                name, value = (match[1], float(match[2])) if match else ("", float("nan"))
-            except ValueError:
-                name, value = "", float("nan")
-            if not name:
-                raise Failed(f"{url} is not Prometheus text: {line[:80]!r}", code="gate.no_metrics")
-            found[name] = found.get(name, 0.0) + value
-    return found

@@ -198,7 +198,7 @@ class MigrateSettings:
         None, _text, "a Logging filter of its requests; unset: its containers", "cutover"
     )
     old_metrics: tuple[str, ...] = setting(
-        (), _pages, "the /metrics pages of its gateways, which tell live sessions", "cutover"
+        (), _pages, "the /metrics page of each of its gateways", "cutover"
     )
 
     cluster: str = setting("coditect-cluster", _name, "the Autopilot cluster", "phase2")

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coditect_cli.errors import Failed, Unreachable
-from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.migrations.gates import (
     Limits,
     Sample,
@@ -21,7 +16,6 @@ from coditect_cli.migrations.gates import (
     decide,
     of_cluster,
     read_entries,
-    read_metrics,
     sample,
 )
 from tests.support.cloud import PROJECT, Cloud
@@ -187,51 +181,3 @@ def test_revisions_are_compared_in_one_window(google: Cloud) -> None:
     google.logs.serve_cluster("old-cluster", requests=8, errors=2, sessions=3)
     entries = read_entries(PROJECT, of_cluster("old-cluster", "us-central1"), start)
     assert sample(entries) == Sample(8, 2, 3, 2)
-
-
-@pytest.fixture
-def page() -> Iterator[tuple[str, list[bytes]]]:
-    """A URL, and what it answers with."""
-    content: list[bytes] = [b""]
-
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(content[0])
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Answering)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/metrics", content
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_the_gateways_own_page_is_read(page: tuple[str, list[bytes]]) -> None:
-    url, content = page
-    metrics = Metrics()
-    metrics.echo(0.002)
-    metrics.refuse("token.expired")
-    metrics.refuse("limit")
-    content[0] = metrics.expose({"terminal": 3, "exec": 1}, 2, "1.0").encode()
-    found = read_metrics(url)
-    assert found["coditect_sessions"] == 4
-    assert found["coditect_connections"] == 2
-    assert found["coditect_refused_total"] == 2
-
-
-def test_another_page_is_an_error(page: tuple[str, list[bytes]]) -> None:
-    url, content = page
-    content[0] = b"<html>Sign in</html>"
-    with pytest.raises(Failed, match="not Prometheus text"):
-        read_metrics(url)
-
-
-def test_no_page_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match="cannot read"):
-        read_metrics("http://127.0.0.1:1/metrics")

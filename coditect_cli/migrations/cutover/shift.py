@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from coditect_cli.errors import CoditectError, Failed, NotFound
 from coditect_cli.migrations.cutover.dns import WeightedRecord
+from coditect_cli.migrations.cutover.metrics import counted_since, note_counters
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.cutover.url_map import UrlMap
 from coditect_cli.migrations.gates import (
@@ -33,6 +34,7 @@ class Shift(Step):
         self.title = f"Give Cloud Run {percent} % of new connections"
         self.bake = bake
         self._percent = percent
+        self._counters = f"old_counters_at_{percent}"
 
     def precondition(self, world: World) -> str | None:
         return why_not_shared(world)
@@ -46,7 +48,14 @@ class Shift(Step):
         return Observation(share >= self._percent, f"Cloud Run has {share} %", facts)
 
     def actions(self, world: World) -> Sequence[Action]:
-        return split_of(world).shift(world, self._percent, world.before)
+        shift = split_of(world).shift(world, self._percent, world.before)
+        pages = world.settings.old_metrics
+
+        def note() -> Facts:
+            return {self._counters: note_counters(pages)}
+
+        noted = [Action(note, call=f"note the counters of {', '.join(pages)}")] if pages else []
+        return [*shift, *noted]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
         return split_of(world).back(world, before)
@@ -65,7 +74,9 @@ class Shift(Step):
         new = sample(read_entries(project, cloud_run, since, until))
         serving = None
         if self._percent < ALL:
-            serving = sample(read_entries(project, old, since, until))
+            logged = sample(read_entries(project, old, since, until))
+            counted = counted_since(world.outputs.get(self._counters, {}))
+            serving = max(logged, counted, key=lambda one: one.requests)
         limits = Limits(settings.min_sessions, settings.min_requests, settings.max_error_increase)
         return decide(new, serving, limits)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from coditect_cli.errors import Failed, NotFound
 from coditect_cli.migrations import programs
+from coditect_cli.migrations.cutover.metrics import read_metrics
 from coditect_cli.migrations.cutover.shift import ALL, share_of
-from coditect_cli.migrations.gates import read_entries, read_metrics
+from coditect_cli.migrations.gates import read_entries
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 
 DELETE = 1800.0  # seconds

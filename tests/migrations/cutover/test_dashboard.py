@@ -18,7 +18,7 @@ from tests.migrations.cutover.quick import CutoverPrograms
 
 def test_each_metric_in_it_is_exported(site: Cutover) -> None:
     metrics = Metrics()
-    metrics.refuse("x")
+    metrics.refuse("x", 401)
     exported = set(re.findall(r"^(coditect_\w+)", metrics.expose({}, 0, "1"), re.M))
     shown = set(re.findall(r"\b(coditect_\w+)", file_of(site.world).read_text()))
     assert shown <= exported

@@ -171,15 +171,17 @@ def test_it_is_killed_and_resumed_and_verified_in_a_real_workspace_and_undone(
     assert engineer.found(workspace) is not None
 
     with engineer.forwarded_gateway():
-        status, said = engineer.run("resume", "-o", "ndjson")
-    assert status == 0, said
-    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-    assert "written" in [event.get("data", {}).get("outputs", {}).get("said") for event in events]
+        status, told = engineer.run("resume", "-o", "ndjson")
+    assert status == 0, told
+    events = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    said = [str(event.get("data", {}).get("outputs", {}).get("said")) for event in events]
+    assert any(line.startswith("100 writes: 0 lost, 0 doubled") for line in said)
+    assert "written" in said
     assert events[-1]["state"] == "done"
     assert engineer.found(workspace) is None
     assert list(engineer.google.clusters.clusters) == [CLUSTER]
 
-    status, said = engineer.run("rollback", events[-1]["id"])
-    assert status == 0, said
+    status, told = engineer.run("rollback", events[-1]["id"])
+    assert status == 0, told
     assert engineer.found(f"/api/v1/namespaces/{NAMESPACE}") is None
     assert engineer.google.clusters.clusters == {}

@@ -98,12 +98,15 @@ class Builder:
         run("podman", *storage, "--runtime=runc", *args, stdin=stdin)
 
 
-def run(*argv: str, check: bool = True, stdin: object = None) -> None:
-    """Run a program; what it said is in the error where it fails."""
+def run(
+    *argv: str, check: bool = True, stdin: object = None, environ: dict[str, str] | None = None
+) -> None:
+    """Run a program, with more variables; what it said is in the error where it fails."""
     done = subprocess.run(
         argv,
         check=False,
         stdin=stdin,  # type: ignore[arg-type]
+        env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

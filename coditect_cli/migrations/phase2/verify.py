@@ -26,6 +26,7 @@ class Verify(Step):
         return [
             _coditect(world, "workspace", *make, f"--image={image}", timeout=patience + SHELL),
             check_workloads(world),
+            _coditect(world, "gateway", "probe", f"--workspace={id}", timeout=SHELL),
             _coditect(world, "exec", id, "--", "sh", "-c", PROBE, timeout=SHELL),
             self._removal(world),
         ]

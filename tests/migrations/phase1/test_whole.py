@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 
 from tests.migrations.quick import DIGEST
 from tests.support.cloud import PROJECT, Cloud
+from tests.support.cluster import free_ports
 from tests.support.gateway import until
 from tests.support.registry import BASE, PODMAN, Registry, registry
 
@@ -26,6 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 GATEWAY = "websocket-gateway"
 PATIENCE = 240.0  # seconds; gcloud takes some to start, and there are many starts
+QUICK = ("--tests=true", "--probe=echo {url}")
 PUSHES = f"""#!/bin/sh
 [ "$1" = push ] && echo "pty-fix: digest: {DIGEST} size: 528"
 exit 0
@@ -71,8 +75,8 @@ class Engineer:
         return process.returncode, out, err
 
     def phase1(self, *args: str) -> list[str]:
-        quick = ("--tests=true", "--probe=echo {url}", "--hold=0", "--min-requests=5")
-        return ["phase1", f"--source={self.source}", *quick, "--min-sessions=2", *args]
+        enough = ("--min-requests=5", "--min-sessions=2")
+        return ["phase1", f"--source={self.source}", *enough, *args]
 
     def builds_with(self, yard: Registry) -> list[str]:
         """The flags of somebody who has podman and a registry, and something to build."""
@@ -101,10 +105,33 @@ def yard() -> Iterator[Registry]:
         yield running
 
 
+@pytest.fixture
+def staging(engineer: Engineer) -> Iterator[str]:
+    """A gateway that answers where the staging service does."""
+    (port,) = free_ports(1)
+    gateway = subprocess.Popen(
+        [sys.executable, "-m", "coditect_cli", "gateway", "serve", f"--listen=127.0.0.1:{port}"],
+        env=engineer.environ,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: answers(port), "a gateway")
+    yield f"http://127.0.0.1:{port}"
+    gateway.terminate()
+    gateway.wait(30)
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 @pytest.mark.root
 def test_it_runs_whole_from_a_real_build_and_what_is_deployed_is_what_the_registry_has(
-    engineer: Engineer, yard: Registry
+    engineer: Engineer, yard: Registry, staging: str
 ) -> None:
+    """The bridge is tested and staging is typed into, as when nothing else is asked for."""
+    engineer.cloud.run.address = staging
     cloud, flags = engineer.cloud, engineer.builds_with(yard)
     old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
     quick = ("--bake=1s", "--hold=1h", "--gate-interval=1s", "-o", "ndjson")
@@ -132,7 +159,9 @@ def test_killed_during_the_bake_and_resumed_errors_still_roll_it_back(
 ) -> None:
     cloud = engineer.cloud
     old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
-    process = engineer.start(*engineer.phase1("--bake=2s", "--hold=1h", "--gate-interval=1s"))
+    process = engineer.start(
+        *engineer.phase1(*QUICK, "--bake=2s", "--hold=1h", "--gate-interval=1s")
+    )
     until(lambda: len(cloud.run.percents(GATEWAY)) == 2, "a share of the traffic", PATIENCE)
     process.kill()
     process.communicate()
@@ -154,7 +183,7 @@ def test_killed_during_the_bake_and_resumed_errors_still_roll_it_back(
 
 def test_an_interrupt_stops_at_a_safe_point_and_says_how_to_resume(engineer: Engineer) -> None:
     engineer.cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
-    process = engineer.start(*engineer.phase1("--bake=1h", "-o", "ndjson"))
+    process = engineer.start(*engineer.phase1(*QUICK, "--bake=1h", "-o", "ndjson"))
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["type"] == "action.started":
@@ -179,7 +208,7 @@ def test_a_refusal_ends_it_with_its_reason_and_leaves_traffic_alone(
     cloud = engineer.cloud
     old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
     cloud.fail(method, path, status, message)
-    found, out, err = engineer.run(*engineer.phase1())
+    found, out, err = engineer.run(*engineer.phase1(*QUICK))
     assert (found, out) == (code, ""), err
     assert "coditect migrate resume phase1-" in err
     assert cloud.run.percents(GATEWAY) == {old: 100}

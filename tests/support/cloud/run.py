@@ -16,12 +16,16 @@ WHEN = "2026-01-02T03:04:05.000000Z"
 
 
 class Services:
-    """Services and revisions of one project. A revision of an image in `broken` is never ready."""
+    """Services and revisions of one project. A revision of an image in `broken` is never ready.
+
+    `address` is where all of them really answer, if anything does.
+    """
 
     def __init__(self) -> None:
         self.services: dict[str, dict[str, Any]] = {}
         self.revisions: dict[str, dict[str, Any]] = {}
         self.broken: set[str] = set()
+        self.address: str | None = None
 
     def routes(self) -> list[Route]:
         one = NAMESPACE + r"/services/([^/]+)"
@@ -122,12 +126,15 @@ class Services:
             "latestCreatedRevisionName": created,
             **({"latestReadyRevisionName": ready} if ready else {}),
             "conditions": self._conditions(created, ready is not None),
-            "url": f"https://{name}-abcdefghij-uc.a.run.app",
-            "address": {"url": f"https://{name}-abcdefghij-uc.a.run.app"},
+            "url": self._url(name),
+            "address": {"url": self._url(name)},
             "traffic": self._traffic(service, ready, before) if ready else [],
         }
         self.services[name] = service
         return service
+
+    def _url(self, host: str) -> str:
+        return self.address or f"https://{host}-abcdefghij-uc.a.run.app"
 
     def _make_revision(self, service: dict[str, Any], generation: int) -> str:
         name = service["metadata"]["name"]
@@ -186,8 +193,7 @@ class Services:
                 return list(before.get("traffic", []))
             one = {**target, "revisionName": name}
             if tag := target.get("tag"):
-                host = service["metadata"]["name"]
-                one["url"] = f"https://{tag}---{host}-abcdefghij-uc.a.run.app"
+                one["url"] = self._url(f"{tag}---{service['metadata']['name']}")
             resolved.append(one)
         if sum(one.get("percent", 0) for one in resolved) != 100:
             raise Refused(400, "The traffic percents do not add up to 100.")

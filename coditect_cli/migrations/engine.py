@@ -344,7 +344,10 @@ class Engine:
             )
 
     def _append(self, type: str, step: str | None = None, **data: Any) -> None:
-        self._journal.append(type, step, **data)
+        attempt = None
+        if step is not None:
+            attempt = self.run.steps[step].attempt + (type == "step.started")
+        self._journal.append(type, step, attempt, **data)
         self._look()
 
     def _look(self) -> None:

@@ -31,37 +31,30 @@ _RUN_ID = re.compile(r"[a-z0-9]{1,20}-\d{8}T\d{6}-[0-9a-f]{6}")
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a journal; `at` is RFC 3339 in UTC, `data` what this type of event says."""
+    """One line of a journal; `at` is RFC 3339 in UTC, `data` what this type of event says.
+
+    `attempt` is how often the step had been begun by then.
+    """
 
     number: int
     at: str
-    actor: str
+    run: str
     type: str
     step: str | None
+    attempt: int | None
+    actor: str
     data: dict[str, Any]
     id: str
     previous: str
 
     def as_dict(self) -> dict[str, Any]:
         """The event as -o ndjson prints it."""
-        return {**self._fields(), "hash": self.hash}
+        return {**vars(self), "hash": self.hash}
 
     @property
     def hash(self) -> str:
-        content = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
+        content = json.dumps(vars(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
-
-    def _fields(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "at": self.at,
-            "actor": self.actor,
-            "type": self.type,
-            "step": self.step,
-            "data": self.data,
-            "id": self.id,
-            "previous": self.previous,
-        }
 
 
 class Journal:
@@ -82,7 +75,9 @@ class Journal:
         self._clock = clock
         self._last: tuple[int, str] = (0, self.run)
 
-    def append(self, type: str, step: str | None = None, **data: Any) -> None:
+    def append(
+        self, type: str, step: str | None = None, attempt: int | None = None, **data: Any
+    ) -> None:
         """Write one event; durable on return. Secrets in `data` are redacted.
 
         Raises Conflict (migrate.lock_lost), Failed (migrate.journal_broken).
@@ -101,7 +96,16 @@ class Journal:
                 if _decoded(last, self.run, number).id == id:
                     return  # this very event: its commit's result was not known
             event = Event(
-                number + 1, format_time(self._clock()), self.actor, type, step, data, id, previous
+                number=number + 1,
+                at=format_time(self._clock()),
+                run=self.run,
+                type=type,
+                step=step,
+                attempt=attempt,
+                actor=self.actor,
+                data=data,
+                id=id,
+                previous=previous,
             )
             value = json.dumps(event.as_dict(), sort_keys=True, separators=(",", ":"))
             transaction.set(_event_key(self.run, event.number), value.encode())
@@ -131,8 +135,9 @@ class Journal:
         for page in scan(self._store, begin, prefix_end(_run_prefix(self.run))):
             for key, value in page.rows:
                 event = _decoded(value, self.run, last_number + 1)
-                expected = (_event_key(self.run, last_number + 1), last_number + 1, last_hash)
-                if (key, event.number, event.previous) != expected:
+                key_now = _event_key(self.run, last_number + 1)
+                expected = (key_now, self.run, last_number + 1, last_hash)
+                if (key, event.run, event.number, event.previous) != expected:
                     raise _broken(self.run, last_number + 1)
                 events.append(event)
                 last_number, last_hash = event.number, event.hash

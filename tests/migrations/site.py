@@ -46,7 +46,7 @@ class Site:
         def tell(event: Event, run: Run) -> None:
             self.seen.append(event)
             if kill_after and event.number == kill_after:
-                raise Killed
+                self.die()
 
         return Engine(
             Journal(self.store, self.run, "me", lock),
@@ -56,6 +56,9 @@ class Site:
             stop=self.clock,
             clock=lambda: self.clock.now,
         )
+
+    def die(self) -> None:
+        raise Killed
 
     def go(self, steps: Sequence[Step], *, kill_after: int = 0) -> Run:
         with hold(self.store, self.run, "me") as lock:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import itertools
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,7 @@ from coditect_cli.migrations.lock import break_lock, hold
 from coditect_cli.migrations.step import Action, Facts, Step, Verdict
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
+from tests.migrations.dying import dying
 from tests.migrations.site import Killed, Site, outlast
 from tests.migrations.toy import FAIL, HOLD, PASS, Gated, Write, failing, phase, world
 
@@ -66,6 +72,11 @@ def test_a_failed_step_ends_the_run_and_resume_goes_on_there(site: Site) -> None
     run = site.go(steps)
     assert (run.state, site.files()) == ("done", DONE)
     assert run.steps["one"].attempt == 2
+    begun = [event for event in site.events() if event.type == "action.started"]
+    assert [(event.step, event.attempt) for event in begun if event.step == "one"] == [
+        ("one", 1), ("one", 2), ("one", 2),
+    ]  # fmt: skip
+    assert {event.run for event in begun} == {site.run}
 
 
 def test_reading_back_something_else_is_a_failure(site: Site) -> None:
@@ -108,6 +119,27 @@ def test_killed_after_any_line_and_resumed_it_ends_as_if_it_had_not_been(
 def test_there_are_no_more_lines_than_are_killed_after(site: Site) -> None:
     site.go(phase(site.folder))
     assert len(site.events()) < LINES
+
+
+@pytest.mark.slow
+def test_killed_by_the_system_after_any_line_the_next_process_brings_it_to_its_end(
+    tmp_path: Path,
+) -> None:
+    for line in itertools.count(1):
+        site = dying(tmp_path / str(line))
+        argv = (sys.executable, "-m", "tests.migrations.dying", site.folder.parent, site.run, line)
+        done = subprocess.run([*map(str, argv)], check=False, capture_output=True, text=True)
+        if done.returncode != -signal.SIGKILL:
+            break
+        assert len(site.events()) == line
+        with suppress(GateFailed):
+            site.go(phase(site.folder, FAIL))
+        assert site.state().state == "rolled back", line
+        assert list(site.files()) == ["tests.log"], line
+        site.store.close()
+    assert "GateFailed" in done.stderr  # it came to its end: there are no more lines
+    assert line == len(site.events()) + 1
+    site.store.close()
 
 
 def test_a_bake_keeps_its_deadline_over_a_kill(site: Site) -> None:

@@ -48,8 +48,22 @@ class Context(NamedTuple):
             return True
 
     def gateway_url(self, paths: Paths) -> str:
-        """The URL in effect: the setting, else the local gateway's socket."""
-        return self.settings.gateway_url or f"ws+unix:{paths.gateway_socket}"
+        """The URL in effect: the setting, else the local gateway's socket.
+
+        Raises UsageError (gateway.unset) where workspaces are in a cluster, and it is not set.
+        """
+        if url := self.shown_gateway_url(paths):
+            return url
+        raise UsageError(
+            f"context {self.name} names no gateway, the way into its cluster's workspaces",
+            code="gateway.unset",
+            hint=f"coditect context set {self.name} gateway_url=wss://HOST/ws",
+        )
+
+    def shown_gateway_url(self, paths: Paths) -> str | None:
+        """As `gateway_url`; None where there is none."""
+        local = self.settings.provider == "local"
+        return self.settings.gateway_url or (f"ws+unix:{paths.gateway_socket}" if local else None)
 
 
 def load(

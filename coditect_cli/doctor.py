@@ -7,28 +7,20 @@ import shutil
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from coditect_cli import __version__, config, tokens
 from coditect_cli.attach.request import request
 from coditect_cli.errors import CoditectError, NotFound
+from coditect_cli.finding import Finding
 from coditect_cli.paths import Paths
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel takes 108 on Linux, 104 on macOS
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found, and how to fix it when it is not a pass."""
-
-    check: str
-    status: Literal["pass", "warn", "fail"]
-    message: str
-    fix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +34,15 @@ class Machine:
 
 
 def examine(machine: Machine) -> list[Finding]:
-    """Every check's finding. Changes nothing, and starts nothing."""
-    return [check(machine) for check in CHECKS]
+    """Every check's finding. Changes nothing, and starts no gateway."""
+    findings = [check(machine) for check in CHECKS]
+    with suppress(CoditectError):  # `config` says it
+        context = config.load(machine.paths, machine.environ, context=machine.context_name)
+        if context.settings.provider == "kubernetes":
+            from coditect_cli.doctor_cluster import examine_cluster
+
+            return findings + examine_cluster(context, machine.paths, machine.environ)
+    return findings + [check(machine) for check in LOCAL_CHECKS]
 
 
 def _python(_: Machine) -> Finding:
@@ -178,16 +177,5 @@ def _shell(machine: Machine) -> Finding:
     return Finding("shell", "pass", shell)
 
 
-CHECKS = (
-    _python,
-    _platform,
-    _folders,
-    _key_file,
-    _records,
-    _config,
-    _socket_path,
-    _gateway,
-    _terminal,
-    _pty,
-    _shell,
-)
+CHECKS = (_python, _platform, _folders, _config, _terminal)
+LOCAL_CHECKS = (_key_file, _records, _socket_path, _gateway, _pty, _shell)

@@ -77,6 +77,11 @@ SessionId = Annotated[
 ]
 
 
+Timeout = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="How long to wait, such as 30s or 5m.")
+]
+
+
 def seconds(duration: str, flag: str) -> float:
     """What was given with `flag`. Raises UsageError."""
     from coditect_cli.settings import parse_duration
@@ -151,13 +156,23 @@ class Runtime:
         from coditect_cli.stores.store import open_store
 
         if not self.has_store:
-            raise UsageError(
-                f"context {self.context.name} uses a gateway elsewhere, and its sessions are saved "
-                "there",
-                code="context.remote",
-                hint="run this on the gateway's machine, or set the context's store",
-            )
+            raise self._saved_elsewhere()
         return open_store(self.context.settings, self.paths)
+
+    def _saved_elsewhere(self) -> UsageError:
+        name = self.context.name
+        if self.context.settings.provider == "kubernetes":
+            return UsageError(
+                f"the sessions of context {name} are saved on its workspaces' volumes",
+                code="context.remote",
+                hint="coditect session list ID shows a workspace's live ones; with the setting "
+                "store=foundationdb all are saved where this machine can look",
+            )
+        return UsageError(
+            f"context {name} uses a gateway elsewhere, and its sessions are saved there",
+            code="context.remote",
+            hint="run this on the gateway's machine, or set the context's store",
+        )
 
     def row_limit(self, asked: int | None) -> int | None:
         """How many rows a listing shows: as asked, else ten screenfuls where that is a terminal."""
@@ -173,9 +188,7 @@ class Runtime:
         """
         settings = self.context.settings
         ours = settings.gateway_url is None
-        if ours and settings.provider != "local":
-            return {}  # there is none to ask
-        if ours and not self.paths.gateway_socket.exists():
+        if ours and settings.provider == "local" and not self.paths.gateway_socket.exists():
             return {}  # what comes next loads a lot
         from coditect_cli.attach.request import request
 
@@ -193,10 +206,10 @@ class Runtime:
         the store tell. Raises what ask_gateway does, and the store's errors.
         """
         about = workspace_id if self.context.is_remote else GATEWAY
-        if about is None or (self.context.is_remote and not self.context.settings.gateway_url):
+        if about is None or (self.has_store and not self.context.shown_gateway_url(self.paths)):
             from coditect_cli.sessions.listing import leased
 
-            return leased(self.store, workspace_id, time.time_ns()) if self.has_store else {}
+            return leased(self.store, workspace_id, time.time_ns())
         try:
             items = self.ask_gateway(about, {"type": "sessions"}).get("items", [])
         except (Conflict, NotFound) as error:
@@ -223,13 +236,7 @@ class Runtime:
 
     def end_session(self, workspace_id: str, session_id: str) -> None:
         """Hang up a live session. Raises NotFound where it is none, and what ask_gateway does."""
-        answer = self.ask_gateway(workspace_id, {"type": "kill", "session": session_id})
-        if not answer and self.context.is_remote:
-            raise UsageError(
-                f"context {self.context.name} names no gateway that could end the session",
-                code="gateway.unset",
-                hint=f"coditect context set {self.context.name} gateway_url wss://HOST",
-            )
+        self.ask_gateway(workspace_id, {"type": "kill", "session": session_id})
 
     def check_known(self, workspace_id: str) -> None:
         """Raises NotFound for a workspace that is not there and has left no session."""

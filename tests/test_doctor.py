@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from coditect_cli import tokens
-from coditect_cli.doctor import CHECKS, Finding, Machine, examine
+from coditect_cli.doctor import CHECKS, LOCAL_CHECKS, Machine, examine
+from coditect_cli.finding import Finding
 from coditect_cli.paths import Paths, make_private
 from coditect_cli.workspaces.local import LocalWorkspaces
 
@@ -22,7 +23,7 @@ def finding(machine: Machine, check: str) -> Finding:
 
 def test_a_fresh_machine_is_well_and_left_as_it_is(machine: Machine) -> None:
     findings = examine(machine)
-    assert len(findings) == len(CHECKS)
+    assert len(findings) == len(CHECKS) + len(LOCAL_CHECKS)
     worse = {found.check for found in findings if found.status != "pass"}
     assert worse <= {"socket path"}  # the folder of a test may have a long one
     assert not machine.paths.config.parent.exists()

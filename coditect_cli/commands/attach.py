@@ -9,9 +9,8 @@ import typer
 
 from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, WorkspaceId, session_ids
+from coditect_cli.runtime import Runtime, Timeout, WorkspaceId, seconds, session_ids
 
-READY_WITHIN = 300.0  # seconds
 WHOLE_ID = 36  # characters of a UUID, which needs no look-up
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host.")
@@ -29,6 +28,7 @@ def up(
         bool, typer.Option("--stdin", help="Run what comes on stdin with bash.")
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not attach.")] = False,
+    timeout: Timeout = "5m",
 ) -> Result | int:
     """Create a workspace where there is none, start it, and attach to it.
 
@@ -38,10 +38,10 @@ def up(
       coditect up demo
       coditect up demo --exec 'make test'
       coditect up demo --stdin < setup.sh
-      coditect up demo --detach -o json
+      coditect up demo --detach --timeout 30s -o json
 
     Exit codes: 0 done or detached, 2 not a legal id, 8 the workspace can't start, 9 the gateway
-    does not start, 124 the workspace is not ready in time,
+    does not start, 124 the workspace is not ready in time (it is left as it is),
     255 the session was lost; else the status of the shell or of CMD
     """
     from coditect_cli.attach.connect import start_gateway
@@ -52,7 +52,7 @@ def up(
     for_people = runtime.output in ("table", "wide")
     if (exec_command is not None or stdin) and not for_people:
         raise UsageError(f"-o {runtime.output} prints the workspace, so it runs no command")
-    fields = _running_workspace(runtime, id)
+    fields = _running_workspace(runtime, id, seconds(timeout, "--timeout"))
     if exec_command is not None:
         return _exec(runtime, id, ("bash", "-c", exec_command), stdin=False)
     if stdin:
@@ -174,7 +174,7 @@ def exec_(
     return _exec(runtime, id, argv, stdin=stdin, env=variables, workdir=workdir, insecure=insecure)
 
 
-def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
+def _running_workspace(runtime: Runtime, id: str, limit: float) -> dict[str, Any]:
     workspaces = runtime.workspaces
     try:
         record = workspaces.create(id, runtime.owner(id))
@@ -185,7 +185,7 @@ def _running_workspace(runtime: Runtime, id: str) -> dict[str, Any]:
     if record.desired != "running":
         record = workspaces.set_desired(id, "running")
     if record.status not in (None, "running"):
-        workspaces.wait(id, "running", READY_WITHIN, runtime.streams.say)
+        workspaces.wait(id, "running", limit, runtime.streams.say)
         record = workspaces.get(id)
     return record.as_dict()
 

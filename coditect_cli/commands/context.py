@@ -34,7 +34,7 @@ def list_(ctx: typer.Context) -> Result:
                 "name": name,
                 "current": name == current,
                 "provider": context.settings.provider,
-                "gatewayUrl": context.gateway_url(runtime.paths),
+                "gatewayUrl": context.shown_gateway_url(runtime.paths),
             }
         )
     columns = {"NAME": "name", "CURRENT": "current", "PROVIDER": "provider"}
@@ -65,7 +65,7 @@ def show(
     if name is not None:
         runtime.context_name = name
     context = runtime.context
-    url = context.gateway_url(runtime.paths)
+    url = context.shown_gateway_url(runtime.paths)
     settings: dict[str, Any] = {}
     for setting, source in context.sources.items():
         value = getattr(context.settings, setting)

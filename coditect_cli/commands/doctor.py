@@ -13,13 +13,15 @@ from coditect_cli.runtime import Runtime
 
 
 def doctor(ctx: typer.Context) -> Result:
-    """Check this machine, and say how to fix what is wrong.
+    """Check this machine and the context's cluster, and say how to fix what is wrong.
 
-    Nothing is changed, and nothing is started.
+    Nothing is changed, and no gateway is started. In a context on Kubernetes the cluster is asked
+    for the user, their permissions, the namespace and the storage class, and the gateway whether it
+    is ready.
 
     Examples:
       coditect doctor
-      coditect doctor -o json
+      coditect doctor --context prod -o json
 
     Exit codes: 0 nothing failed (there may be warnings), 8 a check failed
     """

@@ -9,7 +9,7 @@ import typer
 
 from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
-from coditect_cli.runtime import Runtime, WorkspaceId, seconds
+from coditect_cli.runtime import Runtime, Timeout, WorkspaceId, seconds
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import WorkspaceRecord, check_workspace_id
 
@@ -24,9 +24,6 @@ WIDE = {
 }
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return only when it is so.")]
-Timeout = Annotated[
-    str, typer.Option("--timeout", metavar="DURATION", help="How long to wait, such as 30s or 5m.")
-]
 IgnoreNotFound = Annotated[
     bool, typer.Option("--ignore-not-found", help="Succeed when there is no such workspace.")
 ]
@@ -179,10 +176,7 @@ def show(ctx: typer.Context, id: WorkspaceId) -> Result:
     runtime: Runtime = ctx.obj
     record = runtime.workspaces.get(id)
     fields: dict[str, Any] = {**record.as_dict(), **runtime.workspaces.details(id)}
-    context = runtime.context
-    fields["gatewayUrl"] = context.settings.gateway_url
-    if context.settings.provider == "local":
-        fields["gatewayUrl"] = context.gateway_url(runtime.paths)
+    fields["gatewayUrl"] = runtime.context.shown_gateway_url(runtime.paths)
     fields["sessions"] = _sessions(runtime, record)
     return Result("Workspace", fields, text=_described(fields))
 

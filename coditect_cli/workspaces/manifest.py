@@ -7,8 +7,9 @@ import hashlib
 import re
 from copy import deepcopy
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coditect_cli.errors import UsageError
 from coditect_cli.kube import Object
@@ -18,6 +19,7 @@ OWNER = "coditect.dev/owner"  # annotation: the user id, as it is
 REQUEST = "coditect.dev/request"  # annotation: which create made it
 VOLUME = "workspace-storage"
 ROOT = "/workspace"
+SECRETS = "/secrets"
 _SPOT = "cloud.google.com/gke-spot"
 _HASHED = "sha256."  # begins the labels of user ids that are no labels
 
@@ -27,6 +29,27 @@ def folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "manifests"
     return installed if installed.is_dir() else package.parent / "manifests"
+
+
+class Grant(NamedTuple):
+    """What a rule of a Role allows, as the API has it in `resourceAttributes`."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+def grants(file: str) -> list[Grant]:
+    """What the Role in one of the base's files grants."""
+    import yaml
+
+    documents = yaml.safe_load_all((folder() / "base" / file).read_text())
+    [role] = (document for document in documents if document["kind"] == "Role")
+    return [
+        Grant(*found)
+        for rule in role["rules"]
+        for found in product(rule["apiGroups"], rule["resources"], rule["verbs"])
+    ]
 
 
 def claim_name(id: str) -> str:
@@ -79,6 +102,21 @@ def _fill_container(container: Object, settings: Settings) -> None:
         if wanted is not None:
             resources["requests"][name] = wanted
             resources["limits"][name] = _twice(wanted)
+    container["env"] += [{"name": name, "value": text} for name, text in _store(settings).items()]
+
+
+def _store(settings: Settings) -> dict[str, str]:
+    """Where the pod saves sessions: where this context looks for them, with the secret's files."""
+    if settings.store == "sqlite":
+        return {}  # on its volume
+    variables = {"CODITECT_STORE": settings.store}
+    if settings.fdb_tls_certificate_file is not None:
+        variables |= {
+            "CODITECT_FDB_TLS_CERTIFICATE_FILE": f"{SECRETS}/tls.crt",
+            "CODITECT_FDB_TLS_KEY_FILE": f"{SECRETS}/tls.key",
+            "CODITECT_FDB_TLS_CA_FILE": f"{SECRETS}/ca.crt",
+        }
+    return variables
 
 
 def _fill_claim(spec: Object, settings: Settings) -> None:

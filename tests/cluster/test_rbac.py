@@ -16,23 +16,9 @@ from coditect_cli.kube import Kube
 from coditect_cli.kube_watch import Watches
 from coditect_cli.settings import Settings
 from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
-from coditect_cli.workspaces.manifest import build
+from coditect_cli.workspaces.manifest import Grant, build, grants
 from tests.cluster.conftest import IMAGE, OWNER
-from tests.support.cluster import MANIFESTS, PATIENCE, Cluster
-
-Grant = tuple[str, str, str]  # API group, resource, verb
-
-
-def grants(file: str) -> list[Grant]:
-    """What the Role in a manifest grants."""
-    documents = yaml.safe_load_all((MANIFESTS / "base" / file).read_text())
-    [role] = (document for document in documents if document["kind"] == "Role")
-    return [
-        found
-        for rule in role["rules"]
-        for found in itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"])
-    ]
-
+from tests.support.cluster import PATIENCE, Cluster
 
 OPERATOR, GATEWAY = grants("operator-role.yaml"), grants("gateway-role.yaml")
 names = itertools.count()
@@ -58,8 +44,7 @@ def grant(cluster: Cluster, namespace: str, wanted: list[Grant]) -> Path:
 
 
 def rule(wanted: Grant) -> dict[str, Any]:
-    group, resource, verb = wanted
-    return {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
+    return {"apiGroups": [wanted.group], "resources": [wanted.resource], "verbs": [wanted.verb]}
 
 
 def use_everything(kubeconfig: Path, namespace: str, id: str) -> None:
@@ -114,7 +99,7 @@ def test_no_verb_of_the_gateways_is_spare(cluster: Cluster, namespace: str, spar
     kubeconfig = grant(cluster, namespace, [one for one in GATEWAY if one != spare])
     with pytest.raises(Forbidden) as caught:
         watch_everything(kubeconfig, cluster, namespace)
-    assert f"may not {spare[2]} {spare[1]}" in caught.value.message
+    assert f"may not {spare.verb} {spare.resource}" in caught.value.message
 
 
 @pytest.mark.slow
@@ -124,7 +109,7 @@ def test_no_verb_of_the_operators_is_spare(cluster: Cluster, namespace: str, spa
     with pytest.raises(Forbidden) as caught:
         use_everything(kubeconfig, namespace, "demo")
     assert caught.value.code == "kube.forbidden"
-    assert f"may not {spare[2]} {spare[1]}" in caught.value.message
+    assert f"may not {spare.verb} {spare.resource}" in caught.value.message
     hint = caught.value.hint or ""
     assert yaml.safe_load(
         hint.split("rule, as", 1)[1].split(":\n", 1)[1].split("\nits volume")[0]

@@ -107,6 +107,11 @@ def test_what_cannot_start_says_why(
     assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["demo"]
     if status == 8:
         assert failure(run_cli, "up", "demo", "--detach")["code"] == code
+    else:
+        error = failure(run_cli, "up", "demo", "--detach", "--timeout", "1s")
+        assert (error["exitCode"], error["code"]) == (124, "workspace.timeout")
+        assert "coditect workspace show demo" in error["hint"]
+        assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["demo"]
 
 
 @pytest.mark.parametrize(

@@ -401,6 +401,9 @@ def test_an_edge_without_keys_or_without_a_signer_does_not_start(
     assert (code, "gateway.no_signer" in err) == (2, True)
 
 
-def test_pages_answer_anyone(edge: Edge) -> None:
+def test_pages_answer_anyone(edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [edge.page(path) for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
     assert edge.page("/") == 404
+    for name, value in edge.settings().items():
+        monkeypatch.setenv(name, value)
+    assert f"ws://{edge.address}/ws is ready" in run_cli("doctor")[1]

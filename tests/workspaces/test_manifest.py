@@ -50,6 +50,28 @@ def test_spot_nodes_are_asked_for_unless_they_are_not_wanted() -> None:
     assert not {"nodeSelector", "tolerations"} & off_spot["spec"]["template"]["spec"].keys()
 
 
+def test_a_pod_saves_sessions_where_its_context_looks_for_them() -> None:
+    def variables(**settings: str) -> dict[str, str]:
+        _, stateful_set = build("demo", "ada", Settings(image=IMAGE, **settings))  # type: ignore[arg-type]
+        [container] = stateful_set["spec"]["template"]["spec"]["containers"]
+        return {one["name"]: one["value"] for one in container["env"] if "value" in one}
+
+    assert "CODITECT_STORE" not in variables()
+    plain = variables(store="foundationdb", fdb_cluster_file="/here/fdb.cluster")
+    assert plain["CODITECT_STORE"] == "foundationdb"
+    assert plain["FDB_CLUSTER_FILE"] == "/secrets/fdb.cluster"
+    assert not any(name.startswith("CODITECT_FDB_TLS") for name in plain)
+    mutual = variables(store="foundationdb", fdb_tls_certificate_file="/here/ada.crt")
+    assert (
+        mutual.items()
+        >= {
+            "CODITECT_FDB_TLS_CERTIFICATE_FILE": "/secrets/tls.crt",
+            "CODITECT_FDB_TLS_KEY_FILE": "/secrets/tls.key",
+            "CODITECT_FDB_TLS_CA_FILE": "/secrets/ca.crt",
+        }.items()
+    )
+
+
 def test_an_image_has_to_be_chosen() -> None:
     with pytest.raises(UsageError) as caught:
         build("demo", "ada", Settings())

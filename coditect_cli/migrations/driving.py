@@ -24,7 +24,7 @@ from coditect_cli.migrations.report import head_text, plan_text, run_fields
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.runs import check_finished, check_secrets, chosen_run
 from coditect_cli.migrations.settings import MigrateSettings, load_settings
-from coditect_cli.migrations.show import showing
+from coditect_cli.migrations.show import Say, showing
 from coditect_cli.migrations.step import Step, World
 from coditect_cli.migrations.target import Target, find_target, kube_context_of
 from coditect_cli.output import Result, emit
@@ -67,7 +67,7 @@ def run_phase(
     with open_journals(runtime, settings) as store:
         if not new_run:
             check_finished(store, phase)
-        runtime.streams.say(f"{phase}\n{head_text(target.as_dict(), scope)}")
+        say_where(runtime, phase, target, settings)
         if from_plan is None and runtime.streams.may_prompt():
             runtime.confirm(f"Run {phase} there?", "--yes")
         id = new_run_id(phase, time.time_ns())
@@ -78,6 +78,11 @@ def run_phase(
                 engine.start(phase, lock=held.lock.token, version=__version__)
 
             return drive(runtime, journal, steps, world, confirm, start)
+
+
+def say_where(runtime: Runtime, phase: str, target: Target, settings: MigrateSettings) -> None:
+    """What each run opens with, also when it goes on or back."""
+    runtime.streams.say(f"{phase}\n{head_text(target.as_dict(), _scope(runtime, settings))}")
 
 
 def drive(
@@ -93,7 +98,7 @@ def drive(
     titles = {step.name: step.title for step in steps}
     expected = {step.name: step.expected + step.bake for step in steps}
     form = runtime.output
-    with showing(form, runtime.streams, titles, expected) as (tell, quiet):
+    with showing(form, runtime.streams, titles, expected) as (tell, quiet, say):
 
         def ask(question: str, name: str) -> None:
             with quiet():
@@ -101,7 +106,7 @@ def drive(
 
         engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop)
         try:
-            with _stopped_by_signals(stop, runtime):
+            with _stopped_by_signals(stop, say):
                 go(engine)
         except CoditectError as error:
             if form == "ndjson":
@@ -115,14 +120,14 @@ def drive(
 
 
 @contextmanager
-def _stopped_by_signals(stop: threading.Event, runtime: Runtime) -> Iterator[None]:
+def _stopped_by_signals(stop: threading.Event, say: Say) -> Iterator[None]:
     """SIGINT and SIGTERM end the run at its next safe point; a second SIGINT at once."""
 
     def on_signal(number: int, frame: object) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
-        runtime.streams.say("stopping at the next safe point; Ctrl-C again stops at once")
+        say("stopping at the next safe point; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -168,6 +173,7 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         world = World(settings, target, _kube(runtime, settings, target))
         steps = steps_of(run.phase, world)
         if [step.name for step in steps] == list(run.steps):
+            say_where(runtime, run.phase, target, settings)
             return steps, world
     raise Conflict(
         f"{run.id} was begun by another release, whose steps or settings are not these",

@@ -336,7 +336,7 @@ class Engine:
 
     def _stop_if_asked(self) -> None:
         if self._stop.is_set():
-            self._append("run.interrupted", reason="interrupted")
+            self._append("run.interrupted", reason="at a safe point")
             raise Interrupted(
                 f"{self.run.id} stopped at a safe point",
                 hint=f"coditect migrate resume {self.run.id} goes on, "

@@ -57,6 +57,10 @@ class LiveSteps:
         self._run = run
         self._last = printable(told(event.type, event.data)).replace("\n", " ")
 
+    def say(self, text: str) -> None:
+        """Draw this below the steps, until the next event."""
+        self._last = text
+
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Draw nothing for a block, so that somebody can be asked."""

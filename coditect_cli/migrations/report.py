@@ -14,7 +14,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     if plan["disagreement"]:
         lines.append(f"  A run would stop: {plan['disagreement']}")
     for number, step in enumerate(plan["steps"], 1):
-        lines += ["", f"{number}. {step['title']} [{step['name']}]: {step['status']}"]
+        took = f", takes about {step['expectedSeconds']:g} s" if step["status"] == "to do" else ""
+        lines += ["", f"{number}. {step['title']} [{step['name']}]: {step['status']}{took}"]
         for label, key in (("now", "now"), ("can't look", "unobserved"), ("needs", "precondition")):
             if step[key]:
                 lines.append(f"   {label}: {step[key]}")

@@ -15,12 +15,13 @@ from coditect_cli.streams import Streams
 
 Tell = Callable[[Event, Run], None]
 Quiet = Callable[[], AbstractContextManager[None]]  # a block in which nothing is drawn
+Say = Callable[[str], None]  # a line for people, beside the events
 
 
 @contextmanager
 def showing(
     form: Format, streams: Streams, titles: dict[str, str], expected: dict[str, float]
-) -> Iterator[tuple[Tell, Quiet]]:
+) -> Iterator[tuple[Tell, Quiet, Say]]:
     """What the engine tells its events to. ndjson goes to stdout, all else to stderr."""
     if form == "ndjson":
 
@@ -28,14 +29,14 @@ def showing(
             streams.stdout.write(json.dumps(event.as_dict()) + "\n")
             streams.stdout.flush()
 
-        yield tell_json, nullcontext
+        yield tell_json, nullcontext, streams.say
     elif form in ("table", "wide") and streams.may_animate():
         from coditect_cli.migrations.live import LiveSteps
 
         with LiveSteps(streams.stderr, titles, expected) as live:
-            yield live.tell, live.quiet
+            yield live.tell, live.quiet, live.say
     else:
-        yield (lambda event, run: streams.say(line(event))), nullcontext
+        yield (lambda event, run: streams.say(line(event))), nullcontext, streams.say
 
 
 def line(event: Event) -> str:

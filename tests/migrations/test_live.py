@@ -1,0 +1,84 @@
+"""The list of steps on a terminal, as a terminal shows it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+import time
+from collections.abc import Iterator
+
+import pyte
+import pytest
+
+from coditect_cli.migrations.journal import Event
+from coditect_cli.migrations.live import LiveSteps
+from coditect_cli.migrations.run import Run
+
+RUN = "toy-20260101T000000-abcdef"
+TITLES = {"one": "Write one", "two": "Watch two"}
+
+
+def event(type: str, step: str | None = None, **data: object) -> Event:
+    return Event(
+        number=1, at="2026-01-02T03:04:05Z", run=RUN, type=type, step=step, attempt=1, actor="me",
+        data=data, id="a", previous=RUN,
+    )  # fmt: skip
+
+
+class Screen:
+    """A terminal, and what it shows."""
+
+    def __init__(self) -> None:
+        self._master, slave = pty.openpty()
+        self.stream = os.fdopen(slave, "w")
+        self._written = bytearray()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            while data := os.read(self._master, 65_536):
+                self._written += data
+        except OSError:
+            pass  # nobody has the other end any more
+
+    def lines(self) -> list[str]:
+        """What is on it when all has been written."""
+        self.stream.close()
+        self._thread.join(10)
+        os.close(self._master)
+        screen = pyte.Screen(100, 24)
+        pyte.ByteStream(screen).feed(bytes(self._written))
+        return [line.rstrip() for line in screen.display if line.strip()]
+
+
+@pytest.fixture
+def live() -> Iterator[tuple[Screen, LiveSteps]]:
+    screen = Screen()
+    yield screen, LiveSteps(screen.stream, TITLES, {"one": 5.0, "two": 3600.0})
+
+
+def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(
+    live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen, steps = live
+    run, now = Run(RUN), time.time()
+    started = {"phase": "toy", "settings": {}, "target": {}, "steps": list(TITLES)}
+    with steps:
+        for one in (
+            event("run.started", **started),
+            event("step.skipped", "one", detail="one is 1"),
+            event("step.started", "two", before={}),
+            event("bake.started", "two", since=now - 1800, deadline=now + 1800, until="later"),
+        ):
+            run.apply(one)
+            steps.tell(one, run)
+        steps.say("stopping at the next safe point")
+    first, second, last = screen.lines()
+    assert first.split()[:4] == ["already", "so", "Write", "one"]
+    assert second.split()[:3] == ["running", "Watch", "two"]
+    assert "of about 1:00:00" in second
+    assert "━━━━" in second
+    assert last == "stopping at the next safe point"

@@ -62,12 +62,14 @@ class Lock:
         if not self.machine or self.machine != _machine():
             return False
         try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+            with open(f"/proc/{self.pid}/stat") as file:
+                state = file.read().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
             return True
-        except PermissionError:
+        except OSError:
             return False
-        return self.pid == os.getpid() and not _ours(self.holder)
+        # A zombie has ended, whether or not its parent has noticed.
+        return state == "Z" or (self.pid == os.getpid() and not _ours(self.holder))
 
 
 _held_here: set[str] = set()  # holders of this process: its id may be that of one that died

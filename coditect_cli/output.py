@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from textwrap import indent
 from typing import Any, Literal, NamedTuple
 
 from coditect_cli.errors import CoditectError, Failed
@@ -87,13 +86,25 @@ def _write(chunks: Iterable[str], streams: Streams) -> None:
 def _json_chunks(stream: Stream) -> Iterator[str]:
     head = json.dumps({"apiVersion": API_VERSION, "kind": stream.kind, "items": []}, indent=2)
     yield head.removesuffix("]\n}")
-    between, end = "\n", "]"
-    for item in chain.from_iterable(stream.pages):
-        yield between + indent(json.dumps(item, indent=2), "    ")
-        between, end = ",\n", "\n  ]"
+    between, end = "\n    ", "]"
+    for page in filter(None, stream.pages):
+        text = _indented(page).removeprefix("[\n  ").removesuffix("\n]")
+        yield between + text.replace("\n", "\n  ")
+        between, end = ",\n    ", "\n  ]"
     tail = json.dumps(stream.tail(), indent=2).removeprefix("{")
     separator = "\n" if tail == "}" else ","
     yield f"{end}{separator}{tail}\n"
+
+
+def _indented(items: list[dict[str, Any]]) -> str:
+    """As json.dumps(indent=2), in a fraction of the time."""
+    from msgspec.json import encode, format
+
+    try:
+        text = format(encode(items))
+    except UnicodeEncodeError:  # half of a surrogate pair
+        text = b"\xff"
+    return text.decode() if text.isascii() else json.dumps(items, indent=2)
 
 
 def _json_lines(items: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
@@ -13,7 +14,7 @@ from coditect_cli.settings import Settings
 from coditect_cli.workspaces import readiness
 from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found
 from coditect_cli.workspaces.manifest import OWNER, REQUEST, build, claim_name, user_label
-from coditect_cli.workspaces.observed import Pods, StatefulSets, record
+from coditect_cli.workspaces.observed import Pods, StatefulSet, StatefulSets, as_set, record
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord, check_workspace_id
 
 OURS = "app=workspace"
@@ -36,7 +37,7 @@ class KubernetesWorkspaces:
         claim, stateful_set = build(check_workspace_id(id), owner, self._settings)
         made = self._claim(id, owner, claim)
         try:
-            return record(self._create_set(id, stateful_set))
+            return record(as_set(self._create_set(id, stateful_set)))
         except CoditectError as error:
             if made:
                 error.hint = (
@@ -56,9 +57,7 @@ class KubernetesWorkspaces:
         return [claim, stateful_set]
 
     def get(self, id: str) -> WorkspaceRecord:
-        found = self._find(id)
-        pod = self._pod(id) or {}
-        return record(found, pod.get("spec", {}).get("nodeName"))
+        return record(as_set(self._find(id)), _node(self._pod(id)))
 
     def details(self, id: str) -> Item:
         found, pod, claim = self._find(id), self._pod(id), self._kept(id)
@@ -88,32 +87,36 @@ class KubernetesWorkspaces:
         return [found.metadata.name for page in pages for found in page.items]
 
     def pages(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
-        for page in self._kube.pages(self._sets, StatefulSets, **_selecting(selector)):
-            yield self._items(page, nodes=nodes)
+        for _, items in self._pages(selector, nodes):
+            yield items
 
     def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
-        version, query = "", _selecting(selector)
-        for page in self._kube.pages(self._sets, StatefulSets, **query):
-            version = version or page.metadata["resourceVersion"]
-            yield self._items(page, nodes=nodes)
-        with Watches(self._kube, {"set": Source(self._sets, query, version)}) as watches:
+        version, there = "", set[str]()
+        for found, items in self._pages(selector, nodes):
+            version = version or found
+            there |= {str(item["id"]) for item in items}
+            yield items
+        source = Source(self._sets, _selecting(selector), version, pick=as_set)
+        with Watches(self._kube, {"set": source}) as watches:
             while True:
-                change = watches.next()
-                if change is None:
+                if (change := watches.next()) is None:
                     continue
-                listed = change.kind == "LIST"
-                items = [
-                    self._item(found, nodes=nodes)
-                    for found in (change.object["items"] if listed else [change.object])
-                ]
-                gone = {"status": "deleted"} if change.kind == "DELETED" else {}
-                yield [item | gone for item in items]
+                if change.kind == "LIST":  # some may have gone unseen
+                    on = self._nodes(OURS) if nodes else {}
+                    now = {one.metadata.name for one in change.object["items"]}
+                    gone = [_deleted(id) for id in sorted(there - now)]
+                    there = now
+                    yield self._items(change.object["items"], on) + gone
+                else:
+                    yield [self._item(change.object, nodes) | _end(change.kind)]
+                    name = change.object.metadata.name
+                    (there.discard if change.kind == "DELETED" else there.add)(name)
 
     def set_desired(self, id: str, desired: Desired) -> WorkspaceRecord:
         self._find(id)
         replicas = {"spec": {"replicas": int(desired == "running")}}
         try:
-            return record(self._kube.patch(f"{self._sets}/{id}", replicas))
+            return record(as_set(self._kube.patch(f"{self._sets}/{id}", replicas)))
         except NotFound:
             raise not_found(id) from None
 
@@ -217,18 +220,26 @@ class KubernetesWorkspaces:
         items = self._kube.get(self._pods, fieldSelector=f"metadata.name={id}-0")["items"]
         return items[0] if items else None
 
-    def _item(self, found: Object, *, nodes: bool) -> Item:
-        pod = (self._pod(found["metadata"]["name"]) if nodes else None) or {}
-        return record(found, pod.get("spec", {}).get("nodeName")).as_dict()
+    def _pages(self, selector: str | None, nodes: bool) -> Iterator[tuple[str, list[Item]]]:
+        """Each page's version, and its items."""
+        on = self._nodes(OURS) if nodes and not selector else {}
+        for page in self._kube.pages(self._sets, StatefulSets, **_selecting(selector)):
+            if nodes and selector and page.items:
+                names = ",".join(found.metadata.name for found in page.items)
+                on = self._nodes(f"{OURS},workspace-id in ({names})")
+            yield page.metadata["resourceVersion"], self._items(page.items, on)
 
-    def _items(self, page: StatefulSets, *, nodes: bool) -> list[Item]:
-        on: dict[str, str | None] = {}
-        if nodes and page.items:
-            names = ",".join(found.metadata.name for found in page.items)
-            selector = f"{OURS},workspace-id in ({names})"
-            for pods in self._kube.pages(self._pods, Pods, labelSelector=selector):
-                on |= {pod.metadata.name: pod.spec.nodeName for pod in pods.items}
-        return [record(found, on.get(f"{found.metadata.name}-0")).as_dict() for found in page.items]
+    def _nodes(self, selector: str) -> dict[str, str | None]:
+        """Where these pods are, by their names."""
+        pages = self._kube.pages(self._pods, Pods, labelSelector=selector)
+        return {pod.metadata.name: pod.spec.nodeName for page in pages for pod in page.items}
+
+    def _item(self, found: StatefulSet, nodes: bool) -> Item:
+        pod = self._pod(found.metadata.name) if nodes else None
+        return record(found, _node(pod)).as_dict()
+
+    def _items(self, found: list[StatefulSet], on: dict[str, str | None]) -> list[Item]:
+        return [record(one, on.get(f"{one.metadata.name}-0")).as_dict() for one in found]
 
     def _last_events(self, id: str) -> list[Item]:
         events: list[Any] = []
@@ -253,6 +264,21 @@ class KubernetesWorkspaces:
             self._kube.delete(path, preconditions={"uid": uid}, **options)
         except NotFound:
             pass
+
+
+def _node(pod: Object | None) -> str | None:
+    node: str | None = (pod or {}).get("spec", {}).get("nodeName")
+    return node
+
+
+def _end(kind: str) -> Item:
+    return {"status": "deleted"} if kind == "DELETED" else {}
+
+
+def _deleted(id: str) -> Item:
+    """A workspace that went while nobody watched."""
+    nothing = WorkspaceRecord(id, "", "", "stopped", Path())
+    return dict.fromkeys(nothing.as_dict()) | {"id": id, "status": "deleted"}
 
 
 def _selecting(selector: str | None) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, convert, field
 
 from coditect_cli.kube import Object
 from coditect_cli.workspaces.manifest import OWNER, ROOT, VOLUME
@@ -85,12 +85,13 @@ class Pods(Struct):
     items: list[Pod]
 
 
-def record(found: StatefulSet | Object, node: str | None = None) -> WorkspaceRecord:
-    """A workspace as its StatefulSet has it."""
-    if isinstance(found, dict):
-        import msgspec
+def as_set(found: Object) -> StatefulSet:
+    """Of an object, the fields that we read."""
+    return convert(found, StatefulSet)
 
-        found = msgspec.convert(found, StatefulSet)
+
+def record(found: StatefulSet, node: str | None = None) -> WorkspaceRecord:
+    """A workspace as its StatefulSet has it."""
     meta, container = found.metadata, found.spec.template.spec.containers[0]
     asked = container.resources.requests
     sizes = [

@@ -9,7 +9,7 @@ from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
 from coditect_cli.workspaces.backend import Condition, Tell, not_found
 from coditect_cli.workspaces.manifest import claim_name
-from coditect_cli.workspaces.observed import record
+from coditect_cli.workspaces.observed import as_set, record
 from coditect_cli.workspaces.scene import Scene
 
 TICK = 0.5  # seconds; what may pass by itself is looked at again
@@ -64,7 +64,7 @@ def _holds(scene: Scene, condition: Condition) -> bool:
         return found is None
     if found is None:
         raise not_found(scene.id)
-    if record(found).status != condition:
+    if record(as_set(found)).status != condition:
         return False
     return scene.is_ready() if condition == "running" else scene.objects["pod"] is None
 

@@ -11,6 +11,7 @@ import pytest
 from coditect_cli import kube, kube_watch
 from coditect_cli.errors import CoditectError
 from coditect_cli.settings import Settings
+from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
 from tests.conftest import RunCli
 from tests.support.chaos import Chaos, Fault, chaos_before
 from tests.support.cluster import PATIENCE, Cluster
@@ -154,6 +155,25 @@ def test_a_watch_of_the_list_survives(chaos: Chaos, cluster: Cluster, namespace:
         for name in ("one", "two"):
             cluster.request("POST", path, {"metadata": {"name": name}})
             until(lambda name=name: sees(name), f"configmap {name}", PATIENCE)  # type: ignore[misc]
+
+
+def test_a_watch_of_workspaces_that_expired_tells_what_went_meanwhile(
+    run_cli: RunCli, chaos: Chaos, cluster: Cluster, namespace: str
+) -> None:
+    for id in ("a", "b"):
+        run_cli("workspace", "create", id, "--no-wait")
+    settings = Settings(
+        provider="kubernetes", kubeconfig=str(chaos.kubeconfig(cluster)), namespace=namespace
+    )
+    workspaces = KubernetesWorkspaces(kube.Kube(settings), settings)
+    watch = workspaces.watch(None, lambda _: None, nodes=True)
+    assert [item["id"] for item in next(watch)] == ["a", "b"]
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/b"
+    cluster.request("DELETE", path, {"propagationPolicy": "Background"})
+    chaos.faults = [Fault("watch=true", status=410)]
+    found = {item["id"]: item for item in next(watch)}
+    assert (found["b"]["status"], found["b"].keys()) == ("deleted", found["a"].keys())
+    watch.close()
 
 
 def test_a_dead_server_and_a_wrong_certificate(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from coditect_cli import __version__
 
@@ -25,6 +26,8 @@ def entry() -> None:
     except KeyboardInterrupt:  # while modules were being loaded
         sys.exit(130)
     finally:
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
         gc.freeze()  # and as much again at the end, over what goes away anyway
 
 
@@ -47,11 +50,22 @@ def main(argv: Sequence[str], streams: Streams | None = None) -> int:
 def _printed_version() -> bool:
     """The fast path: no command tree. Whatever is wrong with stdout is told by the slow one."""
     try:
-        sys.stdout.write(f"coditect {__version__}\n")
-        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), f"coditect {__version__}\n".encode())
     except (OSError, AttributeError):
         return False
     return True
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """Write what a stream still holds. What can't be written has been told, or nobody can be told:
+    the interpreter would try again as it ends, and end with a status of its own.
+    """
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(argv: Sequence[str], runtime: Runtime) -> int:

@@ -20,6 +20,8 @@ RunCli = Callable[..., tuple[int, str, str]]
 # Set where every part that tests need was installed: there a test that skips has failed.
 ALL_PARTS = "CODITECT_ALL_PARTS" in os.environ
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # the programs' streams are to be as users have them
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:

@@ -58,7 +58,7 @@ def local_key(paths: Paths) -> bytes:
         raise NotAuthenticated(
             f"the key file {paths.key_file} is damaged",
             code="token.key_damaged",
-            hint="remove it (a new one is made on the next use), then: coditect gateway restart",
+            hint="remove it: a new one is made on the next use",
         )
     return key
 
@@ -159,12 +159,12 @@ def verify(
     """What the token says, once one of `keys` verifies it and all of it holds.
 
     A key is used with its own algorithm only. Raises NotAuthenticated with one of the codes
-    token.too_large, token.invalid, token.algorithm, token.unknown_key, token.claims,
-    token.not_yet_valid, token.expired.
+    token.too_large, token.invalid, token.algorithm, token.unknown_key, token.signature,
+    token.claims, token.not_yet_valid, token.expired.
     """
     import jwt
 
-    _check_size(token)
+    check_size(token)
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -211,6 +211,7 @@ def _verified(token: str, keys: Sequence[Key]) -> dict[str, Any]:
         return claims
     raise NotAuthenticated(
         "the token is not signed with this gateway's key",
+        code="token.signature",
         hint="get a new one; a token of another machine or context does not hold here",
     )
 
@@ -222,7 +223,7 @@ def inspect(token: str) -> dict[str, Any]:
     """
     import jwt
 
-    _check_size(token)
+    check_size(token)
     try:
         parts = jwt.decode_complete(token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -230,7 +231,8 @@ def inspect(token: str) -> dict[str, Any]:
     return {"header": parts["header"], "claims": parts["payload"]}
 
 
-def _check_size(token: str) -> None:
+def check_size(token: str) -> None:
+    """Raises NotAuthenticated (token.too_large)."""
     if len(token.encode("utf-8", "surrogateescape")) > MAX_TOKEN:
         raise NotAuthenticated(
             f"the token is larger than {MAX_TOKEN} bytes",

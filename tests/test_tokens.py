@@ -65,7 +65,7 @@ def test_a_token_made_by_hand_is_good() -> None:
 @pytest.mark.parametrize("algorithm", ["none", "None", "HS384", "HS512", "RS256", "", None, 1])
 def test_every_other_algorithm_is_refused(algorithm: object) -> None:
     code = refusal(signed(GOOD, {"alg": algorithm, "typ": "JWT"}))
-    assert code in ("token.algorithm", "token.invalid")
+    assert code in ("token.algorithm", "token.signature")
     if isinstance(algorithm, str):
         assert code == "token.algorithm"
 
@@ -74,14 +74,14 @@ def test_an_unsigned_token_is_refused() -> None:
     head = _encoded(b'{"alg":"none"}')
     assert refusal(f"{head}.{_encoded(json.dumps(GOOD).encode())}.") == "token.algorithm"
     body = signed(GOOD).rpartition(".")[0]
-    assert refusal(body + ".") == "token.invalid"
+    assert refusal(body + ".") == "token.signature"
 
 
 def test_another_key_and_a_changed_claim_are_refused() -> None:
-    assert refusal(signed(GOOD, key=bytes(32))) == "token.invalid"
+    assert refusal(signed(GOOD, key=bytes(32))) == "token.signature"
     head, _, signature = signed(GOOD).split(".")
     forged = _encoded(json.dumps({**GOOD, "user_id": "eve", "sub": "eve"}).encode())
-    assert refusal(f"{head}.{forged}.{signature}") == "token.invalid"
+    assert refusal(f"{head}.{forged}.{signature}") == "token.signature"
 
 
 @pytest.mark.parametrize(

@@ -182,9 +182,7 @@ class TerminalPump(Pump):
 
     def _act(self, action: Action) -> None:
         if action is Action.LEAVE:
-            raise SessionLost(
-                "left; the session goes on", code="session.left", hint="coditect attach ID returns"
-            )
+            raise self._left()
         if action is Action.DETACH:
             self._send_input()
             self.tell(messages.Detach())
@@ -194,6 +192,16 @@ class TerminalPump(Pump):
             self._say(escape.help_text(self._escape_char or "", self._ask.actions))
         else:
             self._say(self._status_lines())
+
+    def way_back(self) -> str | None:
+        return super().way_back() if isinstance(self._ask, Attach) else None
+
+    def _left(self) -> SessionLost:
+        if isinstance(self._ask, Exec):
+            self.tell(messages.Signal("HUP"))
+            return SessionLost("left; the program was hung up", code="session.left")
+        hint = f"coditect attach {self._workspace} returns"
+        return SessionLost("left; the session goes on", code="session.left", hint=hint)
 
     def _status_lines(self) -> list[str]:
         if self.link is None:

@@ -81,6 +81,7 @@ class Credentials:
                 f"{source} is not a token: it has spaces, line breaks or characters beyond ASCII",
                 hint="it must be one JSON Web Token and nothing else",
             )
+        tokens.check_size(token)
         claimed = _claimed(token, "workspace_id")
         if claimed not in (None, self._workspace_id):
             raise Forbidden(

@@ -84,7 +84,8 @@ def parse_char(text: str) -> str | None:
 def help_text(char: str, actions: frozenset[Action]) -> list[str]:
     """The lines that the help key prints."""
     meanings = {
-        Action.LEAVE: "leave at once (exit 255); the session goes on",
+        Action.LEAVE: "leave at once (exit 255)"
+        + ("; the session goes on" if Action.DETACH in actions else ""),
         Action.DETACH: "detach (exit 0); the session goes on",
         Action.STATUS: "status of the link and the session",
         Action.HELP: "this help",

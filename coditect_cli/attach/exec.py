@@ -72,6 +72,9 @@ class PipesPump(Pump):
     def opening(self, resume: dict[str, int] | None) -> Message:
         return self._ask(self.client, resume)
 
+    def way_back(self) -> None:
+        """There is none: a program is not saved."""
+
     def on_open(self, resumed: bool) -> None:
         self._eof_told = self._source is None
         waiting, self._signals = self._signals, []

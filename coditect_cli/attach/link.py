@@ -101,7 +101,8 @@ def _bad_url(url: str) -> UsageError:
 class Link:
     """An open connection; `receive` and `flush` never wait."""
 
-    def __init__(self, sock: socket.socket, protocol: ClientProtocol) -> None:
+    def __init__(self, sock: socket.socket, protocol: ClientProtocol, workspace_id: str) -> None:
+        self.workspace_id = workspace_id
         self._socket = sock
         self.fd = sock.fileno()
         self._protocol = protocol
@@ -136,7 +137,7 @@ class Link:
         except BaseException:
             sock.close()
             raise
-        return cls(sock, protocol)
+        return cls(sock, protocol, workspace_id)
 
     @property
     def unsent(self) -> int:
@@ -302,7 +303,7 @@ def _unreachable(address: Address, error: OSError) -> CoditectError:
         return Unreachable(
             f"no gateway is running at {address.unix_path}",
             code="gateway.not_running",
-            hint="coditect up ID starts the local one; another URL: coditect context show",
+            hint="coditect up ID starts this machine's; coditect context show says which is used",
             retryable=True,
         )
     return Unreachable(

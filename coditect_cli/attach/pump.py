@@ -101,6 +101,10 @@ class Pump:
         """Do what is due by time; the seconds until the next thing is, or None."""
         return None
 
+    def way_back(self) -> str | None:
+        """What to do when the gateway has ended."""
+        return f"coditect attach {self._workspace} restores the session as it was saved"
+
     def on_broken_output(self, output: Output) -> None:
         """Nobody reads `output` any more."""
         raise BrokenPipeError
@@ -212,6 +216,7 @@ class Pump:
 
     def _begin(self, link: Link) -> None:
         self.link = link
+        self._workspace = link.workspace_id
         self._open = False
         self._redraw = None
         self._stream = next(iter(self._outputs))
@@ -239,7 +244,7 @@ class Pump:
             raise SessionLost(
                 "the gateway is gone, and the programs it held with it",
                 code="session.gateway_gone",
-                hint="coditect attach ID restores the session as it was saved",
+                hint=self.way_back(),
             ) from error
         if not error.retryable and not isinstance(error, Unreachable):
             raise self._ended_by(error) from error
@@ -247,7 +252,8 @@ class Pump:
     def _ended_by(self, error: CoditectError) -> CoditectError:
         if self.session is None:
             return error
-        hint = "coditect up ID starts anew" if isinstance(error, NotFound) else error.hint
+        again = f"coditect up {self._workspace} starts anew"
+        hint = again if isinstance(error, NotFound) else error.hint
         return SessionLost(f"the session was lost: {error.message}", code=error.code, hint=hint)
 
     def _guard(self, action: Callable[..., None], *args: object) -> None:
@@ -265,7 +271,7 @@ class Pump:
             return
         log.info("link_lost close_code=%d", lost.close_code)
         if lost.close_code == messages.CLOSE_ENDED:
-            raise _gateway_ended()
+            raise self._gateway_ended()
         failed = lost.close_code == 1011 and self.session is None
         if failed or lost.close_code in FINAL_CLOSE_CODES:
             raise SessionLost(
@@ -332,7 +338,7 @@ class Pump:
             case messages.Exit(status=status):
                 self.status = status
             case messages.Drain(reason="stop"):
-                raise _gateway_ended()
+                raise self._gateway_ended()
             case messages.Error():
                 self._refused(message)
 
@@ -395,10 +401,9 @@ class Pump:
             if offset is not None:
                 self.tell(messages.Ack(name, offset))
 
-
-def _gateway_ended() -> SessionLost:
-    return SessionLost(
-        "the gateway was stopped, and ended its sessions",
-        code="session.gateway_stopped",
-        hint="coditect attach ID restores the session as it was saved",
-    )
+    def _gateway_ended(self) -> SessionLost:
+        return SessionLost(
+            "the gateway was stopped, and ended its sessions",
+            code="session.gateway_stopped",
+            hint=self.way_back(),
+        )

@@ -183,7 +183,7 @@ async def verified(token: str, settings: Settings, keys: Keys) -> Claims:
     try:
         return verify(token, keys.all, now=now, issuer=issuer, audience=audience)
     except NotAuthenticated as error:
-        unknown = error.code in ("token.unknown_key", "token.algorithm")
+        unknown = error.code in ("token.unknown_key", "token.algorithm", "token.signature")
         if not unknown or not await asyncio.to_thread(keys.refresh):
             raise
     return verify(token, keys.all, now=now, issuer=issuer, audience=audience)

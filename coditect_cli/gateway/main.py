@@ -140,13 +140,34 @@ def served_workspaces(settings: Settings, paths: Paths, only: str | None) -> Wor
     return PodWorkspace(only, owner, Path(settings.workspace_root))
 
 
+class LocalKeys(Keys):
+    """This machine's own key, which its user may replace while the gateway runs.
+
+    Raises NotAuthenticated when the key file is damaged or open to other users.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        super().__init__()
+        self._paths = paths
+        self.load()
+
+    def load(self) -> None:
+        self._read = (Key("HS256", tokens.local_key(self._paths)),)
+
+    def refresh(self) -> bool:
+        before = self._read
+        with suppress(CoditectError):
+            self.load()
+        return self._read != before
+
+
 def verifying_keys(settings: Settings, paths: Paths, role: str) -> Keys:
     """The keys that admit: of the key set, or with the local role this machine's own.
 
     Raises UsageError for a pod without a key set; what the set can't be read for.
     """
     if settings.token_jwks is None and role == "local":
-        return Keys(Key("HS256", tokens.local_key(paths)))
+        return LocalKeys(paths)
     if settings.token_jwks is None:
         raise UsageError(
             f"--role {role} has no keys to verify tokens with",

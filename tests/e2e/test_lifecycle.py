@@ -96,3 +96,18 @@ def test_it_is_found_again_after_a_crash(
     done = coditect("up", "demo", "--exec", "echo back")
     assert (done.returncode, done.stdout) == (0, b"back\n"), done.stderr
     assert gateway_status()["keeperPid"] != before["keeperPid"]
+
+
+def test_a_damaged_key_is_replaced_while_it_runs(
+    home: Path, coditect: Coditect, gateway_status: Status
+) -> None:
+    coditect("up", "demo", "--detach")
+    before = gateway_status()
+    key = Paths.from_environ(os.environ).key_file
+    key.write_text("")
+    refused = coditect("exec", "demo", "--", "true")
+    assert refused.returncode == 4
+    assert f"{key} is damaged".encode() in refused.stderr and b"remove it" in refused.stderr
+    key.unlink()
+    assert coditect("exec", "demo", "--", "true").returncode == 0
+    assert gateway_status()["keeperPid"] == before["keeperPid"]

@@ -50,7 +50,7 @@ def unsigned(gateway: Gateway) -> str:
     [
         (unsigned, 401, "token.algorithm"),
         (lambda g: signed(g, "HS512", key=b"k" * 64), 401, "token.algorithm"),
-        (lambda g: signed(g, key=b"k" * 32), 401, "token.invalid"),
+        (lambda g: signed(g, key=b"k" * 32), 401, "token.signature"),
         (lambda g: signed(g, exp=int(time.time()) - 1), 401, "token.expired"),
         (lambda g: signed(g, nbf=int(time.time()) + 60), 401, "token.not_yet_valid"),
         (lambda g: signed(g, exp=None), 401, "token.claims"),

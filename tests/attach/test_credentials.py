@@ -86,3 +86,9 @@ def test_a_token_of_another_workspace_is_not_sent(tmp_path: Path, by: str) -> No
 def test_a_token_of_this_workspace_is_sent(tmp_path: Path) -> None:
     token = tokens.issue(b"key", workspace_id="demo", user_id="me", ttl=60, now=time.time())
     assert credentials(tmp_path, CODITECT_TOKEN=token).token() == token
+
+
+def test_a_token_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(NotAuthenticated) as caught:
+        credentials(tmp_path, CODITECT_TOKEN="x" * 9000).token()
+    assert caught.value.code == "token.too_large"

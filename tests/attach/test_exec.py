@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from coditect_cli.attach.exec import PipesPump
@@ -87,6 +88,18 @@ def test_t_gives_a_terminal_with_the_size_of_ours(
     terminal.expect(b"24 80\r\n")
     assert terminal.wait() == 3
     assert terminal.settings() == terminal.settings_before
+
+
+def test_leaving_a_program_on_a_terminal_hangs_it_up(
+    gateway: Gateway, run_in_terminal: Callable[..., Terminal]
+) -> None:
+    terminal = run_in_terminal("exec", "-t", "demo", "--", "sh", "-c", "echo $$; exec sleep 1000")
+    pid = int(terminal.expect(b"\r\n"))
+    terminal.type(b"~.")
+    said = terminal.expect(b"hung up")
+    assert b"attach" not in said
+    assert terminal.wait() == 255
+    until(lambda: not psutil.pid_exists(pid), "the end of the program")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from coditect_cli.attach.request import request
 from coditect_cli.errors import CoditectError, NotFound
 from coditect_cli.finding import Finding
 from coditect_cli.paths import Paths
+from coditect_cli.settings import Settings
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
 
@@ -104,6 +105,39 @@ def _config(machine: Machine) -> Finding:
     return Finding("config", "pass", f"context {context.name}")
 
 
+def _store(machine: Machine) -> Finding:
+    from coditect_cli.stores.store import open_store
+
+    file = machine.paths.session_store
+    try:
+        context = config.load(machine.paths, machine.environ, context=machine.context_name)
+        settings = context.settings
+        if settings.store == "sqlite" and context.is_remote:
+            return Finding("store", "pass", "where the context's gateway runs")
+        if settings.store == "sqlite" and not file.exists():
+            return Finding("store", "pass", f"{file}, not made yet; the first session makes it")
+        with closing(open_store(settings, machine.paths)) as store:
+            store.read(lambda snapshot: snapshot.version)
+    except CoditectError as error:
+        return Finding("store", "fail", error.message, error.hint)
+    if settings.store == "sqlite":
+        return Finding("store", "pass", str(file))
+    return _foundationdb(settings, machine.environ)
+
+
+def _foundationdb(settings: Settings, environ: Mapping[str, str]) -> Finding:
+    """Of a cluster that answers: whether others are kept out."""
+    named = settings.fdb_cluster_file or environ.get("FDB_CLUSTER_FILE")
+    message = f"the FoundationDB of {named or 'the default cluster file'}"
+    key = settings.fdb_tls_key_file or environ.get("FDB_TLS_KEY_FILE")
+    if key is None:
+        fix = "let it use mutual TLS, and set fdb_tls_key_file and the others"
+        return Finding("store", "warn", f"{message}, which asks for no certificate", fix)
+    if Path(key).stat().st_mode & 0o077:
+        return Finding("store", "warn", f"other users may read {key}", f"chmod 600 {key}")
+    return Finding("store", "pass", message)
+
+
 def _socket_path(machine: Machine) -> Finding:
     path = machine.paths.gateway_socket
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
@@ -177,5 +211,5 @@ def _shell(machine: Machine) -> Finding:
     return Finding("shell", "pass", shell)
 
 
-CHECKS = (_python, _platform, _folders, _config, _terminal)
+CHECKS = (_python, _platform, _folders, _config, _store, _terminal)
 LOCAL_CHECKS = (_key_file, _records, _socket_path, _gateway, _pty, _shell)

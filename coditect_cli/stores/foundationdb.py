@@ -32,7 +32,7 @@ NOT_COMMITTED = 1020
 TIMED_OUT = 1031
 MAYBE_COMMITTED = {1021, TIMED_OUT, 1039}  # the result is unknown, also where the cluster changed
 TOO_LARGE = {2101: "transaction", 2102: "key", 2103: "value"}
-CLUSTER_FILE = {1511, 1513, 1515, 2104}  # not there, not readable, or not well-formed
+CLUSTER_FILE = {1511, 1513, 1515, 1516, 2104}  # not there, not readable, or not well-formed
 TLS_ERROR = 2107
 
 
@@ -60,6 +60,8 @@ class FoundationDBStore(SessionStore):
                     code="store.cluster_file" if path == cluster_file else "store.tls_file",
                     hint="coditect context show has the fdb_ settings and where they come from",
                 )
+        if certificate_file or key_file or ca_file:
+            _check_tls(certificate_file, key_file, ca_file)
         self._fdb = fdb = _binding()
         try:
             for option, path in (
@@ -122,6 +124,27 @@ class FoundationDBStore(SessionStore):
                     transaction.on_error(error).wait()
                 except self._fdb.FDBError as final:
                     raise _failure(final, cause, nothing_kept()) from final
+
+
+def _check_tls(certificate: str | None, key: str | None, ca: str | None) -> None:
+    """The library says nothing of files that it cannot use, and never connects."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    file = ca
+    try:
+        if ca is not None:
+            context.load_verify_locations(ca)
+        if certificate is not None and key is not None:
+            file = f"{certificate} with {key}"
+            password = os.environ.get("FDB_TLS_PASSWORD", "")  # else it asks for one
+            context.load_cert_chain(certificate, key, password)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"FoundationDB's TLS files cannot be used: {file}: {error}",
+            code="store.tls_file",
+            hint="they are PEM files: a certificate, the key that fits it, the authorities' own",
+        ) from error
 
 
 def _binding() -> ModuleType:

@@ -6,26 +6,46 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from coditect_cli import config
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionOutput, SessionState
-from coditect_cli.stores.sqlite import SQLiteStore
+from coditect_cli.stores.foundationdb import FoundationDBStore
+from coditect_cli.stores.store import END, SessionStore, open_store
+from tests.support.fdbserver import FDBServer, running_fdbserver
 from tests.support.gateway import Client, Gateway, until
 from tests.support.shell import hooked_shell
+from tests.support.stores import empty
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FDBServer]:
+    with running_fdbserver(tmp_path_factory.mktemp("fdb") / "server") as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("foundationdb", marks=pytest.mark.foundationdb)])
+def store_settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Name an empty store of each kind."""
+    if request.param == "sqlite":
+        return {}
+    cluster_file = str(request.getfixturevalue("server").cluster_file)
+    empty(FoundationDBStore(cluster_file), b"", END)
+    return {"store": "foundationdb", "fdb_cluster_file": cluster_file}
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+def start(tmp_path: Path, store_settings: dict[str, str]) -> Iterator[Callable[..., Gateway]]:
     with ExitStack() as stack:
 
         def begin(**settings: Any) -> Gateway:
-            gateway = Gateway(tmp_path / "home", **settings)
+            gateway = Gateway(tmp_path / "home", **store_settings, **settings)
             stack.callback(gateway.stop)
             return gateway
 
@@ -45,11 +65,13 @@ def kill_everything(gateway: Gateway) -> None:
 
 
 def recorded(gateway: Gateway, id: str) -> tuple[SessionState | None, SessionOutput | None]:
-    store = SQLiteStore(gateway.paths.session_store)
-    try:
+    with closing(store_of(gateway)) as store:
         return SessionLayer(store).load("demo", id)
-    finally:
-        store.close()
+
+
+def store_of(gateway: Gateway) -> SessionStore:
+    settings = config.load(gateway.paths, gateway.environ).settings
+    return open_store(settings, gateway.paths)
 
 
 def state_when(
@@ -237,6 +259,7 @@ def test_a_directory_that_is_gone_is_said(start: Callable[..., Gateway], tmp_pat
     assert client.run("pwd") == f"{tmp_path}\r\n".encode()
 
 
+@pytest.mark.parametrize("store_settings", [{}], ids=["sqlite"])
 def test_a_store_that_cannot_be_used_stops_no_terminal(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:
@@ -256,7 +279,7 @@ def test_another_bridge_that_took_the_session_ends_this_ones_shell(
     client = gateway.attach()
     client.run("echo mine")
     state_when(gateway, client.session, lambda state, _: "mine" in str(state.command_history))
-    store = SQLiteStore(gateway.paths.session_store)
+    store = store_of(gateway)
     later = 1 << 62
     layer = SessionLayer(store)
     layer.acquire("demo", client.session, "elsewhere#1", now=later, ttl=1)

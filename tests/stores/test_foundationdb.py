@@ -13,10 +13,18 @@ from typing import Any
 
 import pytest
 
-from coditect_cli.errors import CoditectError, Conflict, Failed, LimitReached, Unreachable
+from coditect_cli.errors import (
+    CoditectError,
+    Conflict,
+    Failed,
+    LimitReached,
+    Unreachable,
+    UsageError,
+)
 from coditect_cli.stores import foundationdb
 from coditect_cli.stores.foundationdb import FoundationDBStore
 from tests.stores.contract import P_END, Open, P, StoreContract, put
+from tests.support.authority import Authority
 from tests.support.stores import empty, need_library, shared_cluster_file
 
 
@@ -175,17 +183,36 @@ def test_a_transaction_that_was_too_slow_is_not_tried_for_ever(
 
 
 def test_tls_files_are_named_before_the_network_starts(scripted: Scripted, tmp_path: Path) -> None:
-    files = {name: str(tmp_path / name) for name in ("cert", "key", "ca", "cluster")}
-    for file in files.values():
-        Path(file).touch()
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("client", "client")
+    cluster = tmp_path / "cluster"
+    cluster.touch()
     FoundationDBStore(
-        files["cluster"],
-        certificate_file=files["cert"],
-        key_file=files["key"],
-        ca_file=files["ca"],
+        str(cluster),
+        certificate_file=str(certificate),
+        key_file=str(key),
+        ca_file=str(authority.certificate),
     )
-    named = [(name, files[name]) for name in ("cert", "key", "ca")]
-    assert scripted.calls[:4] == [*named, ("open", files["cluster"])]
+    named = [("cert", certificate), ("key", key), ("ca", authority.certificate), ("open", cluster)]
+    assert scripted.calls[:4] == [(name, str(file)) for name, file in named]
+
+
+def test_tls_files_that_cannot_be_used_are_told_at_once(scripted: Scripted, tmp_path: Path) -> None:
+    """The library would only never connect."""
+    authority = Authority(tmp_path)
+    certificate, key = map(str, authority.issue("client", "client"))
+    other = str(authority.issue("other", "other")[1])
+    junk = tmp_path / "junk"
+    junk.write_text("junk")
+    for files in (
+        {"ca_file": str(junk)},
+        {"certificate_file": str(junk), "key_file": key},
+        {"certificate_file": certificate, "key_file": other},
+    ):
+        with pytest.raises(UsageError) as caught:
+            FoundationDBStore(None, **files)
+        assert caught.value.code == "store.tls_file"
+    assert scripted.calls == []
 
 
 def test_a_missing_binding_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,82 @@
+"""A FoundationDB that falls silent under a gateway: terminals go on, and records catch up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.session import SessionState
+from coditect_cli.stores.foundationdb import FoundationDBStore
+from tests.support.fdbserver import FDBServer, running_fdbserver
+from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.shell import hooked_shell
+
+pytestmark = [pytest.mark.foundationdb, pytest.mark.slow]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FDBServer]:
+    with running_fdbserver(tmp_path / "fdb") as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(server: FDBServer, tmp_path: Path) -> Iterator[Gateway]:
+    with running_gateway(
+        tmp_path / "home",
+        shell=hooked_shell(tmp_path),
+        store="foundationdb",
+        fdb_cluster_file=server.cluster_file,
+    ) as running:
+        yield running
+
+
+def recorded(server: FDBServer, id: str) -> SessionState | None:
+    with closing(FoundationDBStore(str(server.cluster_file))) as store:
+        return SessionLayer(store).load("demo", id)[0]
+
+
+def said(server: FDBServer, id: str, text: str) -> SessionState:
+    def look() -> SessionState | None:
+        state = recorded(server, id)
+        return state if state and text in str(state.command_history) else None
+
+    found: SessionState = until(look, f"{text} in the record")
+    return found
+
+
+def test_terminals_go_on_and_records_catch_up(gateway: Gateway, server: FDBServer) -> None:
+    clients = [gateway.attach(session="new") for _ in range(10)]
+    leaving, *others = clients
+    for client in clients:
+        client.run("echo before")
+    for client in clients:
+        said(server, client.session, "echo before")
+    server.pause()
+    for client in clients:
+        assert client.run("echo meanwhile") == b"meanwhile\r\n"
+    leaving.send(b"exit 3\n")
+    assert leaving.exit()["status"] == 3
+    until(lambda: "not_saved" in gateway.log.read_text(), "the news that the store is silent")
+    newcomer = gateway.attach(session="new")  # does not wait in a line behind every save
+    assert newcomer.run("echo new") == b"new\r\n"
+    server.resume()
+    for client in (*others, newcomer):
+        said(server, client.session, "echo new" if client is newcomer else "echo meanwhile")
+    until(lambda: recorded(server, leaving.session).ended_at, "the end of what ended meanwhile")
+
+
+def test_a_gateway_that_is_stopped_does_not_wait_for_it(
+    gateway: Gateway, server: FDBServer
+) -> None:
+    client = gateway.attach()
+    client.run("echo before")
+    said(server, client.session, "echo before")
+    server.pause()
+    client.run("echo lost")
+    gateway.keeper.terminate()
+    gateway.keeper.wait(20)

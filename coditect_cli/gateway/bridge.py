@@ -297,10 +297,14 @@ class Bridge:
         size: tuple[int, int],
         term: str,
         saved: Saved | None,
+        notice: str | None = None,
     ) -> Session:
-        """Start a login shell on a new PTY, with what `saved` has. Raises LimitReached, Failed."""
+        """Start a login shell on a new PTY, with what `saved` has, or below a notice.
+
+        Raises LimitReached, Failed.
+        """
         record = self.running(record.id)
-        command, prepared = self._programs.shell(record, user, client, size, term, saved)
+        command, prepared = self._programs.shell(record, user, client, size, term, saved, notice)
         if saved:
             self._restored[command.id] = saved
         return await self._start(command, prepared)

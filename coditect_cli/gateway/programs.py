@@ -21,7 +21,7 @@ from coditect_cli.errors import (
 )
 from coditect_cli.gateway import environment, hook, spawn
 from coditect_cli.gateway.account import Account
-from coditect_cli.gateway.saved import Saved, directory_of, saved_screen
+from coditect_cli.gateway.saved import Saved, directory_of, noted, saved_screen
 from coditect_cli.protocol.messages import Exec, Files
 from coditect_cli.settings import Settings
 from coditect_cli.workspaces.spec import WorkspaceRecord
@@ -45,8 +45,9 @@ class Programs:
         size: tuple[int, int],
         term: str,
         saved: Saved | None,
+        notice: str | None,
     ) -> Starting:
-        """A login shell on a new PTY, with what `saved` has."""
+        """A login shell on a new PTY, with what `saved` has, or below a notice."""
         path = environment.shell(self._settings.shell, self._account)
         argv, env = hook.arguments(path)
         id = saved.state.id if saved else str(uuid.uuid4())
@@ -57,7 +58,8 @@ class Programs:
             env, TERM=environment.terminal_type(term, self._account), SHELL=path, PWD=cwd
         )
         command.meta.update(kind="terminal", client=client, directory=cwd)
-        command = replace(command, hook=hook.has_hook(path))
+        first = noted(notice) if notice else b""
+        command = replace(command, hook=hook.has_hook(path), first_output=first)
         if saved:
             state = hook.saved_state(path, cwd, saved.state) if command.hook else None
             command = replace(command, saved=state, first_output=saved_screen(saved, cwd))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 
-from coditect_cli.errors import Conflict, NotFound
+from coditect_cli.errors import CoditectError, Conflict, NotFound
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.workspaces.spec import WorkspaceRecord, check_session_id
+
+log = logging.getLogger("coditect.restoring")
 
 NEW = "new"
 
@@ -37,10 +40,10 @@ class Restoring:
     ) -> tuple[Terminal, bool]:
         """The terminal that a client asks for, and whether it was just started for it.
 
-        Without `session` the newest live one, else the newest saved one, else a new one; NEW is
-        always a new one; a session's id that one, restored where it is not live. A client that
-        `resumes` does not want one back that has ended by itself. Raises NotFound, Conflict,
-        LimitReached, Failed.
+        Without `session` the newest live one, else the newest saved one, else a new one, which
+        says so where the store can't be asked; NEW is always a new one; a session's id that one,
+        restored where it is not live. A client that `resumes` does not want one back that has
+        ended by itself. Raises NotFound, Conflict, LimitReached, Failed.
         """
         bridge = self._bridge
         if session is not None and session in bridge.sessions:
@@ -50,12 +53,17 @@ class Restoring:
             if made is not None and session in (None, NEW, made.id):
                 return _terminal(made), False
             wanted = None if session == NEW else session
+            notice = None
             if session is None:
                 await bridge.settled(record.id)
                 running = [one for one in bridge.live(record.id) if one.kind == "terminal"]
                 if running:
                     return _terminal(running[0]), False
-                wanted = await bridge.saving.newest(record.id)
+                try:
+                    wanted = await bridge.saving.newest(record.id)
+                except CoditectError as error:
+                    log.warning("not_looked_up workspace=%s code=%s", record.id, error.code)
+                    notice = f"saved sessions could not be looked up: {error.message}"
             elif wanted is not None and wanted in bridge.sessions:
                 return self.live(record, wanted), False
             saved = None
@@ -63,7 +71,7 @@ class Restoring:
                 saved = await bridge.saving.take(record.id, check_session_id(wanted))
                 if resumes and saved.state.ended_at:
                     raise NotFound(f"session {wanted} has ended", code="session.not_found")
-            started = await bridge.start_terminal(record, user, client, size, term, saved)
+            started = await bridge.start_terminal(record, user, client, size, term, saved, notice)
             return _terminal(started), True
 
 

@@ -37,9 +37,13 @@ def saved_screen(saved: Saved, directory: str) -> bytes:
     if directory != saved.state.working_directory:
         notice += f"; {saved.state.working_directory} is gone"
     lines = [] if saved.output is None else _up_to_cursor(saved.output)
-    return "".join(f"{line}\x1b[m\r\n" for line in (*lines, f"\x1b[2m[{notice}]")).encode(
-        "utf-8", "replace"
-    )
+    screen = "".join(f"{line}\x1b[m\r\n" for line in lines)
+    return screen.encode("utf-8", "replace") + noted(notice)
+
+
+def noted(notice: str) -> bytes:
+    """A line of the gateway's own in a terminal."""
+    return f"\x1b[2m[{notice}]\x1b[m\r\n".encode("utf-8", "replace")
 
 
 def _up_to_cursor(output: SessionOutput) -> list[str]:

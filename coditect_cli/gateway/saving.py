@@ -247,13 +247,12 @@ class Saving:
     # --- reading ---
 
     async def newest(self, workspace: str) -> str | None:
-        """The session to restore: used last, not live, and not ended by itself."""
+        """The session to restore: used last, not live, and not ended by itself.
+
+        Raises the store's errors.
+        """
         live = set(self._watched)
-        try:
-            return await self._in_thread(lambda: self._the_layer().newest(workspace, live))
-        except CoditectError as error:
-            log.warning("not_looked_up workspace=%s code=%s", workspace, error.code)
-            return None
+        return await self._in_thread(lambda: self._the_layer().newest(workspace, live))
 
     async def take(self, workspace: str, id: str) -> Saved:
         """A saved session, to be restored here. Raises NotFound, Conflict, the store's errors."""

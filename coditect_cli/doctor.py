@@ -17,7 +17,6 @@ from coditect_cli.attach.request import request
 from coditect_cli.errors import CoditectError, NotFound
 from coditect_cli.finding import Finding
 from coditect_cli.paths import Paths
-from coditect_cli.settings import Settings
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
 
@@ -122,20 +121,8 @@ def _store(machine: Machine) -> Finding:
         return Finding("store", "fail", error.message, error.hint)
     if settings.store == "sqlite":
         return Finding("store", "pass", str(file))
-    return _foundationdb(settings, machine.environ)
-
-
-def _foundationdb(settings: Settings, environ: Mapping[str, str]) -> Finding:
-    """Of a cluster that answers: whether others are kept out."""
-    named = settings.fdb_cluster_file or environ.get("FDB_CLUSTER_FILE")
-    message = f"the FoundationDB of {named or 'the default cluster file'}"
-    key = settings.fdb_tls_key_file or environ.get("FDB_TLS_KEY_FILE")
-    if key is None:
-        fix = "let it use mutual TLS, and set fdb_tls_key_file and the others"
-        return Finding("store", "warn", f"{message}, which asks for no certificate", fix)
-    if Path(key).stat().st_mode & 0o077:
-        return Finding("store", "warn", f"other users may read {key}", f"chmod 600 {key}")
-    return Finding("store", "pass", message)
+    named = settings.fdb_cluster_file or machine.environ.get("FDB_CLUSTER_FILE")
+    return Finding("store", "pass", f"the FoundationDB of {named or 'the default cluster file'}")
 
 
 def _socket_path(machine: Machine) -> Finding:

@@ -41,7 +41,7 @@ class FDBServer:
     """One process on loopback, its data below `folder`; with an identity it speaks TLS only."""
 
     def __init__(self, folder: Path, identity: Identity | None = None) -> None:
-        folder.mkdir()
+        (folder / "data").mkdir(parents=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -50,8 +50,6 @@ class FDBServer:
         self.cluster_file.write_text(f"test:test@{self._address}\n")
         self._folder = folder
         self._flags = identity.flags if identity else []
-        self.start()
-        self.fdbcli("configure new single memory")
 
     def start(self) -> None:
         """Start it, also where it was killed: what was committed is there again."""
@@ -61,7 +59,7 @@ class FDBServer:
                     _program("fdbserver"),
                     *(f"--public-address={self._address}", "--listen-address=public"),
                     *(f"--cluster-file={self.cluster_file}", f"--datadir={self._folder}/data"),
-                    *(f"--logdir={self._folder}/data", "--memory=2GiB", *self._flags),
+                    *(f"--logdir={self._folder}/data", *self._flags),
                 ],
                 stdout=log,
                 stderr=log,
@@ -109,7 +107,10 @@ def running_fdbserver(folder: Path, identity: Identity | None = None) -> Iterato
         if shutil.which(name, path=PLACES) is None:
             pytest.skip(f"{name} is not there: https://github.com/apple/foundationdb/releases")
     server = FDBServer(folder, identity)
+    server.start()
     try:
+        server.fdbcli("configure new single memory")
         yield server
     finally:
         server.kill()
+        print((folder / "log").read_text())

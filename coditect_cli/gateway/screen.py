@@ -47,6 +47,7 @@ class Screen:
         self._tail = b""
         self._repaint: Repaint | None = None
         self._scrolled: deque[Line | str] = deque(maxlen=SCROLLBACK)
+        self._hidden: tuple[int, int] | None = None  # the primary screen's size, where it is older
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -84,6 +85,8 @@ class Screen:
     def resize(self, cols: int, rows: int) -> None:
         """Makes the screen `cols` by `rows`; lines of the primary screen are wrapped anew."""
         self._settle()
+        if self._modes.alternate:  # avt wraps the primary screen's lines anew when it comes back
+            self._hidden = self._hidden or (self.cols, self.rows)
         self.cols, self.rows = cols, rows
         if self._repaint:
             self._repaint = Repaint(self._repaint.saved_lost)
@@ -158,14 +161,20 @@ class Screen:
         out = [RESET_MODES, b"\x1b[?25l\x1b[?6l\x1b[?7l\x1b[H\x1b[J"]
         if enter >= 0:
             primary, dump = dump[:enter], dump[enter + len(_ENTER + _HOME) :]
-            hidden = Vt(self.cols, self.rows, 0)
+            hidden = Vt(*(self._hidden or (self.cols, self.rows)), 0)
             hidden.feed_str(primary)
+            if self._hidden:  # as it will be once the program has left
+                hidden.feed_str(_ENTER)
+                hidden.resize(self.cols, self.rows)
+                hidden.feed_str("\x9b?1049l")
+                primary = _plain(hidden.dump())
             lines, state = _split_lines(primary)
             out += [_paint(lines, hidden.view()), _SAVE_NOTHING, _seven_bit(state)]
             out.append(keyboard_sequences(self._modes.keyboards[0]))
             # 1049 saves the cursor, which 1047 would not: the program may leave by 1049
             saved = re.search("\x9b(\\d+;\\d+)H(\x1b\\[[0-9;:]*m)\x1b7", state)
-            out.append(f"\x1b[{saved[1]}H{saved[2]}".encode() if saved else b"\x1b[H")
+            if not self._hidden:
+                out.append(f"\x1b[{saved[1]}H{saved[2]}".encode() if saved else b"\x1b[H")
             out.append(b"\x1b[?1049h" + RESET_KEYBOARD + b"\x1b[m\x1b[?7l\x1b[H\x1b[J")
         lines, state = _split_lines(dump)
         # A cursor behind the last column: a wider terminal has a column there.
@@ -181,6 +190,7 @@ class Screen:
             "version": _VERSION,
             "cols": self.cols,
             "rows": self.rows,
+            "hidden": self._hidden,
             "dump": self._vt.dump(),
             "modes": self._modes.state(),
             "carry": self._carry.decode("latin-1"),
@@ -198,8 +208,14 @@ class Screen:
         state = json.loads(bytes(blob))
         if not isinstance(state, dict) or state.get("version") != _VERSION:
             raise ValueError("a checkpoint of an unknown version")
-        screen = cls(state["cols"], state["rows"])
-        screen._print(state["dump"])
+        cols, rows, hidden = state["cols"], state["rows"], state.get("hidden")
+        screen, dump = cls(*(hidden or (cols, rows))), state["dump"]
+        if hidden:
+            primary, enter, dump = dump.partition(_ENTER)
+            screen._print(primary + enter)
+            screen._vt.resize(cols, rows)
+            screen.cols, screen.rows, screen._hidden = cols, rows, tuple(hidden)
+        screen._print(dump)
         screen._modes = Modes.from_state(state["modes"])
         screen._carry = state["carry"].encode("latin-1")
         if not state["exact"]:
@@ -241,6 +257,8 @@ class Screen:
                 self._carry = _shortened(sequence)
                 break
             out.append(self._modes.take(sequence))
+            if not self._modes.alternate:
+                self._hidden = None
             if skipping and self._repaint and _SAVES.match(sequence):
                 self._repaint.saved_lost = True
         rest = data[done:]

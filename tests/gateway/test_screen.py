@@ -260,3 +260,25 @@ def test_a_panic_of_the_model_starts_a_new_one(capfd: pytest.CaptureFixture[str]
     assert not screen.exact
     screen.feed(b"\x1bcx")
     assert screen.text()[0] == "x"
+
+
+SIZES = st.tuples(st.integers(4, 30), st.integers(2, 12))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text("abc xyz\n", max_size=120), st.lists(SIZES, min_size=1, max_size=3), SIZES)
+def test_a_screen_behind_the_alternate_one_is_wrapped_anew(
+    text: str, sizes: list[tuple[int, int]], last: tuple[int, int]
+) -> None:
+    screen = Screen(COLS, ROWS)
+    screen.feed(text.replace("\n", "\r\n").encode() + b"\x1b[?1049h\x1b[Hvim")
+    for size in (*sizes, last):
+        screen.resize(*size)
+    drawn = Screen(*last)
+    drawn.feed(screen.redraw())
+    restored = Screen.restore(screen.checkpoint())
+    assert drawn.text() == restored.text() == screen.text()
+    for one in (screen, drawn, restored):
+        one.feed(b"\x1b[?1049l")
+    assert drawn.text() == restored.text() == screen.text()
+    assert drawn.cursor == restored.cursor == screen.cursor

@@ -7,14 +7,14 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from coditect_cli.attach.exec import Source
 from coditect_cli.attach.pump import Output
 from coditect_cli.errors import CoditectError, Failed, Interrupted, UsageError, from_dict
 from coditect_cli.files.pack import archive_name, measure, pack
-from coditect_cli.files.tree import Tree, errors_about, shown
+from coditect_cli.files.tree import Tree, check_replaceable, errors_about, shown
 from coditect_cli.files.unpack import Unpacker
 from coditect_cli.protocol.stream import Inbox
 
@@ -30,29 +30,34 @@ Run = Callable[[str, str, Source | None, Output, Output], int]
 Progress = Callable[[int, int | None], None]
 
 
-def upload(run: Run, source: str, path: str, progress: Progress | None = None) -> None:
+def upload(run: Run, source: str, path: str, progress: Progress | None = None) -> list[str]:
     """Copies the local file or folder `source` to `path` in the workspace.
 
+    Returns the links in the folder that were left out, as they could lead out of it.
     Raises NotFound, Forbidden, Conflict or Failed, of either side.
     """
     with _opened(source) as (parent, name):
         if progress is not None:
             progress(0, measure(parent, name))
-        packed = _Packed(pack(parent, name, archive_name(source)), progress)
+        left_out: list[str] = []
+        packed = _Packed(pack(parent, name, archive_name(source), left_out), progress)
         said = _Heard()
         status = run("put", path, packed, _Heard(), said)
         # A source that failed cut the stream short: what the other side says of that is no news.
         if packed.failure is not None:
             raise packed.failure
         said.check(status)
+    return left_out
 
 
-def download(run: Run, path: str, destination: str, progress: Progress | None = None) -> None:
+def download(run: Run, path: str, destination: str, progress: Progress | None = None) -> list[str]:
     """Copies `path` in the workspace to the local `destination`, where `cp -r` would put it.
 
+    Returns the links in the folder that were left out, as they could lead out of it.
     Raises NotFound, Forbidden, Conflict or Failed, of either side.
     """
-    with _landing(destination) as unpacker:
+    left_out: list[str] = []
+    with _landing(destination, left_out) as unpacker:
         if progress is not None:
             progress(0, _remote_size(run, path))
         unpacked, said = _Unpacked(unpacker, progress), _Heard()
@@ -61,6 +66,7 @@ def download(run: Run, path: str, destination: str, progress: Progress | None = 
             raise unpacked.failure
         said.check(status)
         unpacker.finish()
+    return left_out
 
 
 @contextmanager
@@ -79,7 +85,7 @@ def _opened(source: str) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _landing(destination: str) -> Iterator[Unpacker]:
+def _landing(destination: str, left_out: list[str]) -> Iterator[Unpacker]:
     """What unpacks to `destination`: confined to it, or to the folder that it is to be made in."""
     if not destination:
         raise UsageError("the destination is empty", code="path.invalid", hint="`.` is this folder")
@@ -87,9 +93,11 @@ def _landing(destination: str) -> Iterator[Unpacker]:
         folder, name = destination, "."
     else:
         slash = "/" if destination.endswith(("/", "/.")) else ""
+        with errors_about(destination), suppress(FileNotFoundError):
+            check_replaceable(os.stat(destination), destination)
         folder, name = os.path.split(os.path.realpath(destination))
         name += slash
-    with Tree(folder) as tree, Unpacker(tree, name, links_within_copy=True) as unpacker:
+    with Tree(folder) as tree, Unpacker(tree, name, left_out=left_out) as unpacker:
         yield unpacker
 
 

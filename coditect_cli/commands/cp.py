@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from coditect_cli.protocol.messages import Files
 
 REDRAW = 0.1  # seconds
+MOST_NAMED = 10  # links that were left out
 
 
 def cp(
@@ -42,9 +43,10 @@ def cp(
     folder of that name is merged into. Else the copy is made as DST, whose parent must exist;
     DST/ wants a folder. SRC/. means what is in SRC, without SRC itself.
 
-    A link that is SRC itself is followed; in a folder, links are copied as links, and one that
-    leads outside is refused. Modes and times are kept, owners and set-uid bits are not.
-    A transfer that breaks leaves no half file under a final name, nor half a new folder.
+    A link that is SRC itself is followed. In a folder, links are copied as links, but for those
+    that lead, or could lead, out of it: they are left out with a warning (-o json: in "skipped").
+    Modes and times are kept, owners and set-uid bits are not. A transfer that breaks leaves no half
+    file under a final name, nor half a new folder. A device or a named pipe is never replaced.
 
     Examples:
       coditect cp notes.txt demo:
@@ -58,6 +60,7 @@ def cp(
     255 the connection was lost
     """
     from coditect_cli.attach.copy import download, upload
+    from coditect_cli.files.tree import shown
 
     runtime: Runtime = ctx.obj
     remote_source, remote_destination = _remote(source), _remote(destination)
@@ -66,17 +69,28 @@ def cp(
             "exactly one of SRC and DST has to be ID:PATH",
             hint="such as: coditect cp notes.txt demo:",
         )
+    skipped: list[str] = []
     with _progress(runtime.streams, source) as progress:
         if remote_source is not None:
             id, path = remote_source
-            download(_runner(runtime, id, insecure), path, destination, progress)
+            skipped = download(_runner(runtime, id, insecure), path, destination, progress)
         elif remote_destination is not None:
             id, path = remote_destination
-            upload(_runner(runtime, id, insecure), source, path, progress)
+            skipped = upload(_runner(runtime, id, insecure), source, path, progress)
+    skipped = [shown(path) for path in skipped]
+    _warn(runtime.streams, skipped)
     if runtime.output in ("table", "wide"):
         return None
-    fields = {"source": source, "destination": destination}
+    fields = {"source": source, "destination": destination, "skipped": skipped}
     return Result("Copy", fields, name="destination")
+
+
+def _warn(streams: Streams, skipped: list[str]) -> None:
+    """Names the links that were left out; where they are many, the first of them."""
+    for path in skipped[:MOST_NAMED]:
+        streams.say(f"warning: {path} is left out: a link that may lead out of the folder")
+    if (more := len(skipped) - MOST_NAMED) > 0:
+        streams.say(f"warning: links left out besides these: {more:,}")
 
 
 def _remote(text: str) -> tuple[str, str] | None:

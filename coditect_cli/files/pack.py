@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coditect_cli.errors import Failed
-from coditect_cli.files.tree import CHUNK, errors_about, open_file, open_folder, shown
+from coditect_cli.files.tree import (
+    CHUNK,
+    errors_about,
+    open_file,
+    open_folder,
+    shown,
+    stays_below,
+)
 from coditect_cli.protocol import archive
 
 
@@ -19,13 +26,17 @@ class _Level:
     names: list[str]
 
 
-def pack(parent: int, name: str, path: str) -> Iterator[bytes]:
+def pack(parent: int, name: str, path: str, left_out: list[str] | None = None) -> Iterator[bytes]:
     """The archive of `name` in the open folder `parent`, in pieces; `path` is its name inside.
 
-    Links in a folder are carried as links. Raises Failed where there is something else than files,
-    folders and links, or a file got shorter while it was read; NotFound, Forbidden.
+    Links in a folder are carried as links; with `left_out`, those that could lead out of the folder
+    are not, and their paths inside are added there. Raises Failed where there is something else
+    than files, folders and links, or a file got shorter while it was read; NotFound, Forbidden.
     """
     for file_parent, file_name, file_path, info in walk(parent, name, path):
+        if left_out is not None and _leads_out(file_parent, file_name, file_path, info):
+            left_out.append(file_path)
+            continue
         yield from _member(file_parent, file_name, file_path, info)
     yield archive.END
 
@@ -70,6 +81,13 @@ def walk(parent: int, name: str, path: str) -> Iterator[tuple[int, str, str, os.
     finally:
         for level in levels:
             os.close(level.fd)
+
+
+def _leads_out(parent: int, name: str, path: str, info: os.stat_result) -> bool:
+    if not stat.S_ISLNK(info.st_mode):
+        return False
+    with errors_about(path):
+        return not stays_below(os.readlink(name, dir_fd=parent), path.count("/") - 1)
 
 
 def _enter(parent: int, name: str, path: str) -> _Level:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound, UsageError
 
@@ -71,6 +72,28 @@ def lstat(name: str, parent: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def check_replaceable(info: os.stat_result | None, path: str) -> None:
+    """Raises Conflict (`path.unsupported`) where `path` is a device, a socket or a named pipe."""
+    if info and not any(kind(info.st_mode) for kind in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)):
+        raise Conflict(
+            f"{shown(path)} is a device, a socket or a named pipe, and is not replaced",
+            code="path.unsupported",
+            hint="give the name of a file",
+        )
+
+
+def stays_below(target: str, depth: int) -> bool:
+    """Whether a link to `target`, `depth` folders down, cannot lead up from where these begin.
+
+    `..` may only stand at the beginning: there it climbs real folders, which can be counted.
+    After a name it would climb from wherever another link leads.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    names = list(dropwhile("..".__eq__, parts))
+    climbs = len(parts) - len(names)
+    return not target.startswith("/") and climbs <= depth and ".." not in names
 
 
 def open_folder(name: str, parent: int) -> int:

@@ -6,7 +6,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 
 from coditect_cli.errors import Conflict, Failed, Forbidden, NotFound
 from coditect_cli.files.tree import (
@@ -14,6 +14,7 @@ from coditect_cli.files.tree import (
     Part,
     Place,
     Tree,
+    check_replaceable,
     errors_about,
     lstat,
     open_file,
@@ -22,6 +23,7 @@ from coditect_cli.files.tree import (
     part_name,
     remove_folder,
     shown,
+    stays_below,
 )
 from coditect_cli.protocol.archive import Entry, Reader
 
@@ -58,16 +60,17 @@ class Unpacker:
     folder, and they go into the folder `path` itself.
 
     A new top appears under its name only when all of it arrived (`finish`); in a folder that was
-    there before, each file is replaced when it is whole. A link may not climb out of the tree, or,
-    with `links_within_copy`, out of what is copied. `close` removes what is not finished.
+    there before, each file is replaced when it is whole. A link that could lead out of the tree is
+    refused; with `left_out`, one that could lead out of what is copied is left out instead, and
+    its name in the archive is added there. `close` removes what is not finished.
 
     Raises what `Tree.resolve` raises about `path`.
     """
 
-    def __init__(self, tree: Tree, path: str, *, links_within_copy: bool = False) -> None:
+    def __init__(self, tree: Tree, path: str, *, left_out: list[str] | None = None) -> None:
         self._tree = tree
         self._path = path
-        self._links_within_copy = links_within_copy
+        self._left_out = left_out
         self._reader = Reader()
         self._top: list[str] | None = None  # the top's name in the archive; [] for contents
         self._levels: list[_Level] = []
@@ -212,6 +215,7 @@ class Unpacker:
         info = lstat(name, parent)
         if info and stat.S_ISDIR(info.st_mode):
             raise Conflict(f"{shown(entry.name)} is a folder there", code="path.is_directory")
+        check_replaceable(info, entry.name)
         if entry.kind == "symlink":
             self._make_link(entry, parent, name)
             return
@@ -221,7 +225,12 @@ class Unpacker:
         self._content(self._file, memoryview(b""))
 
     def _make_link(self, entry: Entry, parent: int, name: str) -> None:
-        self._check_link(entry)
+        if not self._may_be_made(entry.target):
+            if self._left_out is None:
+                why = f"it is a link to {shown(entry.target)}, which is outside"
+                raise outside(entry.name, why)
+            self._left_out.append(entry.name)
+            return
         temporary = part_name()
         os.symlink(entry.target, temporary, dir_fd=parent)
         try:
@@ -232,25 +241,16 @@ class Unpacker:
             os.unlink(temporary, dir_fd=parent)
             raise
 
-    def _check_link(self, entry: Entry) -> None:
-        """Refuses a link that could lead outside.
-
-        `..` may only stand at the beginning: there it climbs real folders, which can be counted.
-        After a name it would climb from wherever another link leads.
-        """
-        refusal = outside(entry.name, f"it is a link to {shown(entry.target)}, which is outside")
+    def _may_be_made(self, target: str) -> bool:
+        """Whether a link to `target` in the last level cannot lead outside."""
+        depth = len(self._below())
+        if self._left_out is not None:
+            return stays_below(target, depth)
         try:
-            absolute, parts = self._tree.components(entry.target)
-        except Forbidden as error:
-            raise refusal from error
-        names = list(dropwhile("..".__eq__, parts))
-        climbs = len(parts) - len(names)
-        top = self._place.real
-        folder = () if absolute else (*top, *self._below())
-        leads_to = (*folder[: len(folder) - climbs], *names)
-        escapes = climbs > len(folder) or ".." in names
-        if escapes or (self._links_within_copy and leads_to[: len(top)] != top):
-            raise refusal
+            absolute, parts = self._tree.components(target)
+        except Forbidden:
+            return False
+        return stays_below("/".join(parts), 0 if absolute else len(self._place.real) + depth)
 
     def _copy(self, entry: Entry, part: Part) -> None:
         """The content of the file that a hard link names, which came earlier in the archive."""

@@ -37,6 +37,7 @@ from coditect_cli.files.tree import (
     Part,
     Place,
     Tree,
+    check_replaceable,
     errors_about,
     open_file,
     open_folder,
@@ -95,6 +96,7 @@ def write(tree: Tree, path: str) -> None:
     with tree.resolve(path) as place, errors_about(path):
         if place.is_folder or path.endswith("/"):
             raise IsADirectoryError(21, "is a folder")
+        check_replaceable(place.info, path)
         part = Part(place.parent)
         try:
             while data := os.read(STDIN, CHUNK):

@@ -137,6 +137,7 @@ def test_a_folder_comes_back_as_it_went(tmp_path: Path, local: Path, workspace: 
         ("file", "none/", NotFound, "path.not_found"),
         ("file", "../x", Forbidden, "path.outside"),
         ("src", "old", Conflict, "path.not_directory"),
+        ("file", "pipe", Conflict, "path.unsupported"),
         ("/dev/null", "", Failed, "path.unsupported"),
     ],
 )
@@ -144,10 +145,12 @@ def test_an_upload_that_cannot_be_says_why_and_changes_nothing(
     local: Path, workspace: Exec, source: str, path: str, kind: type[CoditectError], code: str
 ) -> None:
     (workspace.root / "old").write_text("old")
+    os.mkfifo(workspace.root / "pipe")
     with pytest.raises(kind) as caught:
         upload(workspace, source, path)
     assert caught.value.code == code
-    assert os.listdir(workspace.root) == ["old"]
+    assert sorted(os.listdir(workspace.root)) == ["old", "pipe"]
+    assert (workspace.root / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize(
@@ -173,20 +176,33 @@ def test_a_download_that_cannot_be_says_why_and_changes_nothing(
     assert os.listdir(target) == ["old"]
 
 
-def test_a_link_to_outside_is_not_followed_on_the_way_out(local: Path, workspace: Exec) -> None:
-    (local / "src/door").symlink_to(local.parent)
-    with pytest.raises(Forbidden, match="src/door is refused"):
-        upload(workspace, "src", "")
-    assert not os.listdir(workspace.root)
-
-
-def test_a_downloaded_link_may_not_leave_what_was_copied(tmp_path: Path, local: Path) -> None:
-    (local / "src/door").symlink_to("../file")
+def test_links_that_lead_out_of_a_folder_are_left_out_both_ways(
+    tmp_path: Path, local: Path, workspace: Exec
+) -> None:
+    for name, target in (("door", "/usr/bin/env"), ("sub/up", "../../file"), ("sub/in", "../link")):
+        (local / "src" / name).symlink_to(target)
     target = tmp_path / "target"
     target.mkdir()
-    with pytest.raises(Forbidden, match="src/door is refused"):
-        download(Exec(local), "src", str(target))
-    assert not os.listdir(target)
+    assert upload(workspace, "src", "") == ["src/door", "src/sub/up"]
+    assert upload(workspace, "src/.", "new") == ["./door", "./sub/up"]
+    assert download(Exec(local), "src", str(target)) == ["src/door", "src/sub/up"]
+    for copy in (workspace.root / "src", workspace.root / "new", target / "src"):
+        assert sorted(os.listdir(copy)) == ["empty", "link", "sub"]
+        assert os.readlink(copy / "sub/in") == "../link"
+        assert (copy / "sub/f").read_text() == "content"
+
+
+@pytest.mark.parametrize("destination", ["pipe", "to-pipe", "."])
+def test_a_named_pipe_here_is_not_replaced(
+    tmp_path: Path, local: Path, workspace: Exec, destination: str
+) -> None:
+    (workspace.root / "pipe").write_text("a file")
+    os.mkfifo(local / "pipe")
+    (local / "to-pipe").symlink_to("pipe")
+    with pytest.raises(Conflict) as caught:
+        download(workspace, "pipe", destination)
+    assert caught.value.code == "path.unsupported"
+    assert (local / "pipe").is_fifo()
 
 
 def test_a_source_that_fails_half_way_leaves_nothing_and_is_the_error(

@@ -138,6 +138,23 @@ def test_json_is_one_document_and_an_error_too(start: Start, local: Path) -> Non
     assert (code, out, error["code"]) == (3, "", "path.not_found")
 
 
+def test_a_folder_is_copied_without_its_links_to_outside(
+    start: Start, inside: Path, local: Path
+) -> None:
+    for number in range(12):
+        (local / f"src/env{number:02}").symlink_to("/usr/bin/env")
+    assert finished(start("src/link", "demo:"))[0] == 0  # a link that is SRC itself is followed
+    code, out, err = finished(start("src", "demo:"))
+    assert (code, out, len(err.splitlines())) == (0, "", 11)
+    assert err.startswith("warning: src/env00 is left out")
+    assert err.endswith("warning: links left out besides these: 2\n")
+    assert sorted(os.listdir(inside / "src")) == ["link", "sub"]
+    (inside / "src/env").symlink_to("/usr/bin/env")
+    code, out, err = finished(start("demo:src", "back", "-o", "json"))
+    assert (code, json.loads(out)["skipped"]) == (0, ["src/env"])
+    assert sorted(os.listdir(local / "back")) == ["link", "sub"]
+
+
 def test_a_download_that_fails_here_does_not_read_on(
     start: Start, gateway: Gateway, inside: Path, local: Path, sparse: str
 ) -> None:

@@ -37,12 +37,12 @@ def archive_of(*members: Member) -> bytes:
     return b"".join(header(entry) + data + padding(len(data)) for entry, data in members) + END
 
 
-def unpack(root: Path, path: str, data: bytes, *, links_within_copy: bool = False) -> None:
+def unpack(root: Path, path: str, data: bytes, left_out: list[str] | None = None) -> None:
     before = len(os.listdir("/dev/fd"))
     try:
         with (
             Tree(str(root), alias="/workspace") as tree,
-            Unpacker(tree, path, links_within_copy=links_within_copy) as unpacker,
+            Unpacker(tree, path, left_out=left_out) as unpacker,
         ):
             for start in range(0, len(data), 700):
                 unpacker.feed(data[start : start + 700])
@@ -246,31 +246,73 @@ def test_a_folder_swapped_for_a_link_while_it_is_filled_gets_nothing_outside(
     ("target", "within_tree", "within_copy"),
     [
         ("f", True, True),
-        ("../t/f", True, True),
+        ("../t/f", True, False),
         ("nowhere", True, True),
         ("../other", True, False),
         ("../..", False, False),
         ("../../..", False, False),
         ("/etc/passwd", False, False),
-        ("/workspace/t/f", True, True),
         ("/workspace/x", True, False),
+        ("/workspace/../x", False, False),
         ("sub/../f", False, False),
     ],
 )
 def test_links_are_kept_as_far_as_they_stay_inside(
     tmp_path: Path, target: str, within_tree: bool, within_copy: bool
 ) -> None:
-    data = archive_of(folder("t"), link("t/l", target))
-    for limited, allowed in ((False, within_tree), (True, within_copy)):
-        root = tmp_path / str(limited)
-        root.mkdir()
-        if allowed:
-            unpack(root, ".", data, links_within_copy=limited)
-            assert os.readlink(root / "t/l") == target
-        else:
-            with pytest.raises(Forbidden, match="t/l is refused: it is a link to"):
-                unpack(root, ".", data, links_within_copy=limited)
-            assert not found(root)
+    data = archive_of(folder("t"), link("t/l", target), file("t/f"))
+    strict, lenient = tmp_path / "strict", tmp_path / "lenient"
+    strict.mkdir()
+    lenient.mkdir()
+    if within_tree:
+        unpack(strict, ".", data)
+        assert os.readlink(strict / "t/l") == target
+    else:
+        with pytest.raises(Forbidden, match="t/l is refused: it is a link to"):
+            unpack(strict, ".", data)
+        assert not found(strict)
+    left_out: list[str] = []
+    unpack(lenient, ".", data, left_out)
+    assert left_out == ([] if within_copy else ["t/l"])
+    kept = {"t/l": target} if within_copy else {}
+    assert found(lenient) == {"t": None, "t/f": b"new", **kept}
+
+
+def test_a_link_deeper_in_the_copy_may_climb_to_its_top_and_no_further(tmp_path: Path) -> None:
+    left_out: list[str] = []
+    links = link("t/sub/ok", "../f"), link("t/sub/out", "../../f")
+    unpack(tmp_path, "new", archive_of(folder("t"), folder("t/sub"), *links), left_out)
+    assert left_out == ["t/sub/out"]
+    assert found(tmp_path) == {"new": None, "new/sub": None, "new/sub/ok": "../f"}
+
+
+def test_nothing_goes_through_a_link_that_was_left_out(tmp_path: Path) -> None:
+    data = archive_of(folder("t"), link("t/door", "../.."), file("t/door/evil"))
+    with pytest.raises(NotFound):
+        unpack(tmp_path, ".", data, [])
+    assert not found(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        (FILE, "pipe"),
+        (FILE, "to-pipe"),
+        (archive_of(folder("t"), file("t/pipe")), "."),
+        (archive_of(folder("t"), link("t/pipe", "f")), "."),
+        (TREE, "pipe"),
+    ],
+)
+def test_a_named_pipe_is_not_replaced(tmp_path: Path, data: bytes, path: str) -> None:
+    (tmp_path / "t").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "t/pipe")
+    (tmp_path / "to-pipe").symlink_to("pipe")
+    with pytest.raises(Conflict):
+        unpack(tmp_path, path, data)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "t/pipe").is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["pipe", "t", "to-pipe"]
 
 
 def cuts(data: bytes) -> list[bytes]:

@@ -134,6 +134,12 @@ def test_write_replaces_a_file_and_keeps_its_mode(root: Path) -> None:
     assert (root / "a/made").read_bytes() == b"made"
 
 
+def test_write_does_not_replace_a_named_pipe(root: Path) -> None:
+    os.mkfifo(root / "pipe")
+    assert run("write", root, "pipe", b"new")[2]["code"] == "path.unsupported"
+    assert (root / "pipe").is_fifo()
+
+
 def test_list_has_each_entry_with_what_it_is(root: Path) -> None:
     os.utime(root / "a/file", (0, 0))
     items = json.loads(run("list", root, "a")[1])

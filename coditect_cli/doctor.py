@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,10 @@ from coditect_cli import __version__, config, tokens
 from coditect_cli.attach.request import request
 from coditect_cli.errors import CoditectError, NotFound
 from coditect_cli.finding import Finding
-from coditect_cli.paths import Paths
+from coditect_cli.gateway import environment
+from coditect_cli.gateway.account import Account
+from coditect_cli.gateway.launch import check_socket
+from coditect_cli.paths import Paths, unusable
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
 
@@ -33,16 +35,37 @@ class Machine:
     on_terminal: bool
 
 
+Check = Callable[[Machine], Finding]
+
+
 def examine(machine: Machine) -> list[Finding]:
     """Every check's finding. Changes nothing, and starts no gateway."""
-    findings = [check(machine) for check in CHECKS]
+    findings = _findings(CHECKS, machine)
     with suppress(CoditectError):  # `config` says it
         context = config.load(machine.paths, machine.environ, context=machine.context_name)
         if context.settings.provider == "kubernetes":
             from coditect_cli.doctor_cluster import examine_cluster
 
             return findings + examine_cluster(context, machine.paths, machine.environ)
-    return findings + [check(machine) for check in LOCAL_CHECKS]
+    return findings + _findings(LOCAL_CHECKS, machine)
+
+
+def _findings(checks: Mapping[str, Check], machine: Machine) -> list[Finding]:
+    return [_finding(name, check, machine) for name, check in checks.items()]
+
+
+def _finding(name: str, check: Check, machine: Machine) -> Finding:
+    """What a check found; one that can't be made is a finding, too, and does not end the others."""
+    try:
+        return check(machine)
+    except CoditectError as error:
+        return Finding(name, "fail", error.message, error.hint)
+    except OSError as error:
+        refused = unusable(Path(error.filename or machine.paths.state), error)
+        return Finding(name, "fail", refused.message, refused.hint)
+    except Exception as error:
+        message = f"this is a bug in coditect {__version__}: {type(error).__name__}: {error}"
+        return Finding(name, "fail", message, "report it")
 
 
 def _python(_: Machine) -> Finding:
@@ -59,7 +82,7 @@ def _platform(_: Machine) -> Finding:
 def _folders(machine: Machine) -> Finding:
     paths = machine.paths
     for folder in (paths.config, paths.data, paths.state):
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
         if not os.access(existing, os.W_OK | os.X_OK):
             return Finding(
                 "folders", "fail", f"{existing} is not writable", "set CODITECT_HOME elsewhere"
@@ -73,10 +96,7 @@ def _folders(machine: Machine) -> Finding:
 def _key_file(machine: Machine) -> Finding:
     if not machine.paths.key_file.exists():
         return Finding("key file", "pass", "not made yet; the first use makes it")
-    try:
-        tokens.local_key(machine.paths)
-    except CoditectError as error:
-        return Finding("key file", "fail", error.message, error.hint)
+    tokens.local_key(machine.paths)
     return Finding("key file", "pass", str(machine.paths.key_file))
 
 
@@ -84,12 +104,8 @@ def _records(machine: Machine) -> Finding:
     workspaces = LocalWorkspaces(machine.paths)
     ids = workspaces.ids()
     for id in ids:
-        try:
+        with suppress(NotFound):  # deleted since the ids were read
             workspaces.get(id)
-        except NotFound:
-            continue  # deleted since the ids were read
-        except CoditectError as error:
-            return Finding("workspaces", "fail", error.message, error.hint)
     return Finding("workspaces", "pass", f"{len(ids)} in {machine.paths.workspaces}")
 
 
@@ -108,17 +124,14 @@ def _store(machine: Machine) -> Finding:
     from coditect_cli.stores.store import open_store
 
     file = machine.paths.session_store
-    try:
-        context = config.load(machine.paths, machine.environ, context=machine.context_name)
-        settings = context.settings
-        if settings.store == "sqlite" and context.is_remote:
-            return Finding("store", "pass", "where the context's gateway runs")
-        if settings.store == "sqlite" and not file.exists():
-            return Finding("store", "pass", f"{file}, not made yet; the first session makes it")
-        with closing(open_store(settings, machine.paths)) as store:
-            store.read(lambda snapshot: snapshot.version)
-    except CoditectError as error:
-        return Finding("store", "fail", error.message, error.hint)
+    context = config.load(machine.paths, machine.environ, context=machine.context_name)
+    settings = context.settings
+    if settings.store == "sqlite" and context.is_remote:
+        return Finding("store", "pass", "where the context's gateway runs")
+    if settings.store == "sqlite" and not file.exists():
+        return Finding("store", "pass", f"{file}, not made yet; the first session makes it")
+    with closing(open_store(settings, machine.paths)) as store:
+        store.read(lambda snapshot: snapshot.version)
     if settings.store == "sqlite":
         return Finding("store", "pass", str(file))
     named = settings.fdb_cluster_file or machine.environ.get("FDB_CLUSTER_FILE")
@@ -147,6 +160,7 @@ def _gateway(machine: Machine) -> Finding:
         answer: dict[str, Any] = request(context, machine.paths, GATEWAY, {"type": "status"})
     except CoditectError as error:
         if ours and error.code == "gateway.not_running":
+            check_socket(machine.paths)
             message = f"a stale socket is there, and no gateway; the next use cleans up. Log: {log}"
             return Finding("gateway", "warn", message, "coditect up ID starts one")
         return Finding("gateway", "fail", f"{error.message}. Log: {log}", error.hint)
@@ -183,20 +197,33 @@ def _pty(_: Machine) -> Finding:
 
 
 def _shell(machine: Machine) -> Finding:
-    import pwd
-
-    try:
-        settings = config.load(
-            machine.paths, machine.environ, context=machine.context_name
-        ).settings
-        shell = settings.shell or pwd.getpwuid(os.geteuid()).pw_shell or "/bin/sh"
-    except (CoditectError, KeyError):
-        shell = "/bin/sh"
-    if shutil.which(shell) is None:
+    """What the gateway would start."""
+    asked = run_as = None
+    with suppress(CoditectError):  # `config` says it
+        context = config.load(machine.paths, machine.environ, context=machine.context_name)
+        asked, run_as = context.settings.shell, context.settings.run_as
+    account = Account.find(run_as)
+    shell = environment.shell(asked, account)
+    if shell != (asked or shell) or not os.access(shell, os.X_OK):
         fix = "coditect context set NAME shell=/bin/bash, or install it"
-        return Finding("shell", "fail", f"{shell} is not a program", fix)
-    return Finding("shell", "pass", shell)
+        return Finding("shell", "fail", f"{asked or shell} is not a shell that can be started", fix)
+    instead = "" if asked or shell == account.shell else f", in the place of {account.shell}"
+    return Finding("shell", "pass", shell + instead)
 
 
-CHECKS = (_python, _platform, _folders, _config, _store, _terminal)
-LOCAL_CHECKS = (_key_file, _records, _socket_path, _gateway, _pty, _shell)
+CHECKS: dict[str, Check] = {
+    "python": _python,
+    "platform": _platform,
+    "folders": _folders,
+    "config": _config,
+    "store": _store,
+    "terminal": _terminal,
+}
+LOCAL_CHECKS: dict[str, Check] = {
+    "key file": _key_file,
+    "workspaces": _records,
+    "socket path": _socket_path,
+    "gateway": _gateway,
+    "pty": _pty,
+    "shell": _shell,
+}

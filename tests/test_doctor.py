@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from coditect_cli import tokens
+from coditect_cli import doctor, tokens
 from coditect_cli.doctor import CHECKS, LOCAL_CHECKS, Machine, examine
 from coditect_cli.finding import Finding
 from coditect_cli.paths import Paths, make_private
@@ -100,3 +105,58 @@ def test_an_unknown_terminal_is_warned_of(machine: Machine, term: str) -> None:
 def test_a_shell_that_is_not_there_fails(machine: Machine) -> None:
     environ = {"CODITECT_SHELL": "/no/such/shell"}
     assert finding(dataclasses.replace(machine, environ=environ), "shell").status == "fail"
+
+
+def test_a_shell_that_lets_nobody_in_is_told_with_what_starts_instead(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = pwd.struct_passwd(("ada", "x", os.getuid(), os.getgid(), "", "/", "/usr/sbin/nologin"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: shut)
+    found = finding(machine, "shell")
+    assert found.status == "pass"
+    assert found.message in (
+        "/bin/bash, in the place of /usr/sbin/nologin",
+        "/bin/sh, in the place of /usr/sbin/nologin",
+    )
+
+
+def test_a_file_in_the_place_of_the_socket_fails(machine: Machine) -> None:
+    make_private(machine.paths.state)
+    machine.paths.gateway_socket.touch()
+    found = finding(machine, "gateway")
+    assert (found.status, str(found.fix).startswith("remove it")) == ("fail", True)
+
+
+@pytest.mark.parametrize("problem", [OSError(5, "odd", "/odd"), ValueError("odd")])
+def test_a_check_that_breaks_does_not_end_the_others(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def broken(_: Machine) -> Finding:
+        raise problem
+
+    monkeypatch.setitem(doctor.CHECKS, "folders", broken)
+    monkeypatch.setitem(doctor.LOCAL_CHECKS, "pty", broken)
+    findings = examine(machine)
+    assert [found.check for found in findings] == [*CHECKS, *LOCAL_CHECKS]
+    assert {found.check for found in findings if found.status == "fail"} == {"folders", "pty"}
+    assert "odd" in finding(machine, "pty").message
+
+
+def test_a_home_that_this_user_may_not_enter_is_what_the_report_is_about(tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    # uid 0 enters any folder, but not without its capabilities.
+    drop = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    run = subprocess.run(
+        [*drop, sys.executable, "-m", "coditect_cli", "doctor", "-o", "json"],
+        env={"PATH": os.environ["PATH"], "CODITECT_HOME": str(shut / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (8, "")
+    found = {item["check"]: item for item in json.loads(run.stdout)["items"]}
+    assert list(found) == [*CHECKS, *LOCAL_CHECKS]
+    assert found["folders"]["message"] == f"{shut} is not writable"
+    assert found["key file"]["status"] == "fail"
+    assert found["python"]["status"] == "pass"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from coditect_cli.errors import Unreachable
 from coditect_cli.gateway.address import short_path
@@ -35,6 +37,7 @@ def ensure_running(paths: Paths, context: str) -> None:
 def start(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a keeper, and return it once its socket accepts connections; as `ensure_running`."""
     make_private(paths.state)
+    check_socket(paths)
     log_start = _log_size(paths)
     keeper = _spawn(paths, context, environ)
     deadline = time.monotonic() + TIMEOUT
@@ -62,6 +65,17 @@ def accepts(paths: Paths) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_socket(paths: Paths) -> None:
+    """Raises Unreachable where something is there that is no socket, and so no gateway's."""
+    with suppress(OSError):
+        if not stat.S_ISSOCK(os.lstat(paths.gateway_socket).st_mode):
+            raise Unreachable(
+                f"{paths.gateway_socket} is in the gateway's way: it is not a socket",
+                code="gateway.start_failed",
+                hint="remove it, or move it away: a gateway makes its socket there",
+            )
 
 
 def _spawn(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -91,6 +91,17 @@ def test_a_start_waits_for_a_gateway_that_is_ending(paths: Paths) -> None:
     assert launch.accepts(paths)
 
 
+def test_a_file_in_the_place_of_the_socket_is_named_and_kept(paths: Paths) -> None:
+    make_private(paths.state)
+    paths.gateway_socket.write_text("somebody's")
+    with pytest.raises(Unreachable) as failed:
+        launch.ensure_running(paths, "local")
+    assert str(paths.gateway_socket) in failed.value.message
+    assert "remove it" in (failed.value.hint or "")
+    assert paths.gateway_socket.read_text() == "somebody's"
+    assert not keepers(paths)
+
+
 def test_a_start_that_fails_shows_the_log(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     make_private(paths.state)
     paths.gateway_log.write_text("an old line\n")

@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 
 from coditect_cli.errors import UsageError
 from coditect_cli.output import Format
-from coditect_cli.runtime import Runtime
+from coditect_cli.runtime import Runtime, context_names
 
 
 class Command(NamedTuple):
@@ -223,7 +223,13 @@ def _globals(
     ] = None,
     context_name: Annotated[
         str | None,
-        typer.Option("--context", callback=_remember, help="The context to use.", metavar="NAME"),
+        typer.Option(
+            "--context",
+            callback=_remember,
+            help="The context to use.",
+            metavar="NAME",
+            autocompletion=context_names,
+        ),
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", callback=_remember, help="Say yes to every question.")

@@ -35,11 +35,20 @@ SCREENFULS = 10  # where a listing on a terminal stops by itself
 MOST_COMPLETED = 1_000  # session ids that a shell is offered
 
 
-def _workspace_ids() -> list[str]:
+def workspace_ids() -> list[str]:
     try:
         return Runtime(Streams.system()).workspaces.ids()
     except (CoditectError, OSError):
         return []  # a shell that completes has no use for an error
+
+
+def context_names() -> list[str]:
+    from coditect_cli import config
+
+    try:
+        return list(config.read_contexts(Paths.from_environ(os.environ))[0])
+    except CoditectError:
+        return []
 
 
 def session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -61,11 +70,11 @@ def session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
 
 WorkspaceId = Annotated[
     str,
-    typer.Argument(metavar="ID", help="The workspace's id.", autocompletion=_workspace_ids),
+    typer.Argument(metavar="ID", help="The workspace's id.", autocompletion=workspace_ids),
 ]
 SomeWorkspaceId = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", help="The workspace's id.", autocompletion=_workspace_ids),
+    typer.Argument(metavar="[ID]", help="The workspace's id.", autocompletion=workspace_ids),
 ]
 SessionId = Annotated[
     str,
@@ -103,6 +112,11 @@ class Runtime:
     verbose: bool = False
     debug: bool = False
     flags: dict[str, str] = field(default_factory=dict)  # settings that the command line has
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether -o asks for what people read, not for a document or names."""
+        return self.output in ("table", "wide")
 
     @cached_property
     def paths(self) -> Paths:  # depends on the environment
@@ -176,7 +190,7 @@ class Runtime:
 
     def row_limit(self, asked: int | None) -> int | None:
         """How many rows a listing shows: as asked, else ten screenfuls where that is a terminal."""
-        for_people = self.output in ("table", "wide") and self.streams.stdout.isatty()
+        for_people = self.is_for_people and self.streams.stdout.isatty()
         if asked is not None or not for_people:
             return asked
         return SCREENFULS * shutil.get_terminal_size().lines

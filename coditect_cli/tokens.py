@@ -115,14 +115,15 @@ def issue(
 ) -> str:
     """A token for one user and one workspace that holds for `ttl` seconds from `now`.
 
-    It is signed by HS256 with a key of bytes, else by the private key's algorithm.
+    Its times are in whole seconds, `ttl` is rounded up. It is signed by HS256 with a key of
+    bytes, else by the private key's algorithm.
     """
     claims: dict[str, Any] = {
         "sub": user_id,
         "user_id": user_id,
         "workspace_id": workspace_id,
         "iat": int(now),
-        "exp": math.ceil(now + ttl),
+        "exp": int(now) + math.ceil(ttl),
         "jti": os.urandom(16).hex(),
     }
     if issuer is not None:

@@ -122,6 +122,19 @@ def test_completion_knows_commands_verbs_options_and_workspaces(run_cli: RunCli)
     assert complete("coditect workspace delete --pu") == ["--purge"]
     assert complete("coditect workspace show d") == ["demo"]
     assert complete("coditect attach d") == ["demo"]
+    assert complete("coditect cp d") == ["demo:"]
+    assert complete("coditect cp notes.txt d") == ["demo:"]
+    assert complete("coditect cp notes.txt demo:n") == []
+
+
+def test_completion_knows_contexts(run_cli: RunCli, paths: Paths) -> None:
+    assert run_cli("context", "set", "far", "gateway_url=wss://far.example/ws")[0] == 0
+    assert complete("coditect context use f") == ["far"]
+    assert complete("coditect context show ") == ["local", "far"]
+    assert complete("coditect --context f") == ["far"]
+    assert complete("coditect workspace list --context f") == ["far"]
+    paths.config_file.write_text("nonsense = 1")
+    assert complete("coditect context use f") == []
 
 
 def test_completion_knows_saved_sessions_and_makes_no_store(run_cli: RunCli, paths: Paths) -> None:

@@ -49,9 +49,9 @@ def up(
     runtime: Runtime = ctx.obj
     if (exec_command is not None) + stdin + detach > 1:
         raise UsageError("--exec, --stdin and --detach exclude each other")
-    for_people = runtime.output in ("table", "wide")
+    for_people = runtime.is_for_people
     if (exec_command is not None or stdin) and not for_people:
-        raise UsageError(f"-o {runtime.output} prints the workspace, so it runs no command")
+        raise _no_document(runtime)
     fields = _running_workspace(runtime, id, seconds(timeout, "--timeout"))
     if exec_command is not None:
         return _exec(runtime, id, ("bash", "-c", exec_command), stdin=False)
@@ -109,6 +109,8 @@ def attach(
     runtime: Runtime = ctx.obj
     if session is not None and new:
         raise UsageError("--session and --new exclude each other")
+    if read_only and new:
+        raise UsageError("--read-only and --new exclude each other: nothing would be typed into it")
     wanted = "new" if new else None
     if session is not None:
         wanted = check_session_id(session)
@@ -146,19 +148,21 @@ def exec_(
 ) -> int:
     """Run one command in a workspace, as a local one: its pipes, its signals, its exit status.
 
-    stdin is passed on when it is not a terminal, or with -i. -t gives the command a terminal,
-    which needs one here. A lost connection is taken up again for 60 s.
+    stdin is passed on when it is not a terminal, or with -i. -t gives the command a terminal, also
+    where there is none here. A lost connection is taken up again for 60 s.
 
     Examples:
       coditect exec demo -- make test
       tar c src | coditect exec demo -- tar x
       coditect exec -it --env LANG=C.UTF-8 demo -- vim notes.txt
 
-    Exit codes: the command's own, 128+N for signal N, 3 no such workspace,
+    Exit codes: the command's own, 128+N for signal N, 2 with -o json, 3 no such workspace,
     126 not executable, 127 no such command, 130 interrupted, 141 nobody reads the output,
     255 the connection was lost
     """
     runtime: Runtime = ctx.obj
+    if not runtime.is_for_people:
+        raise _no_document(runtime)
     variables = _variables(env or [])
     argv = tuple(command[1:] if command[0] == "--" else command)
     if not argv:
@@ -172,6 +176,13 @@ def exec_(
         )
     stdin = interactive or not os.isatty(0)
     return _exec(runtime, id, argv, stdin=stdin, env=variables, workdir=workdir, insecure=insecure)
+
+
+def _no_document(runtime: Runtime) -> UsageError:
+    return UsageError(
+        f"-o {runtime.output} is not for a command that is run: its output is its own",
+        hint="leave -o out; the exit status is the command's",
+    )
 
 
 def _running_workspace(runtime: Runtime, id: str, limit: float) -> dict[str, Any]:

@@ -10,9 +10,12 @@ import typer
 from coditect_cli import config
 from coditect_cli.errors import UsageError
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime
+from coditect_cli.runtime import Runtime, context_names
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The context's name.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The context's name.", autocompletion=context_names),
+]
 
 
 def list_(ctx: typer.Context) -> Result:
@@ -46,7 +49,12 @@ def list_(ctx: typer.Context) -> Result:
 def show(
     ctx: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The context; else the one in effect.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The context; else the one in effect.",
+            autocompletion=context_names,
+        ),
     ] = None,
 ) -> Result:
     """Show every setting, its value, and where the value comes from.

@@ -12,7 +12,7 @@ import typer
 
 from coditect_cli.errors import UsageError
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime
+from coditect_cli.runtime import Runtime, workspace_ids
 from coditect_cli.streams import Streams, printable
 
 if TYPE_CHECKING:
@@ -25,10 +25,18 @@ REDRAW = 0.1  # seconds
 MOST_NAMED = 10  # links that were left out
 
 
+def _places() -> list[str]:
+    return [f"{id}:" for id in workspace_ids()]
+
+
 def cp(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SRC", help="What to copy.")],
-    destination: Annotated[str, typer.Argument(metavar="DST", help="Where to.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="What to copy.", autocompletion=_places)
+    ],
+    destination: Annotated[
+        str, typer.Argument(metavar="DST", help="Where to.", autocompletion=_places)
+    ],
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Send the token unencrypted over ws:// to another host."),
@@ -79,7 +87,7 @@ def cp(
             skipped = upload(_runner(runtime, id, insecure), source, path, progress)
     skipped = [shown(path) for path in skipped]
     _warn(runtime.streams, skipped)
-    if runtime.output in ("table", "wide"):
+    if runtime.is_for_people:
         return None
     fields = {"source": source, "destination": destination, "skipped": skipped}
     return Result("Copy", fields, name="destination")

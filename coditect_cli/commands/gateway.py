@@ -166,7 +166,8 @@ def stop(
     except Conflict:
         if not (runtime.yes or runtime.streams.may_prompt()):
             raise
-        runtime.confirm(f"{before['sessions']} sessions end with the gateway. Stop it?", "--force")
+        question = f"Live sessions that end with the gateway: {before['sessions']}. Stop it?"
+        runtime.confirm(question, "--force")
         _ask(runtime, {"type": "gateway", "action": "stop", "force": True})
     _await(lambda: not _lives(before["keeperPid"]), "ended")
     return Result("Gateway", {**before, "stopped": True}, text="gateway stopped", name="gatewayUrl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -68,12 +69,12 @@ def issue(
         raise UsageError(f"--ttl {ttl!r} is not {rule}") from None
     if not 1 <= seconds <= LONGEST:
         raise UsageError(f"--ttl {ttl!r} is not a duration from 1s to 365d")
-    now = time.time()
+    now, lifetime = int(time.time()), math.ceil(seconds)
     token = tokens.issue(
         _signing_key(runtime, key_file) or tokens.local_key(runtime.paths),
         workspace_id=workspace,
         user_id=user,
-        ttl=seconds,
+        ttl=lifetime,
         now=now,
         issuer=runtime.context.settings.token_issuer,
         audience=runtime.context.settings.token_audience,
@@ -82,7 +83,7 @@ def issue(
         "token": token,
         "workspace": workspace,
         "user": user,
-        "expiresAt": _rfc3339(now + seconds),
+        "expiresAt": _rfc3339(now + lifetime),
     }
     return Result("Token", fields, text=token, name="token")
 
@@ -115,7 +116,10 @@ def _signing_key(runtime: Runtime, key_file: Path | None) -> PrivateKey | None:
     return PrivateKey.load(str(path))
 
 
-def inspect(ctx: typer.Context) -> Result:
+def inspect(
+    ctx: typer.Context,
+    misplaced: Annotated[list[str] | None, typer.Argument(metavar="[< FILE]", hidden=True)] = None,
+) -> Result:
     """Show what a token says: header and claims, not verified, and never its signature.
 
     The token comes from CODITECT_TOKEN, else from stdin; never from the command line, which
@@ -127,6 +131,11 @@ def inspect(ctx: typer.Context) -> Result:
 
     Exit codes: 0 done, 2 no token was given, 4 it is not a token
     """
+    if misplaced:  # said by hand: the parser's own words would show the token
+        raise UsageError(
+            "a token is not taken from the command line, which other users can read",
+            hint="set CODITECT_TOKEN, or pass it on stdin",
+        )
     streams = ctx.obj.streams
     token = os.environ.get("CODITECT_TOKEN", "").strip()
     if not token and not streams.stdin.isatty():

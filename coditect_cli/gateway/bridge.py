@@ -335,7 +335,7 @@ class Bridge:
         starting = len(self._spawning)
         if len(self.live(workspace)) + starting >= self.settings.max_sessions:
             raise LimitReached(
-                f"workspace {workspace} has {self.settings.max_sessions} sessions already",
+                f"workspace {workspace} has all sessions that it may: {self.settings.max_sessions}",
                 code="limit.sessions",
                 hint="end some, or raise the setting max_sessions",
             )

@@ -26,7 +26,7 @@ class Limits:
         self._check_rate(user)
         if self._connections[user] >= self._max_connections:
             raise LimitReached(
-                f"{user} has {self._max_connections} connections to this gateway already",
+                f"{user} has all connections to this gateway that one may: {self._max_connections}",
                 code="limit.connections",
                 hint="close some, or raise the setting max_connections",
                 retryable=True,

@@ -91,7 +91,7 @@ class Session:
         """The word that counts this client's input. Raises LimitReached when all are in use."""
         if len(self.attachments) >= SLOTS - 1:
             raise LimitReached(
-                f"session {self.id} has {len(self.attachments)} clients already",
+                f"session {self.id} has all clients that it may: {len(self.attachments)}",
                 code="limit.clients",
                 hint="detach some of them",
             )

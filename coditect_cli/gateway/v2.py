@@ -283,7 +283,7 @@ async def _check_gateway(server: Server, message: m.Gateway) -> m.Accepted:
     live = [one for one in server.bridge.sessions.values() if one.status is None]
     if message.action == "stop" and live and not message.force:
         raise Conflict(
-            f"the gateway has {len(live)} live sessions, which would end with it",
+            f"the gateway has live sessions, which would end with it: {len(live)}",
             code="gateway.in_use",
             hint="coditect gateway restart keeps them; --force ends them",
         )

@@ -41,6 +41,26 @@ def test_up_exec_leaves_stdin_to_the_loop_around_it(run_cli: RunCli) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("exec", "demo", "-o", "json", "--", "true"),
+        ("exec", "-t", "demo", "-o", "name", "--", "true"),
+        ("up", "demo", "-o", "json", "--exec", "true"),
+        ("up", "demo", "-o", "yaml", "--stdin"),
+        ("attach", "demo", "--read-only", "--new"),
+        ("attach", "demo", "--session", "5e0c", "--new"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_done(
+    run_cli: RunCli, paths: Paths, words: tuple[str, ...]
+) -> None:
+    code, out, err = run_cli(*words)
+    assert (code, out) == (2, "")
+    assert "bug" not in err
+    assert not paths.workspaces.exists()
+
+
+@pytest.mark.parametrize(
     ("redirection", "out"), [("<&-", "0\n"), (">&-", ""), ("2>&-", "0\n"), ("<&- >&- 2>&-", "")]
 )
 def test_closed_streams_are_empty_and_no_bug(run_cli: RunCli, redirection: str, out: str) -> None:

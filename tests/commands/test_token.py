@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,19 @@ def test_issue_prints_the_token_and_nothing_else(run_cli: RunCli, paths: Paths) 
 def test_the_shortest_and_the_longest_hold(run_cli: RunCli, paths: Paths) -> None:
     for ttl in ("1s", "365d"):
         token = run_cli(*ISSUE, "--ttl", ttl)[1].strip()
-        tokens.verify(token, local_keys(paths), now=time.time())
+        issued = tokens.inspect(token)["claims"]["iat"]
+        tokens.verify(token, local_keys(paths), now=issued)
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [("1m", 60), ("1500ms", 2)])
+def test_a_token_holds_for_as_long_as_was_asked_and_says_so(
+    run_cli: RunCli, ttl: str, seconds: int
+) -> None:
+    document = json.loads(run_cli(*ISSUE, "--ttl", ttl, "-o", "json")[1])
+    claims = tokens.inspect(document["token"])["claims"]
+    assert claims["exp"] - claims["iat"] == seconds
+    said = datetime.fromisoformat(document["expiresAt"])
+    assert said.timestamp() == claims["exp"]
 
 
 def test_issue_follows_the_context(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +98,11 @@ def test_inspect_refuses_what_is_no_token_without_showing_it(run_cli: RunCli) ->
         code, out, err = run_cli("token", "inspect", stdin=secret)
         assert (code, out) == (4, "")
         assert "hush" not in err
-    assert run_cli("token", "inspect", "hush")[0] == 2
+    for words in (("hush",), ("hush", "hush"), ("-o", "json", "hush")):
+        code, out, err = run_cli("token", "inspect", *words)
+        assert (code, out) == (2, "")
+        assert "CODITECT_TOKEN" in err
+        assert "hush" not in err
 
 
 @pytest.fixture

@@ -56,6 +56,10 @@ class Paths(NamedTuple):
         return self.state / "gateway.lock"
 
     @property
+    def gateway_id(self) -> Path:
+        return self.state / "gateway.id"
+
+    @property
     def gateway_log(self) -> Path:
         return self.state / "gateway.log"
 

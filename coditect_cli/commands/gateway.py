@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from coditect_cli.attach.request import request
 from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.gateway.launch import accepts
 from coditect_cli.output import Result
-from coditect_cli.paths import make_private
+from coditect_cli.paths import Paths, make_private
 from coditect_cli.runtime import Runtime
 from coditect_cli.tokens import local_user
 from coditect_cli.workspaces.local import LocalWorkspaces
@@ -89,8 +89,7 @@ def _local(runtime: Runtime, addresses: list[str]) -> list[str]:
             code="gateway.running",
             hint="coditect gateway status shows it; coditect gateway stop ends it",
         )
-    lock = ["--lock", str(runtime.paths.gateway_lock)]
-    return _kept("local", [f"unix:{runtime.paths.gateway_socket}", *addresses], lock)
+    return _kept("local", [f"unix:{runtime.paths.gateway_socket}", *addresses], runtime.paths)
 
 
 def _pod(runtime: Runtime, addresses: list[str], id: str | None) -> list[str]:
@@ -108,12 +107,12 @@ def _pod(runtime: Runtime, addresses: list[str], id: str | None) -> list[str]:
     account = Account.find(settings.run_as)
     if account.is_other:
         account.let_into(Path(settings.workspace_root))
-    return [*_kept("workspace", addresses), "--workspace-id", id]
+    return [*_kept("workspace", addresses, runtime.paths), "--workspace-id", id]
 
 
-def _kept(role: str, addresses: list[str], options: Sequence[str] = ()) -> list[str]:
+def _kept(role: str, addresses: list[str], paths: Paths) -> list[str]:
     """The keeper's arguments, and its bridge's."""
-    keeper = ["-m", "coditect_cli.gateway.keeper", *options]
+    keeper = ["-m", "coditect_cli.gateway.keeper", "--lock", str(paths.gateway_lock)]
     bridge = [sys.executable, "-m", "coditect_cli.gateway.main", "--role", role, "--stay"]
     return [*keeper, *_listening(addresses), "--", *bridge]
 

@@ -299,7 +299,7 @@ class Bridge:
         saved: Saved | None,
         notice: str | None = None,
     ) -> Session:
-        """Start a login shell on a new PTY, with what `saved` has, or below a notice.
+        """Start a login shell on a new PTY, with what `saved` has, below a notice.
 
         Raises LimitReached, Failed.
         """

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import hashlib
 import logging
 import os
 import signal
 import socket
 import sys
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -27,7 +29,7 @@ from coditect_cli.gateway.handover import REFUSED, VERSION
 from coditect_cli.gateway.log import log_path, set_up_logging
 from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
-from coditect_cli.paths import Paths
+from coditect_cli.paths import Paths, write_private
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.settings import Settings
 from coditect_cli.signing import Key, Keys
@@ -39,6 +41,8 @@ from coditect_cli.workspaces.spec import Workspaces
 log = logging.getLogger("coditect.bridge")
 
 RELOAD_SECONDS = 300.0  # after which a key that was withdrawn no longer counts
+MACHINE_ID = Path("/etc/machine-id")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SAVE_SECONDS = 8.0  # of the ten that the keeper gives a bridge to end
 
 
@@ -86,7 +90,7 @@ async def serve(options: argparse.Namespace) -> NoReturn:
         os.environ,
         workspaces,
         lambda: SessionLayer(open_store(context.settings, paths)),
-        place(paths),
+        place(paths, options.role),
     )
     ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -116,7 +120,7 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     log.info("ending reason=%s", reason)
     if reason not in ("restart", "keeper"):
         bridge.tell_keeper({"type": "stop"})  # before the farewells: who comes now is refused
-    saving = asyncio.create_task(bridge.saving.save_all())
+    saving = asyncio.create_task(bridge.saving.save_all(for_good=reason != "restart"))
     comes_back = reason == "restart" or options.role == "workspace"  # in another pod
     await server.drain("restart" if comes_back else "stop")
     await asyncio.wait([saving], timeout=SAVE_SECONDS)
@@ -186,12 +190,24 @@ async def reload_keys(keys: Keys) -> NoReturn:
         await asyncio.to_thread(keys.refresh)
 
 
-def place(paths: Paths) -> str:
-    """Names this folder on this machine: the keeper's lock lets one gateway be there at a time."""
-    machine = ""
+def place(paths: Paths, role: str) -> str:
+    """Names the state folder on this machine: its lock lets one gateway be there at a time.
+
+    It is another one where the folder was made anew at the same path. A pod's machine is its
+    node, as long as that runs: an image may hold a machine id. Raises Failed.
+    """
+    if not paths.gateway_id.exists():
+        write_private(paths.gateway_id, f"{uuid.uuid4()}\n".encode())
+    machine = "" if role == "workspace" else _first_line(MACHINE_ID)
+    parts = (machine or _first_line(BOOT_ID), str(paths.state), _first_line(paths.gateway_id))
+    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{socket.gethostname()}:{digest[:32]}"
+
+
+def _first_line(path: Path) -> str:
     with suppress(OSError):
-        machine = Path("/etc/machine-id").read_text().strip()
-    return f"{socket.gethostname()}:{machine}:{paths.state}"
+        return path.read_text().strip()
+    return ""
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Programs:
         saved: Saved | None,
         notice: str | None,
     ) -> Starting:
-        """A login shell on a new PTY, with what `saved` has, or below a notice."""
+        """A login shell on a new PTY, with what `saved` has, below a notice."""
         path = environment.shell(self._settings.shell, self._account)
         argv, env = hook.arguments(path)
         id = saved.state.id if saved else str(uuid.uuid4())
@@ -62,7 +62,7 @@ class Programs:
         command = replace(command, hook=hook.has_hook(path), first_output=first)
         if saved:
             state = hook.saved_state(path, cwd, saved.state) if command.hook else None
-            command = replace(command, saved=state, first_output=saved_screen(saved, cwd))
+            command = replace(command, saved=state, first_output=saved_screen(saved, cwd) + first)
         return command, spawn.with_terminal(command, *size, self._settings.output_kept)
 
     def named(self, record: WorkspaceRecord, user: str, asked: Exec) -> Starting:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections import defaultdict
 
-from coditect_cli.errors import CoditectError, Conflict, NotFound
+from coditect_cli.errors import CoditectError, Conflict, Failed, NotFound
 from coditect_cli.gateway.bridge import Bridge
+from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.workspaces.spec import WorkspaceRecord, check_session_id
 
@@ -52,27 +53,36 @@ class Restoring:
             made = await bridge.made_by(record.id, client)
             if made is not None and session in (None, NEW, made.id):
                 return _terminal(made), False
-            wanted = None if session == NEW else session
-            notice = None
+            saved, notice = None, None
             if session is None:
                 await bridge.settled(record.id)
                 running = [one for one in bridge.live(record.id) if one.kind == "terminal"]
                 if running:
                     return _terminal(running[0]), False
-                try:
-                    wanted = await bridge.saving.newest(record.id)
-                except CoditectError as error:
-                    log.warning("not_looked_up workspace=%s code=%s", record.id, error.code)
-                    notice = f"saved sessions could not be looked up: {error.message}"
-            elif wanted is not None and wanted in bridge.sessions:
-                return self.live(record, wanted), False
-            saved = None
-            if wanted is not None:
-                saved = await bridge.saving.take(record.id, check_session_id(wanted))
+                saved, notice = await self._newest(record.id)
+            elif session in bridge.sessions:
+                return self.live(record, session), False
+            elif session != NEW:
+                saved = await bridge.saving.take(record.id, check_session_id(session))
                 if resumes and saved.state.ended_at:
-                    raise NotFound(f"session {wanted} has ended", code="session.not_found")
+                    raise NotFound(f"session {session} has ended", code="session.not_found")
             started = await bridge.start_terminal(record, user, client, size, term, saved, notice)
             return _terminal(started), True
+
+    async def _newest(self, workspace: str) -> tuple[Saved | None, str | None]:
+        """The session used last of those that can be taken, and what to tell of the others."""
+        saving, notice = self._bridge.saving, None
+        try:
+            for id in await saving.newest(workspace):
+                try:
+                    return await saving.take(workspace, id), notice
+                except (Conflict, Failed, NotFound) as error:
+                    log.warning("passed_over workspace=%s id=%s code=%s", workspace, id, error.code)
+                    notice = notice or f"session {id} is not restored: {error.message}"
+        except CoditectError as error:
+            log.warning("not_looked_up workspace=%s code=%s", workspace, error.code)
+            notice = f"saved sessions could not be looked up: {error.message}"
+        return None, notice
 
 
 def _terminal(session: object) -> Terminal:

@@ -225,12 +225,20 @@ class Saving:
             self.change(watched.terminal, RETRY)  # with what is new by then
         return now is None and watched.newest is state and error.retryable
 
-    async def save_all(self) -> None:
-        """Save everything that is new, and wait until it is written."""
+    async def save_all(self, *, for_good: bool) -> None:
+        """Save everything that is new, and wait until it is written.
+
+        When this is `for_good`, the leases go back, so that another bridge need not wait.
+        """
         for watched in list(self._watched.values()):
             self.save_now(watched.terminal)
         while self._under_way:
             await asyncio.wait(self._under_way)
+        if for_good:
+            leases = [one.lease for one in self._watched.values() if one.lease is not None]
+            self._watched.clear()  # what changes from now on is nobody's to save
+            with suppress(CoditectError):
+                await self._in_thread(lambda: self._the_layer().release(*leases))
 
     async def renew(self) -> None:
         """Hold the leases, also of sessions in which nothing happens."""
@@ -246,8 +254,8 @@ class Saving:
 
     # --- reading ---
 
-    async def newest(self, workspace: str) -> str | None:
-        """The session to restore: used last, not live, and not ended by itself.
+    async def newest(self, workspace: str) -> list[str]:
+        """The sessions to restore, the latest first: neither live nor ended by themselves.
 
         Raises the store's errors.
         """

@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from heapq import nlargest
 from typing import Any, NamedTuple, TypeVar
 
 from coditect_cli.errors import Conflict, Failed, UsageError
@@ -36,6 +37,7 @@ STATE = "terminal_sessions"
 OUTPUT = "terminal_output"
 OWN = b"_coditect/"
 NAMES, NAMES_END = b" ", b"\xf8"  # a name is text: keys outside are of other layers, such as tuples
+MOST_TRIED = 20  # sessions of which one may be taken
 LOOKS_PER_READ = 300  # for keys, one after the other: it stays far below 5 s also over a network
 
 
@@ -200,21 +202,23 @@ class SessionLayer:
         if held and held.holder and held.expires_at > now:
             raise _leased(held)
 
-    def newest(self, workspace_id: str, live: Collection[str]) -> str | None:
-        """The session used last of those that are not `live` and did not end by themselves.
+    def newest(self, workspace_id: str, live: Collection[str]) -> list[str]:
+        """The sessions used last, the latest first, that are not `live` and did not end themselves.
 
-        Records that cannot be read are passed over.
+        At most MOST_TRIED; records that cannot be read, and ids that we would not write, are
+        passed over.
         """
         prefix = sessions_prefix(STATE, workspace_id)
-        newest: tuple[int, str] | None = None
+        newest: list[tuple[int, str]] = []
         for page in scan(self._store, prefix, prefix_end(prefix)):
             for key, value in page.rows:
                 id = key.removeprefix(prefix).decode(errors="replace")
-                with suppress(Failed):
+                with suppress(Failed, UsageError):
                     state = SessionState.decode(value)
-                    if id not in live and id == state.id and not state.ended_at:
-                        newest = max(newest or (-1, ""), (state.last_active, id))
-        return None if newest is None else newest[1]
+                    if id not in live and check_session_id(id) == state.id and not state.ended_at:
+                        newest.append((state.last_active, id))
+            newest = nlargest(MOST_TRIED, newest)
+        return [id for _, id in newest]
 
     def acquire(
         self,
@@ -251,19 +255,20 @@ class SessionLayer:
 
         def extend(transaction: Transaction) -> None:
             for lease in leases:
-                with suppress(Conflict):
+                with suppress(Conflict, Failed):
                     _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
                     _write_lease(transaction, lease._replace(expires_at=now + ttl))
 
         self._store.transact(extend)
 
-    def release(self, lease: Lease) -> None:
-        """Give a lease back; its token stays used. One that was lost already is left alone."""
+    def release(self, *leases: Lease) -> None:
+        """Give leases back; their tokens stay used. Those that were lost are left alone."""
 
         def give_back(transaction: Transaction) -> None:
-            held = _held(transaction, lease.workspace_id, lease.session_id)
-            if held and (held.holder, held.token) == (lease.holder, lease.token):
-                _write_lease(transaction, lease._replace(holder="", expires_at=0))
+            for lease in leases:
+                with suppress(Conflict, Failed):
+                    _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
+                    _write_lease(transaction, lease._replace(holder="", expires_at=0))
 
         self._store.transact(give_back)
 

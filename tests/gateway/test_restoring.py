@@ -230,6 +230,45 @@ def test_two_clients_that_mean_the_same_saved_session_get_the_same(
     assert {client.message("attached")["session"] for client in connections} == {first.session}
 
 
+def test_a_session_that_cannot_be_taken_is_passed_over(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    sessions = []
+    for number in range(4):
+        client = gateway.attach(session="new")
+        client.run(f"N={number}")
+        client.detach()
+        state_when(gateway, client.session, lambda state, _: bool(state.command_history))
+        sessions.append(client.session)
+    kill_everything(gateway)
+    store = store_of(gateway)
+    layer = SessionLayer(store)
+    broken = [f"demo/terminal_output/{sessions[3]}", f"_coditect/leases/demo/{sessions[2]}"]
+    store.transact(lambda transaction: [transaction.set(key.encode(), b"[") for key in broken])
+    layer.acquire("demo", sessions[1], "elsewhere#1", now=1 << 62, ttl=1)
+    again = start(shell=gateway.environ["CODITECT_SHELL"])
+    client = again.attach()
+    assert client.session == sessions[0]
+    client.expect(f"session {sessions[3]} is not restored: ".encode())
+    layer.delete("demo", sessions[0])
+    store.close()
+    again.stop()
+    assert start(shell=gateway.environ["CODITECT_SHELL"]).attach().session not in sessions
+
+
+def test_a_gateway_that_says_farewell_gives_its_leases_back(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    session = gateway.attach().session
+    state_when(gateway, session, lambda state, _: True)
+    gateway.stop()
+    store = store_of(gateway)
+    assert SessionLayer(store).acquire("demo", session, "elsewhere#1", now=1, ttl=1).token == 2
+    store.close()
+
+
 def test_a_shell_without_a_hook_has_its_screen_and_directory(
     start: Callable[..., Gateway],
 ) -> None:

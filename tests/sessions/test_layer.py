@@ -160,14 +160,18 @@ def test_a_holder_that_is_known_to_be_gone_is_not_waited_for(layer: SessionLayer
     assert after.token == 2
 
 
-def test_the_newest_is_found_among_those_that_did_not_end(layer: SessionLayer) -> None:
+def test_the_newest_are_found_among_those_that_did_not_end(
+    store: SessionStore, layer: SessionLayer
+) -> None:
     layer.save(state(id="a", last_active=3))
     layer.save(state(id="b", last_active=2))
     layer.save(state(id="c", last_active=9, ended_at=9))
     layer.save(state(id="d", last_active=8))
-    assert layer.newest("demo", {"d"}) == "a"
-    assert layer.newest("demo", {"a", "b", "d"}) is None
-    assert layer.newest("other", set()) is None
+    odd = "x" * 129  # an id that attaching would refuse
+    write(store, {f"demo/terminal_sessions/{odd}".encode(): state(id=odd, last_active=9).encode()})
+    assert layer.newest("demo", {"d"}) == ["a", "b"]
+    assert layer.newest("demo", {"a", "b", "d"}) == []
+    assert layer.newest("other", set()) == []
 
 
 def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(layer: SessionLayer) -> None:

@@ -21,7 +21,7 @@ def wait(kube: Kube, id: str, condition: Condition, limit: float, tell: Tell) ->
     Raises NotFound when there is no workspace (and none is waited to be gone), TimedOut, and at
     once what no waiting cures: Failed, LimitReached.
     """
-    scene, began = Scene(id), time.monotonic()
+    scene, began, told = Scene(id), time.monotonic(), set[str]()
     sources = _sources(kube.namespace, id, events=condition == "running")
     with Watches(kube, sources) as watches:
         while not _holds(scene, condition):
@@ -29,8 +29,11 @@ def wait(kube: Kube, id: str, condition: Condition, limit: float, tell: Tell) ->
             if left <= 0:
                 raise _timed_out(scene, kube.namespace, condition, limit)
             change = watches.next(min(left, TICK))
-            for event in scene.apply(change) if change is not None else ():
-                tell(f"{time.monotonic() - began:6.1f} s  {_words(event)}")
+            news = [_words(event) for event in (scene.apply(change) if change else ())]
+            for words in news:
+                if words not in told:  # an Event that comes again says nothing new
+                    tell(f"{time.monotonic() - began:6.1f} s  {words}")
+                    told.add(words)
             if condition == "running" and (problem := scene.hopeless()):
                 raise problem
     if condition == "running":

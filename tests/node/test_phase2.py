@@ -89,8 +89,6 @@ class Engineer:
             "data": {"jwks.json": (self.platform.folder / "jwks.json").read_text()},
         }
         (self.manifests / "keys.yaml").write_text(yaml.safe_dump(keys))
-        deployment = self.platform.deployment()
-        (self.manifests / "gateway-deployment.yaml").write_text(yaml.safe_dump(deployment))
         kustomization = self.manifests / "kustomization.yaml"
         listed = kustomization.read_text().replace(MORE_PODS, "keys.yaml")
         kustomization.write_text(listed)
@@ -157,6 +155,7 @@ def test_it_is_killed_and_resumed_and_verified_in_a_real_workspace_and_undone(
     process = engineer.start(
         *("phase2", f"--namespace={NAMESPACE}", f"--cluster-file={engineer.file}"),
         *(f"--manifests={engineer.manifests}", f"--workspace-image={name_of('workspace')}"),
+        f"--gateway-image={name_of('gateway')}",
         *("-o", "ndjson"),
     )
     assert process.stdout is not None

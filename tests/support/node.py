@@ -1,7 +1,7 @@
 """A real node for a control plane: containerd, runc and a kubelet; needs root.
 
-Pods get addresses of a bridge on this machine, so that the test reaches them. There is no cluster
-DNS and no service proxy. Everything is taken down without a trace.
+Pods and Services get addresses that this machine reaches. There is no cluster DNS. Everything is
+taken down without a trace.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ RANGE = "10.244.0.0/24"
 NAME = "node1"
 PAUSE = "localhost/pause:1"
 PLUGINS = Path("/usr/lib/cni")
-PROGRAMS = ("containerd", "ctr", "runc", "ip", "busybox")
+PROGRAMS = ("containerd", "ctr", "runc", "ip", "iptables", "busybox")
+FIREWALLS = ("iptables", "ip6tables")  # a service is a rule
 TRACES = ("/run/containerd", "/var/lib/cni/results", "/var/lib/kubelet", "/var/log/containers")
 PATIENCE = 120.0  # seconds
 
@@ -64,12 +65,14 @@ class Node(ControlPlane):
         self._turn = os.open(PLUGINS, os.O_RDONLY)
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         self._traces_before = _traces()
+        self._rules_before = {tool: _rules(tool) for tool in FIREWALLS}
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         self.start_containerd()
         super().start()
         self.start_kubelet()
+        self.start_proxy()
 
     def start_containerd(self) -> None:
         (self.folder / "cni").mkdir()
@@ -85,8 +88,12 @@ class Node(ControlPlane):
         self.load(_pause_image(self.folder))
 
     def load(self, archive: Path) -> None:
-        """Bring an image to the node."""
+        """Bring the images of an archive to the node."""
         self._ctr("image", "import", str(archive))
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image another name, as if it had been pulled by that."""
+        self._ctr("image", "tag", image, name)
 
     def start_kubelet(self) -> None:
         kubeconfig = self.cluster.user(f"system:node:{NAME}", "system:nodes")
@@ -103,6 +110,17 @@ class Node(ControlPlane):
             "--node-labels=cloud.google.com/gke-spot=true",
         )
         until(self._is_ready, f"a ready node, see {self.folder}/kubelet.log,", PATIENCE)
+
+    def start_proxy(self) -> None:
+        """So that a Service's address leads to its pods, also from here."""
+        self.run(
+            "kube-proxy",
+            f"--kubeconfig={self.cluster.kubeconfig}",
+            f"--hostname-override={NAME}",
+            "--proxy-mode=iptables",
+            f"--cluster-cidr={RANGE}",
+            "--conntrack-max-per-core=0",
+        )
 
     def _kubelet_config(self) -> dict[str, Any]:
         healthz, port = free_ports(2)
@@ -144,7 +162,7 @@ class Node(ControlPlane):
         """Take down the node, then the control plane; nothing of it stays on this machine."""
         if self._turn is None:
             return
-        for program in ("kubelet", "kube-scheduler", "kube-controller-manager"):
+        for program in ("kube-proxy", "kubelet", "kube-scheduler", "kube-controller-manager"):
             if program in self._processes:
                 self.kill(program)
         if "containerd" in self._processes:
@@ -163,6 +181,8 @@ class Node(ControlPlane):
             else:
                 path.unlink(missing_ok=True)
         run("ip", "link", "delete", BRIDGE, check=False)
+        for tool, rules in self._rules_before.items():
+            subprocess.run([f"{tool}-restore"], check=False, input=rules, text=True)
         os.close(self._turn)
 
     def _kill_tasks(self) -> None:
@@ -260,6 +280,13 @@ def _remove_cgroups() -> None:
             for folder, _, _ in os.walk(top, topdown=False):
                 with suppress(OSError):
                     os.rmdir(folder)
+
+
+def _rules(tool: str) -> str:
+    """What TOOL-restore makes the firewall as it is now of; also a table that is not there yet."""
+    saved = subprocess.run([f"{tool}-save"], check=True, capture_output=True, text=True).stdout
+    absent = [table for table in ("filter", "nat", "mangle") if f"*{table}\n" not in saved]
+    return saved + "".join(f"*{table}\nCOMMIT\n" for table in absent)
 
 
 def _traces() -> set[Path]:

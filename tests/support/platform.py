@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from coditect_cli import tokens
 from coditect_cli.signing import PrivateKey
-from tests.support.cluster import MANIFESTS, Cluster, control_plane
-from tests.support.gateway import until
-from tests.support.images import archive, name_of
-from tests.support.node import ADDRESS, PATIENCE, Node
-from tests.test_signing import key_set, private_key
+from tests.support.cluster import MANIFESTS, Cluster, assets, control_plane
+from tests.support.images import NAMES, archive, name_of
+from tests.support.node import PATIENCE, Node
 
 NAMESPACE = "coditect"
+PROJECT = "my-project"
 OWNER = "ada@example.com"
+
+
+def blocks(title: str) -> list[str]:
+    """The blocks of a section of docs/kubernetes.md that are to be typed."""
+    text = (MANIFESTS.parent / "docs" / "kubernetes.md").read_text()
+    section = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    return section.split("\n```\n")[1::2]
 
 
 class Platform:
@@ -33,45 +38,55 @@ class Platform:
         self.node = node
         self.cluster = cluster
         self.folder = folder
-        self.key = private_key(folder)
         self.gateway = ""
 
     def install(self) -> None:
-        """What docs/kubernetes.md tells an operator to do, with images of this machine."""
-        self.cluster.kubectl("apply", "-f", str(MANIFESTS / "base" / "namespace.yaml"))
-        for name in ("workspace-service", "gateway-role"):
-            self.cluster.kubectl("apply", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
-        keys = self.folder / "jwks.json"
-        keys.write_bytes(key_set(self.key))
-        create = ("-n", NAMESPACE, "create")
-        self.cluster.kubectl(*create, "configmap", "gateway-keys", f"--from-file={keys}")
-        self.cluster.kubectl(
-            *create, "secret", "generic", "fdb-cluster", "--from-literal=fdb.cluster=secret-of-it"
+        """What docs/kubernetes.md tells an operator to do, word for word."""
+        for image in NAMES:  # instead of a registry
+            self.node.tag(name_of(image), f"gcr.io/{PROJECT}/{image}:v1")
+        shutil.copytree(MANIFESTS, self.folder / "manifests")
+        (self.folder / "fdb.cluster").write_text("secret-of-it")
+        for title in ("2. The keys", "3. The platform"):
+            for block in blocks(title):
+                self.run(block)
+        service = f"/api/v1/namespaces/{NAMESPACE}/services/gateway"
+        address = self.cluster.request("GET", service)["spec"]["clusterIP"]
+        self.gateway = f"ws://{address}:80/ws"
+
+    @cached_property
+    def key(self) -> PrivateKey:
+        return PrivateKey.load(self.folder / "platform.pem")
+
+    @cached_property
+    def operator(self) -> dict[str, str]:
+        """The variables of somebody who has just installed coditect and kubectl."""
+        programs = self.folder / "bin"
+        programs.mkdir()
+        (programs / "kubectl").symlink_to(assets() / "kubectl")
+        (programs / "coditect").symlink_to(Path(sys.executable).with_name("coditect"))
+        home = str(self.folder / "home")
+        return {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "HOME": home,
+            "CODITECT_HOME": home,
+            "KUBECONFIG": str(self.cluster.kubeconfig),
+            "PROJECT": PROJECT,
+        }
+
+    def run(self, script: str) -> str:
+        """Run lines of a shell as the operator, in their folder; what they printed."""
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", script],
+            check=False,
+            cwd=self.folder,
+            env=self.operator,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
-        deployment = self.deployment()
-        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(deployment))
-        self.gateway = until(self._gateway_address, "a ready gateway", PATIENCE)
-
-    def deployment(self) -> Any:
-        """The gateway's Deployment, told the API's address: here is no service proxy."""
-        path = MANIFESTS / "base" / "gateway-deployment.yaml"
-        deployment = yaml.safe_load(path.read_text())
-        container = deployment["spec"]["template"]["spec"]["containers"][0]
-        container |= {"image": name_of("gateway"), "imagePullPolicy": "Never"}
-        port = self.cluster.url.rpartition(":")[2]
-        container["env"] += [
-            {"name": "KUBERNETES_SERVICE_HOST", "value": ADDRESS},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
-        ]
-        return deployment
-
-    def _gateway_address(self) -> str | None:
-        pods = self.pods("app=gateway")
-        for pod in pods:
-            conditions = pod["status"].get("conditions", [])
-            if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
-                return f"ws://{pod['status']['podIP']}:8080"
-        return None
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={selector}"
@@ -95,7 +110,7 @@ class Platform:
 
     def environ(self, home: Path) -> dict[str, str]:
         """What a user's commands are configured with: a token command, as a platform gives it."""
-        key = self.folder / "EdDSA.pem"
+        key = self.folder / "platform.pem"
         issue = f"{sys.executable} -m coditect_cli token issue --user {OWNER} --key-file {key}"
         command = f"sh -c '{issue} --workspace $CODITECT_WORKSPACE_ID'"
         return {
@@ -108,7 +123,7 @@ class Platform:
             "CODITECT_IMAGE": name_of("workspace"),
             "CODITECT_CPU": "100m",
             "CODITECT_MEMORY": "128Mi",
-            "CODITECT_STORAGE": "64Mi",
+            "CODITECT_STORAGE": "1Gi",
             "CODITECT_OWNER": OWNER,
             "CODITECT_GATEWAY_URL": self.gateway,
             "CODITECT_TOKEN_COMMAND": command,

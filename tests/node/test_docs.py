@@ -1,0 +1,66 @@
+"""docs/kubernetes.md, typed word for word; the platform's own set-up does its first sections."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.cluster import free_ports
+from tests.support.node import PATIENCE
+from tests.support.platform import Platform, blocks
+from tests.support.terminal import Terminal
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("node"),
+]
+
+
+@contextmanager
+def running(platform: Platform, line: str) -> Iterator[None]:
+    """A line of the page that goes on, in its other terminal."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {line}"],
+        cwd=platform.folder,
+        env=platform.operator,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert "Forwarding from" in process.stdout.readline()
+            yield
+        finally:
+            process.terminate()
+
+
+def test_it_leads_to_an_attached_shell(platform: Platform) -> None:
+    (port,) = free_ports(1)
+    context, trial, forward = (
+        block.replace("/path/", f"{platform.folder}/").replace("8080", str(port), 1)
+        for block in blocks("4. A context")
+    )
+    platform.run(context)
+    platform.run(trial)
+    [block] = blocks("5. A workspace")
+    create, attach, *others = [line.partition("  #")[0].strip() for line in block.splitlines()]
+    with running(platform, forward):
+        report = platform.run("coditect doctor")
+        assert "fail" not in report, report
+        platform.run(f"{create} --cpu 100m --memory 128Mi")  # there is a small node
+        program, *args = attach.split()
+        assert program == "coditect"
+        with Terminal(args, platform.operator) as terminal:
+            terminal.type(b"echo in $(hostname)\n")
+            terminal.expect(b"in demo-0", PATIENCE)
+            terminal.type(b"exit\n")
+            assert terminal.wait() == 0
+        assert [line.split()[1] for line in others] == ["workspace"] * 3
+        for line in others:
+            platform.run(line)
+        platform.run("coditect workspace delete demo --purge --confirm demo")

@@ -42,6 +42,7 @@ class Scene:
         self._events: dict[str, Object] = {}
         self._old: dict[str, int] = {}  # counts of the events that were there before
         self._listed: set[str] = set()
+        self._early: list[Change] = []  # of Events, before the StatefulSet was looked at
         self._since: dict[str, float] = {}  # when we first saw something that may pass
 
     def apply(self, change: Change) -> list[Object]:
@@ -50,14 +51,23 @@ class Scene:
             items = change.object.get("items", []) if change.kind == "LIST" else [change.object]
             gone = change.kind == "DELETED" or not items
             self.objects[change.key] = None if gone else items[0]
+            early, self._early = (self._early, []) if change.key == "set" else ([], self._early)
+            return [event for one in early for event in self._apply_events(one)]
+        if not self.is_known("set"):  # which says what is of an earlier start
+            self._early.append(change)
             return []
+        return self._apply_events(change)
+
+    def _apply_events(self, change: Change) -> list[Object]:
         if change.kind == "DELETED":
             return []
         first = change.kind == "LIST" and change.key not in self._listed
         self._listed.add(change.key)
         items = change.object.get("items", []) if change.kind == "LIST" else [change.object]
-        if first and not self._is_young():
-            self._old |= {event["metadata"]["uid"]: _count(event) for event in items}
+        if first:
+            self._old |= {
+                event["metadata"]["uid"]: _count(event) for event in items if self._is_old(event)
+            }
         new = [event for event in items if self._is_new(event)]
         self._events |= {event["metadata"]["uid"]: event for event in new}
         return new
@@ -93,10 +103,12 @@ class Scene:
                 return f"the pod waits: {waiting.get('reason', '')} {waiting.get('message', '')}"
         return f"the pod is {pod.get('status', {}).get('phase', 'Pending')}, and not ready"
 
-    def _is_young(self) -> bool:
-        """Whether the StatefulSet is as it was made, so that every Event is about this start."""
-        found = self.objects.get("set")
-        return found is not None and found["metadata"].get("generation") == 1
+    def _is_old(self, event: Object) -> bool:
+        """Whether an Event that is there at first is of an earlier start, or workspace."""
+        metadata = (self.objects.get("set") or {}).get("metadata", {})
+        if metadata.get("generation") != 1:
+            return True
+        return _second(event) < str(metadata.get("creationTimestamp", ""))[:19]
 
     def _is_new(self, event: Object) -> bool:
         uid = event["metadata"]["uid"]
@@ -209,6 +221,12 @@ def _condition(pod: Object, kind: str) -> tuple[str, str, str]:
                 condition.get("message", ""),
             )
     return ("", "", "")
+
+
+def _second(event: Object) -> str:
+    """When it happened last, as `2026-01-01T00:00:00`."""
+    series = (event.get("series") or {}).get("lastObservedTime")
+    return str(series or event.get("lastTimestamp") or event.get("eventTime") or "")[:19]
 
 
 def _count(event: Object) -> int:

@@ -77,6 +77,16 @@ def test_no_node_is_hopeless_after_a_moment_and_not_while_one_is_added(
     assert scaled.hopeless() is None
 
 
+def test_events_of_an_earlier_workspace_are_not_told() -> None:
+    made = {"metadata": SET["metadata"] | {"creationTimestamp": "2026-01-02T00:00:00Z"}}
+    before = event("Killing", "p", "Stopping") | {"lastTimestamp": "2026-01-01T23:59:59Z"}
+    since = event("Started", "p", "Started") | {"eventTime": "2026-01-02T00:00:00.123456Z"}
+    found = seen()
+    assert found.apply(Change("events", "LIST", {"items": [before, since]})) == []
+    assert found.apply(Change("set", "LIST", {"items": [made]})) == [since]
+    assert found.apply(Change("set", "MODIFIED", made)) == []
+
+
 def test_an_event_is_new_once() -> None:
     found = seen(set=SET)
     started = event("Started", "p", "Started")

@@ -91,7 +91,7 @@ class FoundationDBStore(SessionStore):
 
         def attempt(transaction: Any) -> T:
             nonlocal maybe_kept
-            result = fn(_Transaction(transaction))
+            result = fn(_Transaction(self._fdb, transaction))
             try:
                 transaction.commit().wait()
             except self._fdb.FDBError as error:
@@ -220,12 +220,13 @@ class _Snapshot(Snapshot):
     def range(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[Row]:
-        return _range(self._reads, begin, end, limit, reverse)
+        return _range(self._fdb, self._reads, begin, end, limit, reverse)
 
 
 class _Transaction(Transaction):
-    def __init__(self, transaction: Any) -> None:
+    def __init__(self, fdb: ModuleType, transaction: Any) -> None:
         super().__init__()
+        self._fdb = fdb
         self._transaction = transaction
 
     def get(self, key: bytes) -> bytes | None:
@@ -234,7 +235,7 @@ class _Transaction(Transaction):
     def range(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[Row]:
-        return _range(self._transaction, begin, end, limit, reverse)
+        return _range(self._fdb, self._transaction, begin, end, limit, reverse)
 
     def _set(self, key: bytes, value: bytes) -> None:
         self._transaction.set(key, value)
@@ -248,10 +249,13 @@ def _get(reads: Any, key: bytes) -> bytes | None:
     return value
 
 
-def _range(reads: Any, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[Row]:
+def _range(
+    fdb: ModuleType, reads: Any, begin: bytes, end: bytes, limit: int, reverse: bool
+) -> list[Row]:
     rows: list[Row] = []
     size = 0
-    for row in reads.get_range(begin, end, limit=limit, reverse=reverse):
+    mode = fdb.StreamingMode.want_all  # 80 kB an answer; the default mode begins with 4 kB
+    for row in reads.get_range(begin, end, limit=limit, reverse=reverse, streaming_mode=mode):
         rows.append((row.key, row.value))
         size += len(row.key) + len(row.value)
         if size >= PAGE_BYTES:

@@ -35,14 +35,14 @@ def gateway(server: FDBServer, tmp_path: Path) -> Iterator[Gateway]:
         yield running
 
 
-def recorded(server: FDBServer, id: str) -> SessionState | None:
+def recorded(server: FDBServer, id: str, workspace: str = "demo") -> SessionState | None:
     with closing(FoundationDBStore(str(server.cluster_file))) as store:
-        return SessionLayer(store).load("demo", id)[0]
+        return SessionLayer(store).load(workspace, id)[0]
 
 
-def said(server: FDBServer, id: str, text: str) -> SessionState:
+def said(server: FDBServer, id: str, text: str, workspace: str = "demo") -> SessionState:
     def look() -> SessionState | None:
-        state = recorded(server, id)
+        state = recorded(server, id, workspace)
         return state if state and text in str(state.command_history) else None
 
     found: SessionState = until(look, f"{text} in the record")
@@ -62,11 +62,13 @@ def test_terminals_go_on_and_records_catch_up(gateway: Gateway, server: FDBServe
     leaving.send(b"exit 3\n")
     assert leaving.exit()["status"] == 3
     until(lambda: "not_saved" in gateway.log.read_text(), "the news that the store is silent")
-    newcomer = gateway.attach(session="new")  # does not wait in a line behind every save
+    newcomer = gateway.attach("other")  # does not wait in a line behind every save
+    newcomer.expect(b"saved sessions could not be looked up: FoundationDB does not answer")
     assert newcomer.run("echo new") == b"new\r\n"
     server.resume()
-    for client in (*others, newcomer):
-        said(server, client.session, "echo new" if client is newcomer else "echo meanwhile")
+    for client in others:
+        said(server, client.session, "echo meanwhile")
+    said(server, newcomer.session, "echo new", "other")
     until(lambda: recorded(server, leaving.session).ended_at, "the end of what ended meanwhile")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +15,7 @@ from coditect_cli.streams import Streams, printable
 
 Format = Literal["table", "wide", "json", "yaml", "name", "ndjson"]
 API_VERSION = "coditect/v1"
+NARROWEST = 20  # columns for a text that is wrapped
 _PRECISE_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")  # shown to the second
 
 
@@ -21,13 +24,15 @@ class Result(NamedTuple):
 
     `fields` are the document's, beside apiVersion and kind; a list has them in `items`. A person
     sees `text` where it is given, else a table of `rows` (the items, where not given) with
-    `columns`, title to field, and `wide` ones more with -o wide, else the fields one by one.
+    `columns`, title to field, and `wide` ones more with -o wide, else the fields one by one. On a
+    terminal the column `below` is a line of its own under each row that has something there.
     """
 
     kind: str
     fields: dict[str, Any]
     columns: dict[str, str] | None = None
     wide: dict[str, str] | None = None
+    below: str | None = None
     rows: Sequence[dict[str, Any]] | None = None
     text: str | None = None
     name: str = "id"
@@ -50,7 +55,8 @@ class Stream(NamedTuple):
 
 def emit(result: Result, form: Format, streams: Streams) -> None:
     """Print a result to stdout as -o asks. Raises Failed when stdout takes no more."""
-    _write((_rendered(result, form),), streams)
+    width = shutil.get_terminal_size().columns if streams.stdout.isatty() else None
+    _write((_rendered(result, form, width),), streams)
 
 
 def emit_stream(stream: Stream, form: Format, streams: Streams) -> None:
@@ -156,7 +162,7 @@ def emit_error(error: CoditectError, form: Format, streams: Streams) -> None:
     streams.say(json.dumps(document))
 
 
-def _rendered(result: Result, form: Format) -> str:
+def _rendered(result: Result, form: Format, width: int | None = None) -> str:
     document = {"apiVersion": API_VERSION, "kind": result.kind, **result.fields}
     items = result.fields.get("items")
     if form == "json":
@@ -174,15 +180,43 @@ def _rendered(result: Result, form: Format) -> str:
         return printable(result.text) + "\n"
     if result.columns is not None:
         columns = {**result.columns, **((result.wide or {}) if form == "wide" else {})}
-        return _table(columns, items if result.rows is None else result.rows)
+        rows: Sequence[dict[str, Any]] = (items if result.rows is None else result.rows) or ()
+        return (
+            _table(columns, rows) if width is None else _fitted(columns, rows, result.below, width)
+        )
     width = max(map(len, result.fields), default=0)
     return "".join(f"{key:<{width}}  {_cell(value)}\n" for key, value in result.fields.items())
 
 
-def _table(columns: dict[str, str], rows: Sequence[dict[str, Any]] | None) -> str:
+def _table(columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:
     lines = [list(columns)]
-    lines += [[_cell(row.get(field)) for field in columns.values()] for row in rows or ()]
+    lines += [[_cell(row.get(field)) for field in columns.values()] for row in rows]
     return _lines(lines, [max(map(_width, column)) for column in zip(*lines, strict=True)])
+
+
+def _fitted(
+    columns: dict[str, str], rows: Sequence[dict[str, Any]], below: str | None, width: int
+) -> str:
+    """A table in which what the last column has too much of goes on below itself."""
+    import textwrap
+
+    beside = {title: field for title, field in columns.items() if title != below}
+    head, *lines = _table(beside, rows).splitlines()
+    indent = " " * head.rindex(list(beside)[-1])
+    fill = partial(
+        textwrap.fill,
+        width=max(width, len(indent) + NARROWEST),
+        subsequent_indent=indent,
+        break_long_words=False,  # a path or a command is to be copied whole
+        break_on_hyphens=False,
+    )
+    text = [head]
+    for line, row in zip(lines, rows, strict=True):
+        text.append(fill(line) if _width(line) > width else line)
+        if below is not None and row.get(columns[below]):
+            note = f"{below.lower()}: {_cell(row[columns[below]])}"
+            text.append(fill(note, initial_indent=indent))
+    return "\n".join(text) + "\n"
 
 
 def _lines(lines: list[list[str]], widths: list[int]) -> str:

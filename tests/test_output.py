@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -29,6 +30,32 @@ def test_a_table_is_aligned_and_harmless() -> None:
     assert printed(LIST, "wide").splitlines()[1:] == [
         "a     up        -",
         "日本  x\\x1b[2J  yes",
+    ]
+
+
+def test_a_table_fits_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {"CHECK": "check", "FOUND": "found", "FIX": "fix"}
+    items = [
+        {"check": "日本", "found": "well", "fix": None},
+        {"check": "long-one", "found": "more words than fit in it", "fix": "do this\nand that too"},
+        {"check": "path", "found": "/a/path/that/does/not/fit", "fix": "-"},
+    ]
+    result = Result("Report", {"items": items}, columns, below="FIX")
+    assert printed(result, "table").splitlines()[0].split() == list(columns)
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "32")
+    emit(result, "table", Streams.test()._replace(stdout=terminal))
+    assert terminal.getvalue().splitlines() == [
+        "CHECK     FOUND",
+        "日本      well",
+        "long-one  more words than fit in",
+        "          it",
+        "          fix: do this\\nand that",
+        "          too",
+        "path",
+        "          /a/path/that/does/not/fit",
+        "          fix: -",
     ]
 
 

@@ -89,9 +89,14 @@ def show(
             "source": source,
         }
     fields = {"name": context.name, "gatewayUrl": url, "settings": settings}
-    rows = [{"setting": "gateway URL in effect", "value": url}]
-    rows += [{"setting": setting, **entry} for setting, entry in settings.items()]
-    columns = {"SETTING": "setting", "VALUE": "value", "SOURCE": "source"}
+    file = runtime.paths.config_file
+    rows: list[dict[str, Any]] = [{"setting": "gateway URL in effect", "value": url}]
+    if file.exists():
+        rows.append({"setting": "config file", "value": str(file)})
+    for setting, entry in settings.items():
+        short = file.name if entry["source"] == str(file) else entry["source"]
+        rows.append({"setting": setting, "value": entry["value"], "source": short})
+    columns = {"SETTING": "setting", "SOURCE": "source", "VALUE": "value"}  # the longest last
     return Result("Context", fields, columns, rows=rows, name="name")
 
 

@@ -35,6 +35,7 @@ def doctor(ctx: typer.Context) -> Result:
         "DoctorReport",
         {"ok": not failed, "items": findings},
         columns,
+        below="FIX",
         name="check",
         exit_code=8 if failed else 0,
     )

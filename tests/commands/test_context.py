@@ -29,6 +29,14 @@ def test_show_has_every_setting_with_its_source(
     assert settings["max_message"] == {"value": 1 << 20, "source": "default"}
 
 
+def test_the_table_has_the_value_last_and_the_file_once(run_cli: RunCli, paths: Paths) -> None:
+    run_cli("context", "set", "local", "attach_rate=7")
+    lines = [line.split() for line in run_cli("context", "show")[1].splitlines()]
+    assert lines[0] == ["SETTING", "SOURCE", "VALUE"]
+    assert ["attach_rate", "config.toml", "7"] in lines
+    assert ["config", "file", "-", str(paths.config_file)] in lines
+
+
 def test_the_url_in_effect_is_the_one_that_was_set(
     run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,21 +232,38 @@ def status(
         return _shown(read_run(store, chosen))
 
 
-def resume(ctx: typer.Context, run: OptionalRunId = None, confirm: Confirmed = None) -> Result:
+def resume(
+    ctx: typer.Context,
+    run: OptionalRunId = None,
+    confirm: Confirmed = None,
+    changed: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; may be repeated."),
+    ] = None,
+) -> Result:
     """Go on with a run that was stopped, with the settings that it began with.
 
     A step that was under way is observed first; a wait goes on for what is left of it; a
-    roll-back goes on rolling back.
+    roll-back goes on rolling back. --set changes what decides and looks, never what was done and
+    where.
 
     Examples:
       coditect migrate resume
+      coditect migrate resume --set old_metrics=http://10.0.0.7:8080/metrics
       coditect migrate resume cutover-20260131T120000-0a1b2c --confirm websocket-gateway-cluster
 
-    Exit codes: as of the phase; 3 there is no unfinished run, 6 also: it is finished
+    Exit codes: as of the phase; 2 also: --set names what can't be changed, 3 there is no
+    unfinished run, 6 also: it is finished
     """
     runtime: Runtime = ctx.obj
     with open_journals(runtime) as store, taken(runtime, store, run) as (journal, found):
-        return drive(runtime, journal, *frozen(runtime, found), confirm, Engine.resume)
+        changes = MigrateSettings.changes(found.phase, changed or ())
+        found.settings |= changes
+
+        def go_on(engine: Engine) -> None:
+            engine.resume(changes)
+
+        return drive(runtime, journal, *frozen(runtime, found), confirm, go_on)
 
 
 def rollback(

@@ -166,6 +166,7 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
     except TypeError:
         settings = None
     if settings is not None:
+        check_secrets(settings)
         target, problem = find_target(runtime.context.name, settings, {})
         if problem is not None:
             raise problem

@@ -25,7 +25,7 @@ from coditect_cli.errors import (
 )
 from coditect_cli.migrations.journal import Event, Journal
 from coditect_cli.migrations.run import Run, StepRun
-from coditect_cli.migrations.step import Action, Step, World, step_named
+from coditect_cli.migrations.step import Action, Facts, Step, World, step_named
 from coditect_cli.sessions.session import NANOSECONDS, format_time
 
 T = TypeVar("T")
@@ -83,11 +83,14 @@ class Engine:
         )
         self.go_on()
 
-    def resume(self) -> None:
-        """Go on with a run that was begun. Raises Conflict when it is over, and as go_on does."""
+    def resume(self, changes: Facts | None = None) -> None:
+        """Go on with a run that was begun; `changes` of its settings are kept in the journal.
+
+        Raises Conflict when it is over, and as go_on does.
+        """
         if self.run.is_over:
             raise Conflict(f"{self.run.id} is {self.run.state}", code="migrate.over")
-        self._append("run.resumed")
+        self._append("run.resumed", settings=dict(changes or {}))
         self.go_on()
 
     def go_on(self) -> None:

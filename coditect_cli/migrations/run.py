@@ -120,6 +120,7 @@ class Run:
             self.started_at, self.actor = event.at, event.actor
         elif event.type == "run.resumed":
             self.pause_asked = False
+            self.settings |= data.get("settings", {})
             if (step := self.current) is not None:
                 step.hold_deadline = None
         elif event.type == "pause.asked":
@@ -144,7 +145,7 @@ class Run:
         self.state = "paused"
         names = list(self.steps)
         for later in names[names.index(self.rollback_to) + 1 :]:
-            if self.steps[later].status == "already so":
+            if self.steps[later].status in ("already so", "failed"):
                 self.steps[later].status = "waiting"
 
     def _apply_to_step(self, step: StepRun, event: Event) -> None:

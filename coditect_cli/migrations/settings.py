@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from coditect_cli import config
+from coditect_cli.errors import UsageError
 from coditect_cli.paths import Paths
 from coditect_cli.settings import parse_duration
 
 PHASES = ("phase1", "phase2", "cutover")
+# What may change when a run is resumed: nothing that was done, and no way back, depends on it.
+LATE = {
+    *("tests", "docker", "source", "dockerfile", "build_flags", "probe"),
+    *("cluster_file", "replace_secret", "workspace_image", "ready_timeout"),
+    *("bake", "gate_interval", "hold", "min_sessions", "min_requests", "max_error_increase"),
+    *("old_logs", "old_metrics"),
+}
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects; a domain may be before
 _PROJECT = re.compile(r"(?:[a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _RECORD = re.compile(r"(?:[a-z0-9_*](?:[a-z0-9_-]{0,62})\.)+")
@@ -177,7 +185,7 @@ class MigrateSettings:
     dns_zone: str | None = setting(None, _name, "the managed zone of the record", "cutover")
     dns_name: str | None = setting(None, _record, "the name that clients look up", "cutover")
     dns_type: str = setting("A", _record_type, "the record's type", "cutover")
-    dns_ttl: int = setting(60, _count, "seconds that the record may be cached", "cutover")
+    dns_ttl: int = setting(30, _count, "seconds that the record may be cached", "cutover")
     dns_new: str | None = setting(
         None, _data, "the record's data that leads to Cloud Run", "cutover"
     )
@@ -253,6 +261,29 @@ class MigrateSettings:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+
+    @classmethod
+    def changes(cls, phase: str, pairs: Iterable[str]) -> dict[str, Any]:
+        """What NAME=VALUE change in a run that goes on, as as_dict() has it. Raises UsageError."""
+        parsers = {
+            one.name: one.metadata["parse"]
+            for one in fields(cls)
+            if one.name in LATE and phase in one.metadata["phases"]
+        }
+        found = {}
+        for pair in pairs:
+            name, equals, value = pair.partition("=")
+            if not equals or name not in parsers:
+                raise UsageError(
+                    f"{pair!r} can't be set in a run of {phase} that was begun",
+                    code="migrate.setting",
+                    hint=f"NAME=VALUE, with NAME one of {', '.join(sorted(parsers))}",
+                )
+            try:
+                found[name] = parsers[name](value)
+            except ValueError as rule:
+                raise UsageError(f"{name} is not {rule}", code="migrate.setting") from None
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in found.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MigrateSettings:

@@ -112,6 +112,25 @@ def test_a_plan_that_cannot_look_still_has_every_step(
     assert (code, out) == (4, "")
 
 
+def test_a_setting_may_change_when_a_run_goes_on_if_nothing_done_depends_on_it(desk: Desk) -> None:
+    for revision in (OLD, NEW):
+        desk.cloud.logs.serve(GATEWAY, revision, requests=3, errors=0, sessions=1)
+    for entry in desk.cloud.logs.entries:
+        entry["timestamp"] = "2126-01-01T00:00:00Z"
+    code, _, err = desk.phase1()
+    assert (code, "1 new sessions of 2; 3 requests of 5" in err) == (12, True), err
+    for pair in ("region=europe-west1", "old_metrics=http://h/", "min_requests", "hold=x"):
+        code, _, err = desk.run("resume", "--set", pair)
+        assert code == 2, err
+    assert "min_requests" in err or "hold is not" in err
+    code, _, err = desk.run("resume", "--set", "min_requests=3", "--set", "min_sessions=1")
+    assert code == 0, err
+    run = desk.document("status")["items"][-1]["id"]
+    journal = desk.document("status", run, "--journal")["items"]
+    (resumed,) = (event for event in journal if event["type"] == "run.resumed")
+    assert resumed["data"]["settings"] == {"min_requests": 3, "min_sessions": 1}
+
+
 def test_a_whole_run_and_its_status(desk: Desk) -> None:
     for revision in (OLD, NEW):
         desk.cloud.logs.serve(GATEWAY, revision, requests=20, errors=0, sessions=5)

@@ -161,11 +161,11 @@ def test_it_is_killed_and_resumed_and_verified_in_a_real_workspace_and_undone(
     assert process.stdout is not None
     for line in process.stdout:
         event = json.loads(line)
-        if event["step"] == "verify" and event["type"] == "action.done":
+        if event["step"] == "verify" and "wait until" in str(event["data"].get("call")):
             break  # the workspace was made
     process.kill()
     _, err = process.communicate(timeout=PATIENCE)
-    assert event["type"] == "action.done", err
+    assert event["type"] == "action.started", err
     workspace = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/migration-canary"
     assert engineer.found(workspace) is not None
 

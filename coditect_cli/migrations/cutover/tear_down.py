@@ -90,7 +90,8 @@ def why_in_use(world: World) -> str | None:
     if not entries and not settings.old_metrics:
         return (
             f"nothing tells whether {settings.old_cluster} has live sessions: it logged none in 7 "
-            "days; pass --old-metrics URL of its gateways' /metrics"
+            "days; name its gateways' /metrics: --old-metrics URL, or coditect migrate resume "
+            "--set old_metrics=URL"
         )
     return None
 

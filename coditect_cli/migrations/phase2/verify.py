@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
+from coditect_cli.errors import Conflict
+from coditect_cli.migrations.phase2.objects import exists
 from coditect_cli.migrations.phase2.workloads import check_workloads
 from coditect_cli.migrations.step import Action, Facts, Step, World, program
 from coditect_cli.migrations.target import kube_context_of
+from coditect_cli.workspaces.manifest import claim_name
 
 SHELL = 120.0  # seconds
+TAKEN = "canary_workspace"  # an output: the name that was free, until what this run made is gone
 PROBE = "echo written > /workspace/.canary && cat /workspace/.canary"
 
 
@@ -24,6 +29,8 @@ class Verify(Step):
         image = settings.workspace_image or f"gcr.io/{world.target.project}/workspace:latest"
         make = ("create", id, "--if-not-exists", "--wait", f"--timeout={patience:g}s")
         return [
+            *([self._removal(world)] if _is_ours(world) else []),  # an earlier attempt's
+            _check_free(world),
             _coditect(world, "workspace", *make, f"--image={image}", timeout=patience + SHELL),
             check_workloads(world),
             _coditect(world, "gateway", "probe", f"--workspace={id}", timeout=SHELL),
@@ -37,7 +44,37 @@ class Verify(Step):
     def _removal(self, world: World) -> Action:
         id = world.settings.canary_workspace
         words = ("workspace", "delete", id, "--purge", f"--confirm={id}", "--ignore-not-found")
-        return _coditect(world, *words, timeout=SHELL)
+        removal = _coditect(world, *words, timeout=SHELL)
+
+        def remove() -> Facts:
+            return {**removal.perform(), TAKEN: None} if _is_ours(world) else {}
+
+        return replace(removal, perform=remove)
+
+
+def _is_ours(world: World) -> bool:
+    return bool(world.outputs.get(TAKEN))
+
+
+def _check_free(world: World) -> Action:
+    """A workspace of that name that was there before is somebody's, and not ours to remove."""
+    id, namespace = world.settings.canary_workspace, world.settings.namespace
+    paths = (
+        f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{id}",
+        f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim_name(id)}",
+    )
+
+    def check() -> Facts:
+        if not _is_ours(world) and any(exists(world.kube(), path) for path in paths):
+            raise Conflict(
+                f"there is a workspace {id}, or its volume, already",
+                code="migrate.canary",
+                hint=f"coditect workspace delete {id} --purge, if it is nobody's; else roll back, "
+                "and choose another name with --canary-workspace",
+            )
+        return {TAKEN: id}
+
+    return Action(check, call=f"check that there is no workspace {id} yet")
 
 
 def _coditect(world: World, *words: str, timeout: float) -> Action:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from coditect_cli.errors import CoditectError, Failed, RollbackNotVerified, TimedOut
+from coditect_cli.errors import CoditectError, Conflict, Failed, RollbackNotVerified, TimedOut
 from coditect_cli.kube import Kube
 from coditect_cli.migrations import phase2, programs
 from coditect_cli.migrations.lock import hold
@@ -301,7 +301,7 @@ def test_a_plan_without_a_cluster_has_every_step_and_says_what_it_could_not_see(
     ]  # fmt: skip
     assert steps["namespace"]["unobserved"]
     assert "apply Service coditect/workspace-service" in str(steps["manifests"]["actions"])
-    assert "workspace" in steps["verify"]["actions"][0]["argv"]
+    assert "workspace" in steps["verify"]["actions"][1]["argv"]
     assert not field.is_there
 
 
@@ -311,6 +311,32 @@ def test_the_namespace_is_waited_for_until_it_is_gone(field: Field) -> None:
     until(lambda: not field.is_there, "the namespace to be gone")
     run: Run = field.state()
     assert run.steps["namespace"].status == "undone"
+
+
+def test_a_workspace_that_was_there_is_not_taken_for_the_canary(field: Field) -> None:
+    field.go(field.steps()[:-1])
+    taken = {**STATEFUL_SET, "metadata": {"name": "migration-canary"}}
+    path = f"/apis/apps/v1/namespaces/{field.namespace}/statefulsets"
+    field.cluster.request("POST", path, taken)
+    field.use(field.store, field.folder)
+    field.programs.ran.clear()
+    with pytest.raises(Conflict, match="there is a workspace migration-canary"):
+        field.go(field.steps())
+    field.roll_back()
+    assert field.programs.ran == []
+    field.cluster.request("DELETE", f"{path}/migration-canary")
+
+
+def test_what_an_earlier_attempt_made_is_removed_before_the_next(field: Field) -> None:
+    """A canary whose image was not found would otherwise be waited for again."""
+    made = phase2.steps(field.world)[-1]
+    world = replace(field.world, outputs={})
+    assert "delete" not in made.actions(world)[0].text
+    world.outputs.update(made.actions(world)[0].perform())
+    again = made.actions(world)
+    assert "workspace delete migration-canary" in again[0].text
+    world.outputs.update(again[0].perform())
+    assert "delete" not in made.actions(world)[0].text  # it is gone, so nothing is ours
 
 
 STATEFUL_SET = {

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-import unicodedata
 from collections import deque
 
 from avt import Line, Vt  # type: ignore[attr-defined]  # its stubs re-export nothing
 
+from coditect_cli.gateway.marks import (
+    Marks,
+    has_marks,
+    is_stand_in,
+    is_wide,
+    last_character,
+    leading,
+)
 from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes, keyboard_sequences
 from coditect_cli.gateway.repaint import Repaint
 from coditect_cli.gateway.styled import runs_on, styled
@@ -24,6 +30,9 @@ _SGR = re.compile(rb"\x1b\[[0-9;]*+m")
 _SAVES = re.compile(rb"\x1b(?:7|\[[0-9;]*s|\[\?[0-9;]*104[89][0-9;]*h)")
 _STRING = b"]PX^_"
 
+_C1 = re.compile("[\x80-\x9f]+")
+_LONGEST_CSI = 64
+_INSERT = "\x9b4h"
 _REP = re.compile(r"(.)\x1b\[(\d+)b")
 _LINES_END = re.compile("\x9b|\x1b\\[m")
 _DRAWN = re.compile(r"\x1b\[[0-9;:]*m|[^\x1b\r\n]+")
@@ -47,6 +56,8 @@ class Screen:
         self._tail = b""
         self._repaint: Repaint | None = None
         self._scrolled: deque[Line | str] = deque(maxlen=SCROLLBACK)
+        self._marks = Marks()
+        self._last: str | None = None  # the character printed last, with nothing behind it
         self._hidden: tuple[int, int] | None = None  # the primary screen's size, where it is older
 
     @property
@@ -99,7 +110,7 @@ class Screen:
     def text(self) -> list[str]:
         """The visible lines, each without trailing blanks."""
         self._settle()
-        return [line.text.rstrip() for line in self._vt.view()]
+        return [self._marks.shown(line.text.rstrip()) for line in self._vt.view()]
 
     def before_cursor(self) -> str:
         """The text left of the cursor, with the rows above it that are full and so may run on."""
@@ -111,7 +122,7 @@ class Screen:
             if text.endswith(" "):
                 break
             rows.append(text)
-        return "".join(reversed(rows))
+        return self._marks.shown("".join(reversed(rows)))
 
     @property
     def mid_sequence(self) -> bool:
@@ -129,7 +140,7 @@ class Screen:
         while last + 1 < len(rows) and runs_on(rows[last]):
             last += 1
         begun = "".join(styled(row, trimmed=False) for row in rows[first:last])
-        return begun + styled(rows[last])
+        return self._marks.shown(begun + styled(rows[last]))
 
     def lines(self) -> list[str]:
         """What left the screen at its top, as far as it is kept, then the screen's `rows` lines.
@@ -140,7 +151,8 @@ class Screen:
         for index, line in enumerate(self._scrolled):
             if not isinstance(line, str):
                 self._scrolled[index] = styled(line)
-        return [*map(str, self._scrolled), *map(styled, self._vt.view())]
+        rows = [*map(str, self._scrolled), *map(styled, self._vt.view())]
+        return [self._marks.shown(row) for row in rows]
 
     def put_above(self, lines: list[str]) -> None:
         """Take lines that left the screen in an earlier process."""
@@ -169,7 +181,8 @@ class Screen:
                 hidden.feed_str("\x9b?1049l")
                 primary = _plain(hidden.dump())
             lines, state = _split_lines(primary)
-            out += [_paint(lines, hidden.view()), _SAVE_NOTHING, _seven_bit(state)]
+            out += [self._shown(_paint(lines, hidden.view())), _SAVE_NOTHING]
+            out.append(self._shown(_seven_bit(state)))
             out.append(keyboard_sequences(self._modes.keyboards[0]))
             # 1049 saves the cursor, which 1047 would not: the program may leave by 1049
             saved = re.search("\x9b(\\d+;\\d+)H(\x1b\\[[0-9;:]*m)\x1b7", state)
@@ -179,19 +192,26 @@ class Screen:
         lines, state = _split_lines(dump)
         # A cursor behind the last column: a wider terminal has a column there.
         state = state.replace(f";{self.cols + 1}H", f";{self.cols}H")
-        out += [_paint(lines, self._vt.view()), _SAVE_NOTHING, b"\x1b[?25h", _seven_bit(state)]
+        out += [self._shown(_paint(lines, self._vt.view())), _SAVE_NOTHING, b"\x1b[?25h"]
+        out.append(self._shown(_seven_bit(state)))
         out.append(self._modes.sequences())
         return b"".join(out)
+
+    def _shown(self, text: str) -> bytes:
+        return self._marks.shown(text).encode()
 
     def checkpoint(self) -> bytes:
         """All that `restore` needs to go on, also in another process."""
         self._settle()
+        dump, marks = self._marks.renumbered(self._vt.dump())
         state = {
             "version": _VERSION,
             "cols": self.cols,
             "rows": self.rows,
             "hidden": self._hidden,
-            "dump": self._vt.dump(),
+            "dump": dump,
+            "marks": marks,
+            "last": self._last and self._marks.shown(self._last),
             "modes": self._modes.state(),
             "carry": self._carry.decode("latin-1"),
             "exact": self._repaint is None,
@@ -210,6 +230,8 @@ class Screen:
             raise ValueError("a checkpoint of an unknown version")
         cols, rows, hidden = state["cols"], state["rows"], state.get("hidden")
         screen, dump = cls(*(hidden or (cols, rows))), state["dump"]
+        screen._marks = Marks(state.get("marks", ()))
+        screen._last = screen._marks.composed(state["last"]) if state.get("last") else None
         if hidden:
             primary, enter, dump = dump.partition(_ENTER)
             screen._print(primary + enter)
@@ -271,7 +293,30 @@ class Screen:
 
     def _draw(self, plain: bytes) -> None:
         text = plain.decode("utf-8", "replace")
-        self._print(text if plain.isascii() else _unprintable().sub("", text))
+        if not plain.isascii():
+            text = _C1.sub("", text)  # the model would give each a cell
+            if has_marks(text):
+                if marks := leading(text):
+                    self._mark(marks)
+                text = self._marks.composed(text)
+        if text:
+            self._print(text)
+            self._last = last_character(text[-_LONGEST_CSI:])
+
+    def _mark(self, marks: str) -> None:
+        """Add marks to the character that was printed last, if the cursor is still behind it."""
+        if self._last is None:
+            return
+        base = self._marks.shown(self._last)
+        cursor, cells = self._vt.cursor, self._vt.view()[self._vt.cursor.row].cells
+        behind = cursor.col - (2 if is_wide(base[0]) else 1)
+        places = [at for at in (behind, cursor.col) if 0 <= at < len(cells)]
+        place = next((at for at in places if cells[at].char == self._last), behind)
+        if place >= 0:
+            marked = self._marks.composed(base + marks)
+            inserts = _INSERT in self._vt.dump()
+            self._print(f"\x1b[{place + 1}G\x1b[4l{marked}{_INSERT if inserts else ''}")
+            self._last = marked
 
     def _print(self, text: str) -> None:
         try:
@@ -359,18 +404,6 @@ def _last_pens(data: bytes) -> bytes:
     return b"".join(pens)
 
 
-@functools.cache
-def _unprintable() -> re.Pattern[str]:
-    """C1 controls, and characters without a width: the model would give them a cell each."""
-    planes = (range(0x300, 0x1F000), range(0xE0100, 0xE01F0))
-    marks = "".join(
-        chr(code) for plane in planes for code in plane if unicodedata.category(chr(code)) in "MnMe"
-    )
-    return re.compile(
-        f"[\x80-\x9f{marks}\u1160-\u11ff\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
-    )
-
-
 def _plain(dump: str) -> str:
     """A dump with runs of one character written out."""
     return _REP.sub(lambda run: run[1] * (int(run[2]) + 1), dump)
@@ -383,13 +416,13 @@ def _split_lines(dump: str) -> tuple[str, str]:
     return dump[:cut], dump[cut:]
 
 
-def _seven_bit(state: str) -> bytes:
+def _seven_bit(state: str) -> str:
     """A dump's state for real terminals, which know HTS but not CTC."""
     state = state.replace("\x9b5W", "\x1b[3g").replace("\x1b[W", "\x1bH")
-    return state.replace("\x9b", "\x1b[").encode()
+    return state.replace("\x9b", "\x1b[")
 
 
-def _paint(lines: str, view: list[Line]) -> bytes:
+def _paint(lines: str, view: list[Line]) -> str:
     """Draws each row at its own address on a cleared screen.
 
     A dump's wrapped rows run on, so `view` says how many characters each row has.
@@ -412,5 +445,8 @@ def _paint(lines: str, view: list[Line]) -> bytes:
             part = run[done : done + left]
             done += len(part)
             left -= len(part)
+            if left == 0 and is_stand_in(part[-1]):
+                # without autowrap the cursor stays on it, and its marks would go to the one before
+                part = f"{part[:-1]}\x1b[?7h{part[-1]}\x1b[?7l"
             out.append(part.rstrip(" ") if plain and left == 0 else part)
-    return "".join(out).encode() + b"\x1b[m"
+    return "".join(out) + "\x1b[m"

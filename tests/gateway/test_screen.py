@@ -282,3 +282,25 @@ def test_a_screen_behind_the_alternate_one_is_wrapped_anew(
         one.feed(b"\x1b[?1049l")
     assert drawn.text() == restored.text() == screen.text()
     assert drawn.cursor == restored.cursor == screen.cursor
+
+
+MARKED = ["e\u0301", "x", "n\u0303\u0323", "\U0001f468\u200d", "\u0915\u094d", "\u2764\ufe0f", " "]
+
+
+@QUICK
+@given(st.lists(st.sampled_from(MARKED), max_size=40).map("".join), st.lists(st.integers(0, 200)))
+def test_marks_stay_on_their_characters(text: str, cuts: list[int]) -> None:
+    data = text.encode()
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    screen = fed(*(data[a:b] for a, b in itertools.pairwise(edges)))
+    assert screen.checkpoint() == fed(data).checkpoint()
+    assert "".join("".join(screen.lines()).split()) == "".join(text.split())
+    client = fed(screen.redraw())
+    assert client.lines() == screen.lines()[-ROWS:]
+    assert Screen.restore(screen.checkpoint()).redraw() == screen.redraw()
+
+
+def test_a_mark_without_a_character_to_stand_on_is_left_out() -> None:
+    for before in ("", "a\r\n", "a\x1b[2;3H", "a\x1b[m"):
+        assert "\u0301" not in "".join(fed(f"{before}\u0301b".encode()).text())
+        assert "\u0301" not in "".join(fed(before.encode(), "\u0301b".encode()).text())

@@ -169,3 +169,12 @@ def test_a_generated_stream_looks_as_in_tmux(tmux: Tmux, seed: int) -> None:
 def test_many_generated_streams_look_as_in_tmux(tmux: Tmux) -> None:
     for seed in range(1000, 1300):
         alike(tmux, seed)
+
+
+def test_marks_are_where_tmux_has_them(tmux: Tmux) -> None:
+    lines = ["e\u0301x", "n\u0303\u0323|", "\u0915\u094d\u0937|", "\u0e01\u0e34|", "a\u20dd\u0301b"]
+    data = "\r\n".join([*lines, "x" * 79 + "e\u0301"]).encode()
+    tmux.show(data)
+    assert fed(data, cols=80, rows=24).text() == tmux.text()
+    tmux.show(fed(data, cols=80, rows=24).redraw())
+    assert fed(data, cols=80, rows=24).text() == tmux.text()

@@ -229,7 +229,8 @@ class Screen:
         if not isinstance(state, dict) or state.get("version") != _VERSION:
             raise ValueError("a checkpoint of an unknown version")
         cols, rows, hidden = state["cols"], state["rows"], state.get("hidden")
-        screen, dump = cls(*(hidden or (cols, rows))), state["dump"]
+        screen = cls(*(hidden or (cols, rows)))
+        dump = _plain(state["dump"])  # the model repeats a wide character as blanks
         screen._marks = Marks(state.get("marks", ()))
         screen._last = screen._marks.composed(state["last"]) if state.get("last") else None
         if hidden:

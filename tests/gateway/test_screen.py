@@ -247,6 +247,14 @@ def test_a_redraw_scrolls_no_terminal_of_another_size(cols: int, rows: int) -> N
         assert line[: cols - 1] == screen.text()[row][: cols - 1]
 
 
+@pytest.mark.parametrize("into", ["", "\x1b[?1049h"])
+def test_wide_characters_in_a_row_survive_a_checkpoint(into: str) -> None:
+    screen = fed(f"{into}日 {'🙂' * 7} y".encode())
+    restored = Screen.restore(screen.checkpoint())
+    assert restored.text()[0] == f"日 {'🙂' * 7} y"
+    assert restored.checkpoint() == screen.checkpoint()
+
+
 def test_a_checkpoint_of_another_version_is_refused() -> None:
     state = json.loads(Screen(COLS, ROWS).checkpoint())
     for blob in (json.dumps({**state, "version": 99}).encode(), b"[]", b"\xff", b""):

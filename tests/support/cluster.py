@@ -7,6 +7,7 @@ manager and the scheduler are beside them, or the tests that need them skip).
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.support.authority import Authority, public_pem, write_key
 from tests.support.gateway import until
 
 PATIENCE = 120.0  # seconds for a control plane on a loaded machine
+VOLUMES = Path("/tmp/hostpath_pv")  # noqa: S108 (the controller manager knows no other)
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 
@@ -197,11 +199,15 @@ class ControlPlane:
         self._hosts = hosts
         self._flags = apiserver_flags
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._alive: int | None = None  # holds a lock that says so
         self._etcd, self._etcd_peer, self._port = free_ports(3)
         folder.mkdir(parents=True, exist_ok=True)
         self.cluster = Cluster(folder, f"https://{address}:{self._port}")
 
     def start(self) -> None:
+        self._alive = os.open(self._programs, os.O_RDONLY)
+        self._remove_volumes(self._alive)
+        fcntl.flock(self._alive, fcntl.LOCK_SH)
         self.start_etcd()
         self.start_apiserver()
         self.start_controllers()
@@ -286,20 +292,19 @@ class ControlPlane:
         process.wait()
 
     def stop(self) -> None:
-        """Kill every process, the last one first, and remove the volumes that were made."""
-        volumes = self._volumes()
+        """Kill every process, the last one first; the last control plane removes all volumes."""
         for program in reversed(list(self._processes)):
             self.kill(program)
-        for volume in volumes:
-            shutil.rmtree(volume, ignore_errors=True)
+        if self._alive is not None:
+            self._remove_volumes(self._alive)
+            os.close(self._alive)
+            self._alive = None
 
-    def _volumes(self) -> list[str]:
-        try:
-            items = self.cluster.request("GET", "/api/v1/persistentvolumes")["items"]
-        except (OSError, ApiError):
-            return []
-        paths = [item["spec"].get("hostPath", {}).get("path", "") for item in items]
-        return [path for path in paths if path.startswith("/tmp/hostpath_pv/")]  # noqa: S108
+    def _remove_volumes(self, alive: int) -> None:
+        """Remove what this and earlier, killed runs left, where no other control plane runs now."""
+        with suppress(BlockingIOError):
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(VOLUMES, ignore_errors=True)
 
     def _ready(self) -> bool:
         process = self._processes["kube-apiserver"]

@@ -75,11 +75,11 @@ def lstat(name: str, parent: int) -> os.stat_result | None:
 
 
 def check_replaceable(info: os.stat_result | None, path: str) -> None:
-    """Raises Conflict (`path.unsupported`) where `path` is a device, a socket or a named pipe."""
+    """Raises Conflict (`path.not_file`) where `path` is a device, a socket or a named pipe."""
     if info and not any(kind(info.st_mode) for kind in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)):
         raise Conflict(
             f"{shown(path)} is a device, a socket or a named pipe, and is not replaced",
-            code="path.unsupported",
+            code="path.not_file",
             hint="give the name of a file",
         )
 

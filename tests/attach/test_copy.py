@@ -137,7 +137,7 @@ def test_a_folder_comes_back_as_it_went(tmp_path: Path, local: Path, workspace: 
         ("file", "none/", NotFound, "path.not_found"),
         ("file", "../x", Forbidden, "path.outside"),
         ("src", "old", Conflict, "path.not_directory"),
-        ("file", "pipe", Conflict, "path.unsupported"),
+        ("file", "pipe", Conflict, "path.not_file"),
         ("/dev/null", "", Failed, "path.unsupported"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_named_pipe_here_is_not_replaced(
     (local / "to-pipe").symlink_to("pipe")
     with pytest.raises(Conflict) as caught:
         download(workspace, "pipe", destination)
-    assert caught.value.code == "path.unsupported"
+    assert caught.value.code == "path.not_file"
     assert (local / "pipe").is_fifo()
 
 

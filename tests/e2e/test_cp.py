@@ -116,6 +116,7 @@ def test_a_folder_goes_in_and_comes_back(start: Start, inside: Path, local: Path
         (("demo:none", "."), 3, "none does not exist"),
         (("src", "demo:../x"), 5, "leads outside"),
         (("demo:/etc/passwd", "."), 5, "outside the workspace"),
+        (("demo:none", "/dev/stdout"), 6, "is not replaced"),  # a pipe, here
         (("src", "Demo:x"), 2, "not a workspace id"),
         (("demo:src", "src/sub/f"), 3, "src does not exist"),
     ],

@@ -136,7 +136,7 @@ def test_write_replaces_a_file_and_keeps_its_mode(root: Path) -> None:
 
 def test_write_does_not_replace_a_named_pipe(root: Path) -> None:
     os.mkfifo(root / "pipe")
-    assert run("write", root, "pipe", b"new")[2]["code"] == "path.unsupported"
+    assert run("write", root, "pipe", b"new")[2]["code"] == "path.not_file"
     assert (root / "pipe").is_fifo()
 
 

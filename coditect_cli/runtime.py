@@ -23,7 +23,7 @@ from coditect_cli.errors import (
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
-from coditect_cli.workspaces.spec import GATEWAY
+from coditect_cli.workspaces.spec import GATEWAY, is_workspace_id
 
 if TYPE_CHECKING:
     from coditect_cli import config
@@ -217,8 +217,13 @@ class Runtime:
         """The live sessions of a workspace, or of all, as the gateway says; never starts one.
 
         A gateway elsewhere tells of one workspace only; where none can be asked, the leases in
-        the store tell. Raises what ask_gateway does, and the store's errors.
+        the store tell. Raises UsageError, what ask_gateway does, and the store's errors.
         """
+        if workspace_id is not None and not is_workspace_id(workspace_id):
+            from coditect_cli.sessions.ids import id_bytes
+
+            id_bytes(workspace_id, "workspace")
+            return {}  # only saved ones can be of such a workspace
         about = workspace_id if self.context.is_remote else GATEWAY
         if about is None or (self.has_store and not self.context.shown_gateway_url(self.paths)):
             from coditect_cli.sessions.listing import leased

@@ -10,6 +10,7 @@ import typer
 from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, Timeout, WorkspaceId, seconds, session_ids
+from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 
 WHOLE_ID = 36  # characters of a UUID, which needs no look-up
 Insecure = Annotated[
@@ -104,9 +105,9 @@ def attach(
     9 the gateway does not answer, 255 the session was lost or left by ~.; else the shell's status
     """
     from coditect_cli.attach.escape import parse_char
-    from coditect_cli.workspaces.spec import check_session_id
 
     runtime: Runtime = ctx.obj
+    check_workspace_id(id)
     if session is not None and new:
         raise UsageError("--session and --new exclude each other")
     if read_only and new:
@@ -163,6 +164,7 @@ def exec_(
     runtime: Runtime = ctx.obj
     if not runtime.is_for_people:
         raise _no_document(runtime)
+    check_workspace_id(id)
     variables = _variables(env or [])
     argv = tuple(command[1:] if command[0] == "--" else command)
     if not argv:

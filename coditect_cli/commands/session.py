@@ -377,11 +377,16 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _listed_key(text: str) -> tuple[str, str]:
-    workspace, slash, session = text.partition("/")
-    if not (workspace and slash and session):
+    from coditect_cli.sessions.ids import id_bytes
+
+    workspace, _, session = text.partition("/")
+    try:
+        id_bytes(workspace, "workspace")
+        id_bytes(session)
+    except UsageError as error:
         raise UsageError(
-            f"--after {text[:60]!a} is not WORKSPACE/SESSION",
+            f"--after {text[:60]!a} is not WORKSPACE/SESSION: {error.message}",
             code="session.invalid_id",
-            hint="copy what the listing before said",
-        )
+            hint="copy what the listing before said, in single quotes",
+        ) from error
     return workspace, session

@@ -43,7 +43,7 @@ def export(
     """Write out saved sessions, whole: of a workspace, or all that are in the store.
 
     One line of JSON for each, with its checksum. Nothing is hidden. An output whose session is
-    gone is left out.
+    gone is left out, and with a warning a session that an import would refuse.
 
     Examples:
       coditect session export demo --output-file demo.ndjson
@@ -72,8 +72,8 @@ def export(
     progress.tell_versions()
     if exporting.left_out:
         runtime.streams.say(
-            f"warning: left out, for their keys have no ids: {exporting.left_out:,}; "
-            "coditect keys ls shows them"
+            f"warning: left out, for they could not be imported: {exporting.left_out:,} (the "
+            f"first is {exporting.why}); coditect keys check shows them"
         )
     if output_file is None:
         return None

@@ -15,6 +15,7 @@ from heapq import nlargest
 from typing import Any, NamedTuple, TypeVar
 
 from coditect_cli.errors import Conflict, Failed, UsageError
+from coditect_cli.sessions.ids import id_bytes, id_text
 from coditect_cli.sessions.session import (
     SessionOutput,
     SessionState,
@@ -104,7 +105,7 @@ class SessionLayer:
         prefix = sessions_prefix(STATE, workspace_id)
         for page in scan(self._store, prefix, prefix_end(prefix)):
             for key, _ in page.rows:
-                yield key.removeprefix(prefix).decode(errors="backslashreplace")
+                yield id_text(key.removeprefix(prefix))
 
     def states(self, workspace_id: str) -> Iterator[SessionState]:
         """A workspace's sessions, by id. Raises Failed (session.unreadable)."""
@@ -127,7 +128,7 @@ class SessionLayer:
                 first, slash, rest = key.partition(b"/")
                 begin = prefix_end(first + slash) if slash else key + b"\0"
                 if slash and first + slash != OWN and _has_sessions(snapshot, first, rest):
-                    found.append(first.decode(errors="backslashreplace"))
+                    found.append(id_text(first))
             return found, begin
 
         following: bytes | None = position
@@ -170,12 +171,10 @@ class SessionLayer:
         def remove(transaction: Transaction) -> set[int]:
             removed = set()
             for at, (workspace_id, session_id) in enumerate(ids):
-                value = transaction.get(_key(STATE, workspace_id, session_id))
-                held = _held(transaction, workspace_id, session_id)
-                if value is None or (held and held.holder and held.expires_at > now):
-                    continue
-                with suppress(Failed):
-                    if SessionState.decode(value).last_active < before:
+                with suppress(Conflict, Failed, UsageError):
+                    self.check_unheld(transaction, workspace_id, session_id, now)
+                    value = transaction.get(_key(STATE, workspace_id, session_id))
+                    if value and SessionState.decode(value).last_active < before:
                         _clear(transaction, workspace_id, session_id)
                         removed.add(at)
             return removed
@@ -185,11 +184,14 @@ class SessionLayer:
     def held(self, workspace_id: str | None, now: int) -> Iterator[Lease]:
         """The leases that hold, of a workspace or of all; damaged ones are passed over."""
         leases = OWN + b"leases/"
-        prefix = leases if workspace_id is None else leases + f"{_part(workspace_id)}/".encode()
+        prefix = leases
+        if workspace_id is not None:
+            prefix += id_bytes(workspace_id, "workspace") + b"/"
         for page in scan(self._store, prefix, prefix_end(prefix)):
             for key, value in page.rows:
-                with suppress(Failed, ValueError):
-                    lease = _read_lease(value, *key.removeprefix(leases).decode().split("/", 1))
+                with suppress(Failed, TypeError):
+                    ids = map(id_text, key.removeprefix(leases).split(b"/", 1))
+                    lease = _read_lease(value, *ids)
                     if lease.holder and lease.expires_at > now:
                         yield lease
 
@@ -212,7 +214,7 @@ class SessionLayer:
         newest: list[tuple[int, str]] = []
         for page in scan(self._store, prefix, prefix_end(prefix)):
             for key, value in page.rows:
-                id = key.removeprefix(prefix).decode(errors="replace")
+                id = id_text(key.removeprefix(prefix))
                 with suppress(Failed, UsageError):
                     state = SessionState.decode(value)
                     if id not in live and check_session_id(id) == state.id and not state.ended_at:
@@ -275,7 +277,7 @@ class SessionLayer:
 
 def sessions_prefix(kind: str, workspace_id: str) -> bytes:
     """What the keys of a workspace's states or outputs start with. Raises UsageError."""
-    return f"{_part(workspace_id)}/{kind}/".encode()
+    return id_bytes(workspace_id, "workspace") + f"/{kind}/".encode()
 
 
 def _has_sessions(snapshot: Snapshot, workspace_id: bytes, rest_of_first_key: bytes) -> bool:
@@ -286,21 +288,11 @@ def _has_sessions(snapshot: Snapshot, workspace_id: bytes, rest_of_first_key: by
 
 
 def _key(kind: str, workspace_id: str, session_id: str) -> bytes:
-    return sessions_prefix(kind, workspace_id) + _part(session_id).encode()
+    return sessions_prefix(kind, workspace_id) + id_bytes(session_id)
 
 
 def _lease_key(workspace_id: str, session_id: str) -> bytes:
-    return OWN + f"leases/{_part(workspace_id)}/{_part(session_id)}".encode()
-
-
-def _part(id: str) -> str:
-    if not id or "/" in id or not id.isprintable():
-        raise UsageError(
-            f"{id[:60]!a} cannot be part of a key",
-            code="session.invalid_id",
-            hint="an id is printable characters without a slash",
-        )
-    return id
+    return b"%sleases/%s/%s" % (OWN, id_bytes(workspace_id, "workspace"), id_bytes(session_id))
 
 
 def _clear(transaction: Transaction, *ids: str) -> None:
@@ -337,7 +329,7 @@ def _read_lease(value: bytes, workspace_id: str, session_id: str) -> Lease:
         raise Failed(
             f"the lease of session {session_id} of workspace {workspace_id} is damaged",
             code="session.lease_unreadable",
-            hint=f"coditect keys get {_lease_key(workspace_id, session_id).decode()} shows it",
+            hint=f"coditect keys get '_coditect/leases/{workspace_id}/{session_id}' shows it",
         ) from None
     return Lease(workspace_id, session_id, holder, token, expires_at)
 

@@ -12,6 +12,7 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from coditect_cli.errors import CoditectError
+from coditect_cli.sessions.ids import id_bytes, id_text, is_plain
 from coditect_cli.sessions.layer import (
     NAMES,
     NAMES_END,
@@ -56,7 +57,7 @@ class _State(Struct, gc=False):
     working_directory: str
     started_at: _Time
     last_active: _Time
-    ended_at: str | None = None
+    ended_at: _Time | None = None
 
 
 @dataclass
@@ -99,13 +100,17 @@ class Listing:
         for items in self._merged(watch):
             chosen = items
             if self.before is not None:
-                chosen = [item for item in items if self._is_older(item)]
+                chosen = [item for item in items if self._is_older(item, self.before)]
             if chosen:
                 yield chosen
 
-    def _is_older(self, item: Item) -> bool:
+    def _is_older(self, item: Item, before: int) -> bool:
         last_active = item["lastActive"]
-        return last_active is not None and parse_time(last_active) < (self.before or 0)
+        try:
+            return last_active is not None and parse_time(last_active) < before
+        except ValueError:  # a time that looked like one
+            self.unreadable += 1
+            return False
 
     def _merged(
         self, watch: Callable[[Iterable[Page[bytes]]], Iterable[Page[bytes]]]
@@ -138,7 +143,7 @@ class Listing:
             return
         after = None if self.after is None else sessions_prefix(STATE, self.after[0])
         if after is not None and self.after is not None:
-            after += self.after[1].encode()
+            after += id_bytes(self.after[1])
         yield from state_pages(self.store, self.workspaces, after)
 
     def _items(self, rows: list[Row]) -> list[Item]:
@@ -218,7 +223,7 @@ def _following(names: list[bytes], begin: bytes) -> bytes | None:
 
 
 def _states_of(store: SessionStore, keys: list[Key]) -> Page[bytes]:
-    wanted = [sessions_prefix(STATE, workspace) + id.encode() for workspace, id in keys]
+    wanted = [sessions_prefix(STATE, workspace) + id_bytes(id) for workspace, id in keys]
 
     def read(snapshot: Snapshot) -> Page[bytes]:
         found = [(key, snapshot.get(key)) for key in wanted]
@@ -230,40 +235,50 @@ def _states_of(store: SessionStore, keys: list[Key]) -> Page[bytes]:
 def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
     """An item for each state, and how many cannot be read; a long listing's innermost loop."""
     items: list[Item] = []
-    unreadable = 0
+    unreadable, end = 0, 0
     decode = Decoder(_State).decode
-    prefix, size, workspace = b"/", 0, ""
-    for key, value in rows:
-        if not key.startswith(prefix):
-            name = key[: key.index(b"/")]
-            prefix = name + b"/terminal_sessions/"
-            size = len(prefix)
-            workspace = name.decode(errors="backslashreplace")
-        session = key[size:].decode("utf-8", "backslashreplace")
-        try:
-            state = decode(value.decode())  # what is passed over is to be UTF-8 too
-            started_at, last_active = state.started_at, state.last_active
-            usual = started_at[-1] == "Z" == last_active[-1]
-        except (DecodeError, UnicodeDecodeError):
-            usual = False
-        if not usual:
-            items.append(_item_of_any(workspace, session, value))
-            unreadable += items[-1]["state"] == "unreadable"
-            continue
-        items.append(
-            {
-                "workspace": workspace,
-                "session": session,
-                "state": "ended" if state.ended_at else "saved",
-                "type": "terminal",
-                "shell": state.shell_type,
-                "directory": state.working_directory,
-                "startedAt": started_at,
-                "lastActive": last_active,
-                "clients": 0,
-            }
-        )
+    while end < len(rows):
+        name, _, _ = rows[end][0].partition(b"/")
+        prefix = name + b"/terminal_sessions/"
+        begin, end = end, bisect_left(rows, (prefix_end(prefix),), end)
+        workspace = id_text(name)
+        size, some = len(prefix), rows[begin:end]
+        sessions = _id_texts([key[size:] for key, _ in some])
+        for session, (_, value) in zip(sessions, some, strict=True):
+            try:
+                # What is passed over is to be UTF-8 too.
+                state = decode(value if value.isascii() else value.decode())
+                started_at, last_active = state.started_at, state.last_active
+                usual = started_at[-1] == "Z" == last_active[-1]
+            except (DecodeError, UnicodeDecodeError):
+                usual = False
+            if not usual:
+                items.append(_item_of_any(workspace, session, value))
+                unreadable += items[-1]["state"] == "unreadable"
+                continue
+            items.append(
+                {
+                    "workspace": workspace,
+                    "session": session,
+                    "state": "ended" if state.ended_at else "saved",
+                    "type": "terminal",
+                    "shell": state.shell_type,
+                    "directory": state.working_directory,
+                    "startedAt": started_at,
+                    "lastActive": last_active,
+                    "clients": 0,
+                }
+            )
     return items, unreadable
+
+
+def _id_texts(ids: list[bytes]) -> list[str]:
+    """`id_text` of each, faster where all are plain."""
+    texts = b" ".join(ids).decode(errors="replace")
+    found = texts.split(" ")
+    if len(found) == len(ids) and is_plain(texts) and "\ufffd" not in texts:
+        return found
+    return [id_text(id) for id in ids]
 
 
 def _item_of_any(workspace: str, session: str, value: bytes) -> Item:
@@ -325,5 +340,5 @@ def _key(item: Item) -> Key:
     return item["workspace"], item["session"]
 
 
-def _order(key: Key) -> Key:
-    return key[0] + "/", key[1]
+def _order(key: Key) -> tuple[bytes, bytes]:
+    return id_bytes(key[0], "workspace") + b"/", id_bytes(key[1]) if key[1] else b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coditect_cli.errors import NotFound, UsageError
+from coditect_cli.sessions.ids import id_bytes, id_text
 from coditect_cli.sessions.layer import OUTPUT, STATE, sessions_prefix
 from coditect_cli.stores.store import SessionStore, Snapshot, prefix_end
 
@@ -19,12 +20,7 @@ def find_session(
     Looks among the saved ones, also where only an output is left, and the ids in `live`.
     Raises UsageError (session.invalid_id, session.ambiguous), NotFound (session.not_found).
     """
-    if not text or "/" in text or not text.isprintable():
-        raise UsageError(
-            f"{text[:60]!a} is not a session id",
-            code="session.invalid_id",
-            hint=f"coditect session list {workspace_id} shows them; a unique start is enough",
-        )
+    text = id_text(id_bytes(text))
     found = {id for id in live if id.startswith(text)}
     if store is not None:
         found.update(saved_ids(store, workspace_id, text, MOST_NAMED + 1))
@@ -51,9 +47,9 @@ def saved_ids(store: SessionStore, workspace_id: str, start: str, limit: int) ->
     def read(snapshot: Snapshot) -> set[str]:
         found = set()
         for prefix in prefixes:
-            begin = prefix + start.encode()
+            begin = prefix + (id_bytes(start) if start else b"")
             for key, _ in snapshot.range(begin, prefix_end(begin), limit=limit):
-                found.add(key.removeprefix(prefix).decode(errors="backslashreplace"))
+                found.add(id_text(key.removeprefix(prefix)))
         return found
 
     return store.read(read)

@@ -258,8 +258,8 @@ def _state(fields: dict[str, Any]) -> SessionState:
         command_history=_texts(fields, "command_history"),
         history_trimmed=_count(fields, "history_trimmed"),
         variables_trimmed=_count(fields, "variables_trimmed"),
-        ended_at=_time(fields, "ended_at") if "ended_at" in fields else 0,
-        variables_unset=_texts(fields, "variables_unset") if "variables_unset" in fields else [],
+        ended_at=_time(fields, "ended_at") if _has(fields, "ended_at") else 0,
+        variables_unset=_texts(fields, "variables_unset", needed=False),
         unknown=_unknown(fields, SessionState),
     )
 
@@ -287,8 +287,8 @@ def _text(fields: dict[str, Any], name: str) -> str:
     return value
 
 
-def _texts(fields: dict[str, Any], name: str) -> list[str]:
-    value = fields[name]
+def _texts(fields: dict[str, Any], name: str, *, needed: bool = True) -> list[str]:
+    value = fields[name] if needed or _has(fields, name) else []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{name} is not a list of texts")
     return value
@@ -319,8 +319,12 @@ def _is_u16(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF
 
 
+def _has(fields: dict[str, Any], name: str) -> bool:
+    return fields.get(name) is not None  # serde writes null for what there is none of
+
+
 def _count(fields: dict[str, Any], name: str) -> int:
-    value = fields.get(name, 0)
+    value = fields[name] if _has(fields, name) else 0
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} is not a count")
     return value

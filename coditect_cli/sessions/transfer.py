@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
 from coditect_cli.errors import Conflict, Failed, UsageError
+from coditect_cli.sessions.ids import id_bytes, id_text
 from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, sessions_prefix
 from coditect_cli.sessions.listing import in_order, some_states
 from coditect_cli.sessions.session import SessionOutput, SessionState
 from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, Transaction
+from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 
 FORMAT, VERSION = "coditect-sessions", 1
 MAX_LINE = 2_000_000  # bytes: two values, of which each byte may take six
@@ -38,6 +41,12 @@ class Exported:
     state: bytes
     output: bytes | None
     line: int = 0
+
+    def as_dict(self) -> dict[str, str | None]:
+        """What its line says."""
+        output = None if self.output is None else _text(self.output)
+        ids = {"workspace": self.workspace, "session": self.session}
+        return {**ids, "state": _text(self.state), "output": output}
 
     @property
     def size(self) -> int:
@@ -66,28 +75,30 @@ class Export:
 
     exported_at: str
     sessions: int = 0
-    left_out: int = 0  # keys that an import would refuse
+    left_out: int = 0  # sessions that an import would refuse
+    why: str = ""  # the first of them was left out
 
     def lines(self, pages: Iterable[Records]) -> Iterator[str]:
-        head = {"format": FORMAT, "version": VERSION, "exportedAt": self.exported_at}
-        yield _sealed(head)
+        whole = hashlib.sha256()
+        for line in self._lines(pages):
+            whole.update(line.encode())
+            yield line
+        yield _sealed({"sessions": self.sessions, "lines": whole.hexdigest()})
+
+    def _lines(self, pages: Iterable[Records]) -> Iterator[str]:
+        yield _sealed({"format": FORMAT, "version": VERSION, "exportedAt": self.exported_at})
         for page in pages:
             for (key, state), output in zip(page.rows, page.outputs, strict=True):
-                line = self._line(key, state, output)
-                if line is not None:
-                    yield line
-        yield _sealed({"sessions": self.sessions})
-
-    def _line(self, key: bytes, state: bytes, output: bytes | None) -> str | None:
-        try:
-            workspace, _, session = key.decode().split("/", 2)
-            _check_ids(workspace, session)
-        except (ValueError, UsageError):
-            self.left_out += 1
-            return None
-        self.sessions += 1
-        texts = {"state": _text(state), "output": None if output is None else _text(output)}
-        return _sealed({"workspace": workspace, "session": session, **texts})
+                workspace, _, session = key.split(b"/", 2)
+                one = Exported(id_text(workspace), id_text(session), state, output)
+                try:
+                    _check(one)
+                except UsageError as error:
+                    self.left_out += 1
+                    self.why = self.why or f"{one.workspace}/{one.session}: {error.message}"
+                    continue
+                self.sessions += 1
+                yield _sealed(one.as_dict())
 
 
 def read_export(file: IO[bytes]) -> Iterator[Exported]:
@@ -96,6 +107,7 @@ def read_export(file: IO[bytes]) -> Iterator[Exported]:
     Raises UsageError (import.damaged) with the number of the line where it is not whole.
     """
     number, count, ended = 0, 0, False
+    whole = hashlib.sha256()
     while line := file.readline(MAX_LINE + 1):
         number += 1
         if ended:
@@ -107,10 +119,13 @@ def read_export(file: IO[bytes]) -> Iterator[Exported]:
         elif "workspace" in fields:
             count += 1
             yield _session(fields, number)
-        elif fields.get("sessions") == count:
-            ended = True
-        else:
+        elif fields.get("sessions") != count:
             raise _damaged(number, f"it counts {fields.get('sessions')} sessions, not {count}")
+        elif fields.get("lines") != whole.hexdigest():
+            raise _damaged(number, "the lines before it are not those that it was written for")
+        else:
+            ended = True
+        whole.update(line)
     if not ended:
         raise _damaged(number + 1, "the file ends before its last line")
 
@@ -209,7 +224,7 @@ def _is_newer(stored: bytes, other: bytes) -> bool:
 
 def _keys(one: Exported) -> tuple[bytes, bytes]:
     state, output = (sessions_prefix(kind, one.workspace) for kind in (STATE, OUTPUT))
-    return state + one.session.encode(), output + one.session.encode()
+    return state + id_bytes(one.session), output + id_bytes(one.session)
 
 
 def _sealed(fields: dict[str, Any]) -> str:
@@ -243,41 +258,36 @@ def _session(fields: dict[str, Any], number: int) -> Exported:
     if not all(isinstance(text, str) for text in (workspace, session, state, output or "")):
         raise _damaged(number, "workspace, session, state and output must be texts")
     try:
-        _check_ids(str(workspace), str(session))
         values = [str(text).encode("utf-8", "surrogateescape") for text in (state, output or "")]
-    except UsageError as error:
-        raise _damaged(number, error.message) from error
     except UnicodeEncodeError:
         raise _damaged(number, "a value is no bytes") from None
-    if max(map(len, values)) > MAX_VALUE:
-        raise _damaged(number, f"a value is larger than {MAX_VALUE:,} bytes")
     one = Exported(
         str(workspace), str(session), values[0], None if output is None else values[1], number
     )
-    _check_owner(one)
+    try:
+        _check(one)
+    except UsageError as error:
+        raise _damaged(number, error.message) from error
     return one
 
 
-def _check_owner(one: Exported) -> None:
-    """A record that can be read must be the one that its line says; another one may be anything."""
-    for kind, value in ((SessionState, one.state), (SessionOutput, one.output)):
-        try:
-            record: Any = None if value is None else kind.decode(value)
-        except Failed:
-            continue
-        if isinstance(record, SessionState):
-            same = (record.workspace_id, record.id) == (one.workspace, one.session)
-        else:
-            same = record is None or record.session_id == one.session
-        if not same:
-            raise _damaged(one.line, "the ids in its record are not those of the line")
+def _check(one: Exported) -> None:
+    """Raises UsageError for a session that must not be written.
 
-
-def _check_ids(workspace: str, session: str) -> None:
-    sessions_prefix(STATE, workspace)
-    sessions_prefix(STATE, session)
-    if workspace.startswith("_"):
-        raise UsageError(f"{workspace[:60]!a} is not a workspace id", code="workspace.invalid_id")
+    A record that can be read must be the one that its line says; another one may be anything.
+    """
+    check_workspace_id(one.workspace)
+    check_session_id(one.session)
+    if max(len(one.state), len(one.output or b"")) > MAX_VALUE:
+        raise UsageError(f"a value is larger than {MAX_VALUE:,} bytes")
+    same = True
+    with suppress(Failed):
+        state = SessionState.decode(one.state)
+        same = (state.workspace_id, state.id) == (one.workspace, one.session)
+    with suppress(Failed):
+        same &= one.output is None or SessionOutput.decode(one.output).session_id == one.session
+    if not same:
+        raise UsageError("the ids in its record are not its own")
 
 
 def _text(value: bytes) -> str:

@@ -61,9 +61,14 @@ class Workspaces(Protocol):
         """Say whether a workspace is to run. Raises NotFound (workspace.not_found)."""
 
 
+def is_workspace_id(text: str) -> bool:
+    """Whether a workspace can have this id."""
+    return len(text) <= MAX_WORKSPACE_ID and _WORKSPACE_ID.fullmatch(text) is not None
+
+
 def check_workspace_id(text: str) -> str:
     """`text` itself, when it is a legal workspace id; else raises UsageError."""
-    if len(text) <= MAX_WORKSPACE_ID and _WORKSPACE_ID.fullmatch(text):
+    if is_workspace_id(text):
         return text
     raise UsageError(
         f"{_shown(text)} is not a workspace id",

@@ -60,6 +60,14 @@ def test_what_does_not_go_together_is_refused_before_anything_is_done(
     assert not paths.workspaces.exists()
 
 
+@pytest.mark.parametrize("id", ["x\x01", "x\ny", "\u202e", "a/b", "", "../../etc", "_coditect"])
+def test_a_forged_workspace_id_is_refused(run_cli: RunCli, id: str) -> None:
+    for words in (["attach", id], ["exec", id, "--", "true"], ["attach", id, "--session", "s"]):
+        code, out, err = run_cli(*words)
+        assert (code, out) == (2, "")
+        assert "is not a workspace id" in err
+
+
 @pytest.mark.parametrize(
     ("redirection", "out"), [("<&-", "0\n"), (">&-", ""), ("2>&-", "0\n"), ("<&- >&- 2>&-", "")]
 )

@@ -59,7 +59,7 @@ def test_list_is_of_ones_own_workspaces_or_of_those_that_are_asked_for(
     assert refused(run_cli, "list", "--all", "--user", "bob") == (2, "usage")
     assert refused(run_cli, "list", "--active", "--older-than", "1d") == (2, "usage")
     assert refused(run_cli, "list", "--older-than", "soon") == (2, "usage")
-    assert refused(run_cli, "list", "a/b") == (2, "session.invalid_id")
+    assert refused(run_cli, "list", "a/b") == (2, "workspace.invalid_id")
     assert refused(run_cli, "list", "--after", "s1") == (2, "session.invalid_id")
 
 
@@ -100,6 +100,28 @@ def test_list_says_how_to_go_on(run_cli: RunCli, layer: SessionLayer) -> None:
     assert listed(run_cli, *args) == ["demo/s3"]
     assert document(run_cli, "list", "demo", "--limit", "2")["next"] == "demo/s2"
     assert document(run_cli, "list", "demo")["next"] is None
+
+
+@pytest.mark.parametrize(
+    "after", ["demo", "demo/", "/s1", "demo/a/b", "demo/a\nb", "\x1b/s", "\\xff/s"]
+)
+def test_only_what_can_be_a_session_is_gone_on_behind(
+    run_cli: RunCli, layer: SessionLayer, after: str
+) -> None:
+    assert refused(run_cli, "list", "--all", "--after", after) == (2, "session.invalid_id")
+
+
+def test_a_session_of_any_bytes_is_shown_and_deleted_as_it_is_listed(
+    run_cli: RunCli, store: SessionStore
+) -> None:
+    keys = [b"demo/terminal_sessions/\xff\xfe", b"demo/terminal_sessions/x y"]
+    store.transact(lambda transaction: [transaction.set(key, state().encode()) for key in keys])
+    assert document(run_cli, "list", "--all", "--limit", "1")["next"] == "demo/x y"
+    _, out, _ = run_cli("session", "list", "--all", "-o", "name")
+    for name in out.splitlines():
+        assert document(run_cli, "show", "demo", name)["session"] == name
+        assert run_cli("session", "delete", "demo", name, "--yes")[0] == 0
+    assert listed(run_cli, "--all") == []
 
 
 def test_on_a_terminal_list_stops_after_some_screenfuls(

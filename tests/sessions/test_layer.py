@@ -114,6 +114,17 @@ def test_delete_removes_state_output_and_lease(store: SessionStore, layer: Sessi
     assert caught.value.code == "session.lease_lost"
 
 
+def test_what_is_damaged_or_held_is_no_hindrance_to_deleting_the_old(
+    store: SessionStore, layer: SessionLayer
+) -> None:
+    for id in ("s1", "s2", "s3", "s4"):
+        layer.save(state(id=id))
+    write(store, {b"_coditect/leases/demo/s1": b"[]", b"demo/terminal_sessions/s2": b"junk"})
+    layer.acquire("demo", "s3", "bridge", now=5, ttl=5)
+    ids = [("demo", id) for id in ("s1", "s2", "s3", "s4", "")]
+    assert layer.delete_older(ids, before=9, now=9) == {3}
+
+
 def test_only_one_holder_at_a_time(layer: SessionLayer) -> None:
     first = layer.acquire("demo", "s1", "first", now=0, ttl=10 * SECOND)
     with pytest.raises(Conflict) as caught:

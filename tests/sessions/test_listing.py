@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from coditect_cli.sessions import listing as listings
+from coditect_cli.sessions.ids import id_bytes
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.listing import Listing, leased, state_pages
 from coditect_cli.stores.store import SessionStore
@@ -145,6 +146,7 @@ def test_next_is_told_only_where_there_is_more(store: SessionStore) -> None:
         b"{}",
         state(id="s2").encode().replace(b'"bash"', b"7"),
         state(id="s2").encode().replace(b"1970-01-01T00:00:00Z", b"yesterday"),
+        state(id="s2", ended_at=1).encode().replace(b"1970-01-01T00:00:00.000000001Z", b"later"),
         b"[" * 100_000,
     ],
 )
@@ -174,6 +176,43 @@ def test_times_are_read_in_every_form(store: SessionStore, written: bytes, liste
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
     items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
     assert [i["startedAt"] for i in items if i["session"] == "s2"] == [listed]
+
+
+def test_a_time_that_is_none_is_told_where_it_counts(store: SessionStore) -> None:
+    value = (
+        state(id="s2").encode().replace(b"1970-01-01T00:00:00.0000", b"2025-13-45T99:99:99.0000")
+    )
+    store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
+    listing = Listing(store, {}, workspaces=["b"], before=10**18)
+    assert [i["session"] for page in listing.pages(iter) for i in page] == ["s1", "s3"]
+    assert listing.unreadable == 1
+
+
+def test_what_serde_writes_for_none_is_none(store: SessionStore) -> None:
+    value = state(id="s2", workspace_id="b", unknown={"ended_at": None}).encode()
+    store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
+    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    assert [item["state"] for item in items] == ["saved"] * 3
+
+
+ODD = [b"a\\x01", b"a\x01", b"a/b", b"\xff\xfe", b"\xc3\xbc y", b"\xef\xbf\xbd", b"-rf", b"z z"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_ids_of_any_bytes_are_listed_as_they_can_be_typed(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(listings, "PAGE_ROWS", rows)
+    value, ids = state(last_active=10**9).encode(), sorted(ODD)
+    keys = [b"c\xff/terminal_sessions/" + id for id in ids]
+    store.transact(lambda transaction: [transaction.set(key, value) for key in keys])
+    found = shown(store)[len(ORDERED) :]
+    assert [(id_bytes(name), id_bytes(id)) for name, id in found] == [(b"c\xff", id) for id in ids]
+    for at, key in enumerate(found):
+        assert shown(store, after=key) == found[at + 1 :]
+    running = live(("c", "zz"), ("d", "s1"), ("a", "s1"))
+    assert shown(store, live=running)[len(ORDERED) :] == [("c", "zz"), *found, ("d", "s1")]
+    assert SessionLayer(store).delete_older(found, 1 << 62, 0) == set(range(len(found)))
 
 
 def test_half_a_surrogate_pair_is_read_as_json_has_it(store: SessionStore) -> None:

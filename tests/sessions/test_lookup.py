@@ -33,6 +33,13 @@ def test_an_id_or_a_start_that_only_it_has(store: SessionStore, text: str, id: s
     assert find_session(store, ["live", "b1"], "demo", text) == id
 
 
+def test_an_id_of_other_bytes_is_found_as_it_is_shown(store: SessionStore) -> None:
+    key = b"demo/terminal_sessions/\xff\xfe"
+    store.transact(lambda transaction: transaction.set(key, b"{}"))
+    for text in (r"\xff\xfe", r"\xff", r"\xFF\xFE"):
+        assert find_session(store, [], "demo", text) == r"\xff\xfe"
+
+
 def test_a_start_of_several_names_them(store: SessionStore) -> None:
     with pytest.raises(UsageError) as error:
         find_session(store, ["b3"], "demo", "b")

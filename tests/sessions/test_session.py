@@ -95,6 +95,12 @@ def test_what_the_rust_side_wrote_is_written_again_byte_for_byte(key: str, value
         assert screen.encode() == content
 
 
+def test_null_is_as_good_as_a_field_that_is_missing() -> None:
+    missing = ("ended_at", "variables_unset", "history_trimmed", "variables_trimmed")
+    nothing = dict.fromkeys(missing)
+    assert SessionState.decode(state(unknown=nothing).encode()) == state()
+
+
 @given(STATES)
 def test_a_state_survives_its_json(record: SessionState) -> None:
     assert SessionState.decode(record.encode()) == record

@@ -49,7 +49,9 @@ def sealed(fields: dict[str, Any]) -> str:
 
 def file_of(*sessions: dict[str, Any]) -> str:
     head = {"format": "coditect-sessions", "version": 1, "exportedAt": "2025-01-01T00:00:00Z"}
-    return "".join(map(sealed, [head, *sessions, {"sessions": len(sessions)}]))
+    text = "".join(map(sealed, [head, *sessions]))
+    lines = hashlib.sha256(text.encode()).hexdigest()
+    return text + sealed({"sessions": len(sessions), "lines": lines})
 
 
 @given(st.lists(st.tuples(st.binary(max_size=50), st.none() | st.binary(max_size=50)), max_size=5))
@@ -71,27 +73,37 @@ def test_states_and_outputs_of_all_workspaces_or_of_some(
     put(store, {b"a/terminal_output/s1": b"screen", b"a/terminal_output/orphan": b"x"})
     put(store, {b"terminal_sessions/terminal_output/s2": b"another"})
     layer.acquire("a", "s1", "bridge", now=0, ttl=1)
-    found = {(one.workspace, one.session): one.output for one in read(exported(store))}
+    found = {
+        key: value
+        for page in record_pages(store, None)
+        for (key, _), value in zip(page.rows, page.outputs, strict=True)
+    }
     assert len(found) == 9
     assert {key: value for key, value in found.items() if value} == {
-        ("a", "s1"): b"screen",
-        ("terminal_sessions", "s2"): b"another",
+        b"a/terminal_sessions/s1": b"screen",
+        b"terminal_sessions/terminal_sessions/s2": b"another",
     }
     assert {one.workspace for one in read(exported(store, ["b"]))} == {"b"}
     assert read(exported(store, ["nosuch"])) == []
 
 
-def test_keys_that_could_not_be_written_back_are_left_out_and_counted(store: SessionStore) -> None:
+def test_what_an_import_would_refuse_is_left_out_and_counted(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "MAX_VALUE", 1_000)
     keys = [
         b"demo/terminal_sessions/a/b",
         b"demo/terminal_sessions/\xff",
         b"_x/terminal_sessions/s",
     ]
     put(store, {key: b"{}" for key in [*keys, b"demo/terminal_sessions/s1"]})
+    put(store, {b"demo/terminal_sessions/other": state().encode()})
+    put(store, {b"demo/terminal_sessions/large": b"x" * 1_001})
     export = Export("2025-01-01T00:00:00Z")
     text = "".join(export.lines(record_pages(store, None)))
     assert [one.session for one in read(text)] == ["s1"]
-    assert (export.sessions, export.left_out) == (1, 3)
+    assert (export.sessions, export.left_out) == (1, 5)
+    assert export.why == "_x/s: '_x' is not a workspace id"
 
 
 def test_every_change_of_a_byte_and_every_cut_is_found(store: SessionStore) -> None:
@@ -116,6 +128,8 @@ def test_lines_that_are_missing_or_too_many_are_found(store: SessionStore) -> No
         ([*lines, lines[1]], 6),
         (lines[:-1], 5),
         ([*lines[:2], "\n", *lines[2:]], 3),
+        ([*lines[:2], lines[1], *lines[3:]], 5),
+        ([lines[0], lines[2], lines[1], *lines[3:]], 5),
     ):
         with pytest.raises(UsageError, match=f"^line {number} of"):
             read("".join(damaged))
@@ -133,6 +147,9 @@ ONE = {"workspace": "demo", "session": "s1", "state": state().encode().decode(),
         {"workspace": 7},
         {"session": "a/b"},
         {"session": "a\nb"},
+        {"session": "a b"},
+        {"session": "-rf"},
+        {"workspace": "\xdc x"},
         {"session": None},
         {"state": None},
         {"state": {"id": "s1"}},

@@ -1,0 +1,44 @@
+"""Ids as they stand in keys, which may be any bytes, and as people see and type them."""
+
+from __future__ import annotations
+
+import re
+
+from coditect_cli.errors import UsageError
+from coditect_cli.stores.store import END
+
+_PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"/\\")
+_ESCAPED = re.compile(rb"\\x([0-9a-fA-F]{2})")
+
+
+def id_text(id: bytes) -> str:
+    """An id as it is shown and typed: as it is, else each byte beyond ASCII's letters as \\xNN."""
+    text = id.decode(errors="replace")
+    if text.encode() == id and is_plain(text):
+        return text
+    return "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in id)
+
+
+def is_plain(text: str) -> bool:
+    """Whether ids (or several, joined by printable text) need no escapes."""
+    return text.isprintable() and "\\" not in text and "/" not in text
+
+
+def id_bytes(text: str, noun: str = "session") -> bytes:
+    """The id that `id_text` shows so; `noun` says whose it is.
+
+    Raises UsageError (session.invalid_id, workspace.invalid_id) for what could forge a key.
+    """
+    id = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode(errors="replace"))
+    forges = "/" in text or not text.isprintable()
+    if noun == "workspace":
+        forges |= b"/" in id or id.startswith(END)
+    if not text or forges:
+        shown = ascii(text if len(text) <= 60 else text[:57] + "...")
+        raise UsageError(
+            f"{shown} is not a {noun} id",
+            code=f"{noun}.invalid_id",
+            hint="an id is printable characters without a slash; others are typed as they are "
+            "listed, as \\xNN",
+        )
+    return id

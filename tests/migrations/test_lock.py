@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,22 @@ from tests.support.stores import open_place
 with hold(open_place(sys.argv[1]), sys.argv[2], "other"):
     print("held", flush=True)
     sys.stdin.read()
+"""
+
+CONTENDER = """
+import sys
+from coditect_cli.errors import Conflict
+from coditect_cli.migrations.lock import hold
+from tests.support.stores import open_place
+store = open_place(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with hold(store, sys.argv[2], "one of many"):
+        print("held", flush=True)
+        sys.stdin.read()
+except Conflict as error:
+    print(error.code, flush=True)
 """
 
 
@@ -46,6 +63,21 @@ def test_of_two_runs_one_is_refused_and_told_who_holds_it(
     assert (caught.value.code, caught.value.exit_code) == ("migrate.locked", 6)
     assert OTHER in caught.value.message
     assert f"process {other.pid}" in caught.value.message
+
+
+def test_of_processes_that_begin_together_one_holds_the_lock(place: str) -> None:
+    argv = [sys.executable, "-c", CONTENDER, place, RUN]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        many = [stack.enter_context(subprocess.Popen(argv, **pipes)) for _ in range(4)]
+        assert [one.stdout.readline() for one in many] == ["ready\n"] * 4
+        for one in many:
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        said = sorted(one.stdout.readline() for one in many)
+        for one in many:
+            one.stdin.close()
+    assert said == ["held\n", *["migrate.locked\n"] * 3]
 
 
 def test_the_lock_is_free_when_its_holder_gives_it_back(

@@ -8,9 +8,10 @@ _coditect/leases/{workspace_id}/{session_id}    who may write them (no workspace
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from heapq import nlargest
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,7 +40,7 @@ OUTPUT = "terminal_output"
 OWN = b"_coditect/"
 NAMES, NAMES_END = b" ", b"\xf8"  # a name is text: keys outside are of other layers, such as tuples
 MOST_TRIED = 20  # sessions of which one may be taken
-LOOKS_PER_READ = 300  # for keys, one after the other: it stays far below 5 s also over a network
+LOOKS_PER_READ = 300  # one after the other: far below 5 s, also over a network
 
 
 class Lease(NamedTuple):
@@ -252,27 +253,23 @@ class SessionLayer:
 
         return self._store.transact(take)
 
-    def renew(self, leases: Collection[Lease], *, now: int, ttl: int) -> None:
+    def renew(self, leases: Sequence[Lease], *, now: int, ttl: int) -> None:
         """Hold leases longer, expired or not; those that were lost are left alone."""
-
-        def extend(transaction: Transaction) -> None:
-            for lease in leases:
-                with suppress(Conflict, Failed):
-                    _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
-                    _write_lease(transaction, lease._replace(expires_at=now + ttl))
-
-        self._store.transact(extend)
+        self._rewrite(leases, lambda lease: lease._replace(expires_at=now + ttl))
 
     def release(self, *leases: Lease) -> None:
         """Give leases back; their tokens stay used. Those that were lost are left alone."""
+        self._rewrite(leases, lambda lease: lease._replace(holder="", expires_at=0))
 
-        def give_back(transaction: Transaction) -> None:
-            for lease in leases:
+    def _rewrite(self, leases: Sequence[Lease], changed: Callable[[Lease], Lease]) -> None:
+        def write(transaction: Transaction, some: Sequence[Lease]) -> None:
+            for lease in some:
                 with suppress(Conflict, Failed):
                     _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
-                    _write_lease(transaction, lease._replace(holder="", expires_at=0))
+                    _write_lease(transaction, changed(lease))
 
-        self._store.transact(give_back)
+        for at in range(0, len(leases), LOOKS_PER_READ):
+            self._store.transact(partial(write, some=leases[at : at + LOOKS_PER_READ]))
 
 
 def sessions_prefix(kind: str, workspace_id: str) -> bytes:

@@ -14,6 +14,7 @@ from msgspec.json import Decoder
 from coditect_cli.errors import CoditectError
 from coditect_cli.sessions.ids import id_bytes, id_text, is_plain
 from coditect_cli.sessions.layer import (
+    LOOKS_PER_READ,
     NAMES,
     NAMES_END,
     OWN,
@@ -138,8 +139,8 @@ class Listing:
         if self.store is None:
             return
         if self.active:
-            for at in range(0, len(live), PAGE_ROWS):
-                yield _states_of(self.store, live[at : at + PAGE_ROWS])
+            for at in range(0, len(live), LOOKS_PER_READ):
+                yield _states_of(self.store, live[at : at + LOOKS_PER_READ])
             return
         after = None if self.after is None else sessions_prefix(STATE, self.after[0])
         if after is not None and self.after is not None:
@@ -185,13 +186,15 @@ def in_order(workspaces: Sequence[str]) -> list[bytes]:
 def some_states(
     snapshot: Snapshot, begin: bytes, names: list[bytes] | None, limit: int
 ) -> tuple[list[Row], bytes | None]:
-    """At most `limit` states from `begin` on, and where to go on, if anywhere.
+    """At most `limit` states from `begin` on, or fewer, and where to go on, if anywhere.
 
     `names` are those of `in_order`; None means all workspaces.
     """
     rows: list[Row] = []
     size = 0
-    while len(rows) < limit and size < PAGE_BYTES:
+    for _ in range(LOOKS_PER_READ):
+        if len(rows) >= limit or size >= PAGE_BYTES:
+            break
         name = _name_at(snapshot, begin) if names is None else _following(names, begin)
         if name is None:
             return rows, None

@@ -48,6 +48,7 @@ def test_every_state_comes_once_and_in_order_whatever_the_page(
     store: SessionStore, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(listings, "PAGE_ROWS", rows)
+    monkeypatch.setattr(listings, "LOOKS_PER_READ", rows)
     assert shown(store) == ORDERED
     assert shown(store, workspaces=["b", "a-b", "nosuch", "a"]) == [
         key for key in ORDERED if key[0] != "a0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -194,6 +195,17 @@ class Runtime:
         if asked is not None or not for_people:
             return asked
         return SCREENFULS * shutil.get_terminal_size().lines
+
+    def say_more(self, *words: str, options: Mapping[str, str | bool | int | None]) -> None:
+        """Say how to go on with a listing that stopped: a line that can be pasted."""
+        import shlex
+
+        form = None if self.output == "table" else self.output
+        line = ["coditect", *words]
+        for name, value in {"--context": self.context_name, "-o": form, **options}.items():
+            if value is not None and value is not False:
+                line += [name] if value is True else [name, str(value)]
+        self.streams.say(f"there are more: {shlex.join(line)}")
 
     def ask_gateway(self, workspace_id: str, message: dict[str, Any]) -> dict[str, Any]:
         """The gateway's answer; an empty one where ours doesn't run, for then no session lives.

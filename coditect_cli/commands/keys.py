@@ -27,6 +27,7 @@ KEY_FORMS = (
 )
 ROWS_PER_PAGE = 1_000
 PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/:@%+=,-"
+SHOWN = 8  # bytes of what cannot be redacted: they tell what it is meant to be
 BAD = 8  # the exit code of a check that found something wrong
 
 
@@ -57,7 +58,7 @@ def ls(
     runtime: Runtime = ctx.obj
     begin = parse_key(prefix)
     start = None if after is None else parse_key(after)
-    limit = runtime.row_limit(limit)
+    asked, limit = limit, runtime.row_limit(limit)
     progress = Progress(runtime.streams, "keys")
     listing = _Listing(limit)
     with closing(runtime.store) as store:
@@ -76,9 +77,9 @@ def ls(
         emit_stream(stream, runtime.output, runtime.streams)
     progress.tell_versions()
     if listing.next is not None:
-        words = ["coditect keys ls", *([f"'{format_key(begin)}'"] if begin else [])]
-        flags = [*(["--reverse"] if reverse else []), f"--after '{listing.next}'"]
-        runtime.streams.say("there are more: " + " ".join(words + flags))
+        words = [format_key(begin)] if begin else []
+        options = {"--reverse": reverse, "--limit": asked, "--after": listing.next}
+        runtime.say_more("keys", "ls", *words, options=options)
 
 
 def get(
@@ -91,7 +92,8 @@ def get(
 ) -> Result:
     """Show one key's value, with the environment's variables hidden.
 
-    A hidden variable is shown as dots and its length. A value that is not JSON is not shown.
+    A hidden variable is shown as dots and its length. Of a value that is not JSON only its size,
+    what is wrong with it and its first bytes are shown: any part of it may be a secret.
 
     Examples:
       coditect keys get demo/terminal_sessions/3f2b8c1e-9a4d-4f6e-8b7a-1c2d3e4f5a6b
@@ -117,7 +119,8 @@ def get(
         fields["value"] = readable(content, reveal or ())
     except ValueError as reason:
         fields["value"] = None
-        fields["problem"] = f"not shown: {reason}"
+        fields["problem"] = f"not shown, for it is not JSON: {reason}"
+        fields["begins"] = content[:SHOWN].hex(" ")
     return Result("Key", fields, text=_text(fields), name="key")
 
 
@@ -157,7 +160,8 @@ def check(ctx: typer.Context) -> int:
     """Check every session's record.
 
     "fail" is an output without its state, a value that cannot be read or is too large, or ids
-    that are not those of the key; "warn" is a state without output, or a clock that went wrong.
+    that are not those of the key; "warn" is a state without output, a clock that went wrong, or
+    a lease that holds for longer than a bridge takes one.
 
     Examples:
       coditect keys check
@@ -169,12 +173,20 @@ def check(ctx: typer.Context) -> int:
 
     runtime: Runtime = ctx.obj
     counts = {"fail": 0, "warn": 0}
-
+    progress = Progress(runtime.streams, "records")
     columns = {"SEVERITY": "severity", "PROBLEM": "problem", "KEY": "key", "MESSAGE": "message"}
     with closing(runtime.store) as store:
-        pages = _in_pages(_counted(check_sessions(store, time.time_ns()), counts))
-        stream = Stream("KeyCheck", pages, columns, {"HEX": "hex"}, "key", lambda: counts)
+        findings = check_sessions(store, time.time_ns(), progress.watch)
+        stream = Stream(
+            "KeyCheck",
+            _in_pages(_counted(findings, counts)),
+            columns,
+            {"HEX": "hex"},
+            "key",
+            lambda: {**counts, "readVersions": progress.versions},
+        )
         emit_stream(stream, runtime.output, runtime.streams)
+    progress.tell_versions()
     runtime.streams.say(f"{counts['fail']:,} wrong, {counts['warn']:,} to look at")
     return BAD if counts["fail"] else 0
 
@@ -295,7 +307,8 @@ def _in_pages(items: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]
 
 
 def _text(fields: dict[str, Any]) -> str:
-    lines = [f"{name}  {fields[name]}" for name in ("key", "bytes", "problem") if name in fields]
+    shown = ("key", "bytes", "problem", "begins")
+    lines = [f"{name}  {fields[name]}" for name in shown if name in fields]
     value = fields["value"]
     for name, item in value.items() if isinstance(value, dict) else [("value", value)]:
         if name == "environment_vars" and isinstance(item, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -101,12 +102,15 @@ def list_(
             "says why"
         )
     if listing.next is not None:
-        flags = [*([id] if id else []), *(["--all"] if all_ else [])]
-        flags += [f"--user {user}"] if user else []
-        flags += ["--active"] if active else []
-        flags += [f"--older-than {older_than}"] if older_than else []
-        words = " ".join(["coditect session list", *flags])
-        runtime.streams.say(f"there are more: {words} --after '{'/'.join(listing.next)}'")
+        options: dict[str, str | bool | int | None] = {
+            "--all": all_,
+            "--user": user,
+            "--active": active,
+            "--older-than": older_than,
+            "--limit": limit,
+            "--after": "/".join(listing.next),
+        }
+        runtime.say_more("session", "list", *([id] if id else []), options=options)
 
 
 def show(
@@ -307,7 +311,7 @@ def _load(
             raise Failed(
                 f"session {session} of workspace {id}: {error.message}",
                 code=error.code,
-                hint=f"coditect keys get {id}/terminal_sessions/{session} shows it",
+                hint=_look_at(id, "terminal_sessions", session),
             ) from error
     found = live.get((id, session))
     saved = None if state is None else saved_item(id, session, state)
@@ -317,9 +321,14 @@ def _load(
         raise Failed(
             f"of session {session} of workspace {id} only the output is left",
             code="session.no_state",
-            hint=f"coditect keys get {id}/terminal_output/{session} shows it",
+            hint=_look_at(id, "terminal_output", session),
         )
     return {**saved, "pid": None}, state, output
+
+
+def _look_at(workspace_id: str, kind: str, session: str) -> str:
+    key = shlex.quote(f"{workspace_id}/{kind}/{session}")
+    return f"coditect keys get {key} says what the store has there"
 
 
 def _follow(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:

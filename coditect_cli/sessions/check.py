@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from coditect_cli.errors import CoditectError
-from coditect_cli.sessions.layer import OUTPUT, OWN, STATE, SessionLayer, sessions_prefix
+from coditect_cli.sessions.ids import id_text
+from coditect_cli.sessions.layer import (
+    LEASES,
+    OUTPUT,
+    OWN,
+    STATE,
+    SessionLayer,
+    read_lease,
+    sessions_prefix,
+)
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
-from coditect_cli.stores.store import MAX_VALUE, SessionStore, Snapshot, prefix_end, scan
+from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, prefix_end, scan
 
 CLOCK_TOLERANCE = 300 * NANOSECONDS
+LONGEST_LEASE = 30 * NANOSECONDS + CLOCK_TOLERANCE
+
+Watch = Callable[[Iterable[Page[bytes]]], Iterable[Page[bytes]]]
 
 
 @dataclass(frozen=True)
@@ -34,30 +46,45 @@ class _Row(NamedTuple):
 _Rows = dict[bytes, _Row]
 
 
-def check_sessions(store: SessionStore, now: int) -> Iterator[Finding]:
-    """Every finding, as it is found; `now` is nanoseconds since 1970. Memory stays constant."""
-    for workspace_id in SessionLayer(store).workspaces():
-        for outputs, states in _windows(store, workspace_id):
+@dataclass(frozen=True)
+class _Window(Page[bytes]):
+    """Outputs and states of some sessions of a workspace."""
+
+    outputs: _Rows
+    states: _Rows
+
+
+def check_sessions(store: SessionStore, now: int, watch: Watch = iter) -> Iterator[Finding]:
+    """Every finding, as it is found; `now` is nanoseconds since 1970. Memory stays constant.
+
+    `watch` sees every page that is read.
+    """
+    for window in watch(_all_windows(store)):
+        if isinstance(window, _Window):
+            outputs, states = window.outputs, window.states
             for session_id in sorted(outputs.keys() | states.keys()):
                 yield from _check_pair(outputs.get(session_id), states.get(session_id), now)
-    for page in scan(store, OWN, prefix_end(OWN)):
-        for key, value in page.rows:
-            try:
-                json.loads(value)
-            except (ValueError, RecursionError):
-                yield Finding(key, "fail", "unparsable", "it is not JSON")
+        else:
+            for key, value in window.rows:
+                yield from _check_own(key, value, now)
 
 
-def _windows(store: SessionStore, workspace_id: str) -> Iterator[tuple[_Rows, _Rows]]:
+def _all_windows(store: SessionStore) -> Iterator[Page[bytes]]:
+    for workspace_id in SessionLayer(store).workspaces():
+        yield from _windows(store, workspace_id)
+    yield from scan(store, OWN, prefix_end(OWN))
+
+
+def _windows(store: SessionStore, workspace_id: str) -> Iterator[_Window]:
     """Outputs and states of a workspace, by session id, some ids at a time.
 
     What a window holds is of one moment, so that no half of a session is missing in it that was
     only written or deleted meanwhile.
     """
     prefixes = [sessions_prefix(kind, workspace_id) for kind in (OUTPUT, STATE)]
-    begin = b""
+    begin, version = b"", None
 
-    def window(snapshot: Snapshot) -> tuple[list[_Rows], bytes | None]:
+    def window(snapshot: Snapshot) -> tuple[_Window, bytes | None]:
         end, found = None, []
         for prefix in prefixes:
             stop = prefix_end(prefix) if end is None else prefix + end
@@ -70,13 +97,15 @@ def _windows(store: SessionStore, workspace_id: str) -> Iterator[tuple[_Rows, _R
             {row.session_id: row for row in rows if not end or row.session_id < end}
             for rows in found
         ]
-        return kept, end
+        rows = [(row.key, row.value) for some in kept for row in some.values()]
+        return _Window(rows, snapshot.version, *kept), end
 
     following: bytes | None = begin
     while following is not None:
         begin = following
-        (outputs, states), following = store.read(window)
-        yield outputs, states
+        found, following = store.read(window, at=version)
+        version = found.version
+        yield found
 
 
 def _check_pair(output: _Row | None, state: _Row | None, now: int) -> Iterator[Finding]:
@@ -115,6 +144,27 @@ def _check_output(row: _Row) -> Iterator[Finding]:
         return
     if output.session_id.encode(errors="replace") != row.session_id:
         yield Finding(row.key, "fail", "wrong-ids", "its id is not that of its key")
+
+
+def _check_own(key: bytes, value: bytes, now: int) -> Iterator[Finding]:
+    """A lease must be one, for it may stand in the way; of the rest it is enough to be JSON."""
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        yield Finding(key, "fail", "unparsable", "it is not JSON")
+        return
+    if not key.startswith(LEASES):
+        return
+    try:
+        lease = read_lease(value, *map(id_text, key.removeprefix(LEASES).split(b"/", 1)))
+    except TypeError:
+        yield Finding(key, "fail", "wrong-ids", "its key does not name a session")
+    except CoditectError:
+        yield Finding(key, "fail", "unparsable", "it is no lease: nobody can attach to its session")
+    else:
+        if lease.holder and lease.expires_at > now + LONGEST_LEASE:
+            when = format_time(lease.expires_at)
+            yield Finding(key, "warn", "lease", f"it keeps others from its session until {when}")
 
 
 def _check_size(row: _Row) -> Iterator[Finding]:

@@ -38,6 +38,7 @@ Record = TypeVar("Record", SessionState, SessionOutput)
 STATE = "terminal_sessions"
 OUTPUT = "terminal_output"
 OWN = b"_coditect/"
+LEASES = OWN + b"leases/"
 NAMES, NAMES_END = b" ", b"\xf8"  # a name is text: keys outside are of other layers, such as tuples
 MOST_TRIED = 20  # sessions of which one may be taken
 LOOKS_PER_READ = 300  # one after the other: far below 5 s, also over a network
@@ -184,15 +185,14 @@ class SessionLayer:
 
     def held(self, workspace_id: str | None, now: int) -> Iterator[Lease]:
         """The leases that hold, of a workspace or of all; damaged ones are passed over."""
-        leases = OWN + b"leases/"
-        prefix = leases
+        prefix = LEASES
         if workspace_id is not None:
             prefix += id_bytes(workspace_id, "workspace") + b"/"
         for page in scan(self._store, prefix, prefix_end(prefix)):
             for key, value in page.rows:
                 with suppress(Failed, TypeError):
-                    ids = map(id_text, key.removeprefix(leases).split(b"/", 1))
-                    lease = _read_lease(value, *ids)
+                    ids = map(id_text, key.removeprefix(LEASES).split(b"/", 1))
+                    lease = read_lease(value, *ids)
                     if lease.holder and lease.expires_at > now:
                         yield lease
 
@@ -289,7 +289,7 @@ def _key(kind: str, workspace_id: str, session_id: str) -> bytes:
 
 
 def _lease_key(workspace_id: str, session_id: str) -> bytes:
-    return b"%sleases/%s/%s" % (OWN, id_bytes(workspace_id, "workspace"), id_bytes(session_id))
+    return LEASES + id_bytes(workspace_id, "workspace") + b"/" + id_bytes(session_id)
 
 
 def _clear(transaction: Transaction, *ids: str) -> None:
@@ -314,19 +314,23 @@ def _put(transaction: Transaction, key: bytes, record: Record) -> None:
 
 def _held(reads: Snapshot | Transaction, workspace_id: str, session_id: str) -> Lease | None:
     value = reads.get(_lease_key(workspace_id, session_id))
-    return None if value is None else _read_lease(value, workspace_id, session_id)
+    return None if value is None else read_lease(value, workspace_id, session_id)
 
 
-def _read_lease(value: bytes, workspace_id: str, session_id: str) -> Lease:
+def read_lease(value: bytes, workspace_id: str, session_id: str) -> Lease:
+    """What a lease's value says. Raises Failed (session.lease_unreadable)."""
     try:
         fields: dict[str, Any] = json.loads(value)
-        holder, token = str(fields["holder"]), int(fields["token"])
+        holder, token = fields["holder"], fields["token"]
         expires_at = parse_time(fields["expires_at"])
-    except (ValueError, KeyError, TypeError):
+        if not isinstance(holder, str) or type(token) is not int:
+            raise ValueError("not a lease")
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         raise Failed(
             f"the lease of session {session_id} of workspace {workspace_id} is damaged",
             code="session.lease_unreadable",
-            hint=f"coditect keys get '_coditect/leases/{workspace_id}/{session_id}' shows it",
+            hint=f"coditect keys get '_coditect/leases/{workspace_id}/{session_id}' tells of it; "
+            f"coditect session delete {workspace_id} {session_id} --force removes the session too",
         ) from None
     return Lease(workspace_id, session_id, holder, token, expires_at)
 

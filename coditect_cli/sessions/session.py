@@ -228,7 +228,7 @@ def _decoded(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
     raise Failed(
         f"a session's record cannot be read: {reason}",
         code="session.unreadable",
-        hint="coditect keys check finds such records; coditect keys get KEY shows one",
+        hint="coditect keys check finds such records; coditect keys get KEY tells of one",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -14,33 +15,50 @@ P = TypeVar("P", bound=Page[Any])
 class Progress:
     """Counts the rows and read versions of a scan, and tells them on stderr.
 
-    `noun` is what the rows are, in the plural. A count is drawn only on a terminal, and wiped.
+    `noun` is what the rows are, in the plural. A count is drawn only on a terminal, once the scan
+    has taken `patience` seconds, and wiped before a page is shown: there may be only one terminal.
     """
+
+    patience = 0.2
 
     def __init__(self, streams: Streams, noun: str) -> None:
         self._streams = streams
         self._noun = noun
         self._seen = 0
-        self._versions: set[int] = set()
-
-    @property
-    def versions(self) -> int:
-        return len(self._versions)
+        self._version: int | None = None
+        self.versions = 0
 
     def watch(self, pages: Iterable[P]) -> Iterator[P]:
-        """The pages, as they come."""
-        shown = self._streams.may_animate() and not self._streams.stdout.isatty()
-        try:
-            for page in pages:
-                self._seen += len(page.rows)
-                self._versions.add(page.version)
-                if shown:
-                    self._streams.stderr.write(f"\r{self._seen:,} {self._noun}")
-                    self._streams.stderr.flush()
-                yield page
-        finally:  # also where the listing has enough
-            if shown:
-                self._streams.stderr.write("\r\x1b[K")
+        """The pages, as they come; while the next one is read, the count stands there."""
+        for page in self._drawn(pages):
+            self._seen += len(page.rows)
+            if page.version != self._version:  # they only grow
+                self._version = page.version
+                self.versions += 1
+            yield page
+
+    def _drawn(self, pages: Iterable[P]) -> Iterator[P]:
+        if not self._streams.may_animate():
+            yield from pages
+            return
+        coming = iter(pages)
+        began = time.monotonic()
+        while True:
+            drawn = self._seen and time.monotonic() - began >= self.patience
+            if drawn:
+                self._write(f"\r{self._seen:,} {self._noun}")
+            try:
+                page = next(coming, None)
+            finally:
+                if drawn:
+                    self._write("\r\x1b[K")
+            if page is None:
+                return
+            yield page
+
+    def _write(self, text: str) -> None:
+        self._streams.stderr.write(text)
+        self._streams.stderr.flush()
 
     def tell_versions(self) -> None:
         """Say so when what was shown is not of one moment."""

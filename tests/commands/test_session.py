@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -12,6 +13,7 @@ from coditect_cli.main import main
 from coditect_cli.paths import Paths
 from coditect_cli.sessions import listing as listings
 from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.stores.progress import Progress
 from coditect_cli.stores.store import SessionStore
 from coditect_cli.streams import Streams
 from tests.conftest import RunCli
@@ -95,7 +97,9 @@ def test_list_says_how_to_go_on(run_cli: RunCli, layer: SessionLayer) -> None:
         layer.save(state(id=id))
     code, _, err = run_cli("session", "list", "demo", "--older-than", "1d", "--limit", "2")
     assert code == 0
-    assert err == ("there are more: coditect session list demo --older-than 1d --after 'demo/s2'\n")
+    assert err == (
+        "there are more: coditect session list demo --older-than 1d --limit 2 --after demo/s2\n"
+    )
     args = ["demo", "--older-than", "1d", "--after", "demo/s2"]
     assert listed(run_cli, *args) == ["demo/s3"]
     assert document(run_cli, "list", "demo", "--limit", "2")["next"] == "demo/s2"
@@ -137,22 +141,34 @@ def test_on_a_terminal_list_stops_after_some_screenfuls(
     streams.stdout.seek(0)
     streams.stderr.seek(0)
     assert streams.stdout.read().count("demo") == 20
-    assert "--after 'demo/s19'" in streams.stderr.read()
+    assert "--after demo/s19" in streams.stderr.read()
 
 
 def test_progress_is_shown_on_a_terminal_and_wiped_also_at_a_limit(
     layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    for id in ("s1", "s2"):
+    monkeypatch.setattr(Progress, "patience", 0.0)
+    monkeypatch.setattr(listings, "PAGE_ROWS", 1)
+    for id in ("s1", "s2", "s3"):
         layer.save(state(id=id))
     streams = Streams.test()
     monkeypatch.setattr(streams.stderr, "isatty", lambda: True)
-    assert main(["session", "list", "demo", "--limit", "1"], streams) == 0
+    assert main(["session", "list", "demo", "--limit", "1", "-o", "wide"], streams) == 0
     streams.stderr.seek(0)
     shown, wiped, rest = streams.stderr.read().partition("\x1b[K")
-    assert "2 sessions" in shown and wiped
-    assert rest.startswith("there are more")
+    assert "1 sessions" in shown and wiped
+    assert rest == (
+        "there are more: coditect session list demo -o wide --limit 1 --after demo/s1\n"
+    )
+
+
+def test_how_to_go_on_names_the_context_and_quotes(run_cli: RunCli, store: SessionStore) -> None:
+    keys = [b"it's/terminal_sessions/a b", b"it's/terminal_sessions/b"]
+    store.transact(lambda transaction: [transaction.set(key, state().encode()) for key in keys])
+    words = ["session", "list", "it's", "--context", "local", "--limit", "1"]
+    _, _, err = run_cli(*words)
+    assert shlex.split(err)[3:] == ["coditect", *words, "--after", "it's/a b"]
 
 
 def test_a_record_that_cannot_be_read_is_listed_and_counted(

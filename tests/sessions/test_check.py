@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from tests.sessions.test_layer import write
 from tests.sessions.test_session import output, state
 
 NOW = 10**18
+LEASE = b"_coditect/leases/demo/s1"
 STATE, OUTPUT = b"demo/terminal_sessions/s1", b"demo/terminal_output/s1"
+
+
+def lease(holder: object, expires_at: str) -> bytes:
+    return json.dumps({"holder": holder, "token": 1, "expires_at": expires_at}).encode()
 
 
 def problems(store: SessionStore) -> list[tuple[bytes, str, str]]:
@@ -54,7 +60,15 @@ def test_each_half_without_the_other_is_found(store: SessionStore) -> None:
         (OUTPUT, replace(output([]), session_id="other").encode(), ("fail", "wrong-ids")),
         (STATE, state(started_at=5, last_active=4).encode(), ("warn", "clock")),
         (STATE, state(last_active=NOW + CLOCK_TOLERANCE + 1).encode(), ("warn", "clock")),
-        (b"_coditect/leases/demo/s1", b"junk", ("fail", "unparsable")),
+        (LEASE, b"junk", ("fail", "unparsable")),
+        (LEASE, b"[]", ("fail", "unparsable")),
+        (
+            LEASE,
+            b'{"holder":5,"token":1,"expires_at":"2025-01-01T00:00:00Z"}',
+            ("fail", "unparsable"),
+        ),
+        (LEASE, b'{"holder":"b","token":1,"expires_at":"2999-01-01T00:00:00Z"}', ("warn", "lease")),
+        (b"_coditect/leases/demo", b"{}", ("fail", "wrong-ids")),
     ],
 )
 def test_a_wrong_value_is_found(
@@ -63,6 +77,13 @@ def test_a_wrong_value_is_found(
     SessionLayer(store).save(state(), output([]))
     write(store, {key: value})
     assert problems(store) == [(key, *finding)]
+
+
+def test_ids_of_any_bytes_are_checked(store: SessionStore) -> None:
+    keys = [b"\xf0\x01/terminal_sessions/\xff", b"a\\x41/terminal_sessions/a/b"]
+    write(store, dict.fromkeys(keys, b"junk"))
+    found = problems(store)
+    assert {key for key, _, problem in found if problem == "unparsable"} == set(keys)
 
 
 def test_an_oversize_value_is_found(tmp_path: Path) -> None:

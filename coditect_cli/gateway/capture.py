@@ -5,30 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
-from coditect_cli.gateway.hook import Report, Reports
+from coditect_cli.gateway.hook import Report, Reports, comes_back
 from coditect_cli.gateway.ring import HISTORY
 from coditect_cli.sessions.redaction import is_secret, without_secrets
 from coditect_cli.sessions.session import SessionState
 
-# A shell's own, or a new one's: not to be brought back from an older one.
-_ITS_OWN = frozenset(
-    ("PWD", "SHLVL", "TERM", "SHELL", "HOME", "USER", "LOGNAME", "_", "WORKSPACE_ID", "USER_ID")
-)
-# Code that a program would run.
-_OURS = "CODITECT_"
-_CODE: tuple[str, ...] = (
-    "LD_*",
-    "DYLD_*",
-    "BASH_ENV",
-    "ENV",
-    "BASH_FUNC_*",
-    "PROMPT_COMMAND",
-    "ZDOTDIR",
-)
-_CODE += ("PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "PERL5LIB", "RUBYOPT", "NODE_OPTIONS")
-_CODE += ("GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "SSH_ASKPASS", "SUDO_ASKPASS", "PS4")
 MOST_HISTORY = 10_000  # lines
 MOST_UNSET = 500  # names
 
@@ -64,7 +46,7 @@ class Capture:
 
     def _take(self, report: Report) -> None:
         self.directory = report.directory
-        exported = set(filter(_comes_back, report.variables))
+        exported = set(filter(comes_back, report.variables))
         self._note_unset(self._exported, exported)
         self._exported = exported
         self.variables = {
@@ -72,12 +54,24 @@ class Capture:
             for name, value in report.variables.items()
             if name in exported and not is_secret(name, self.secret_names)
         }
-        number, line = report.newest or (0, "")
+        if report.recent is not None:
+            self._take_history(report.recent, is_list=report.is_list)
+
+    def _take_history(self, recent: list[tuple[int, str]], *, is_list: bool) -> None:
+        number, line = recent[-1] if recent else (0, "")
         seen = self.words[HISTORY]  # one more than the newest line's number; 0 at first
         self.words[HISTORY] = number + 1
-        if seen and number + 1 < seen:
-            self._forget(seen - number - 1, line)
-        elif seen and (number + 1 > seen or self._newest not in (None, line)):
+        if not seen:
+            is_new = False
+        elif number + 1 == seen:
+            is_new = self._newest not in (None, line)
+        else:
+            is_new = number + 1 > seen
+        if seen and is_list and not number + 1 > seen:
+            self._forget(recent)
+            fewer = number + 1 < seen and bool(self.history)
+            is_new = is_new or (fewer and self.history[-1] != self._masked(line))
+        if is_new:
             self._remember(line)
         self._newest = line
 
@@ -91,19 +85,24 @@ class Capture:
 
     def _remember(self, line: str) -> None:
         if line and not line[0].isspace():
-            self.history.append(without_secrets(line, self.secret_names))
+            self.history.append(self._masked(line))
             excess = len(self.history) - MOST_HISTORY
             if excess > 0:
                 del self.history[:excess]
                 self.history_trimmed += excess
 
-    def _forget(self, count: int, line: str) -> None:
-        """Lines were taken out of the shell's history: the newest ones, or duplicates of `line`."""
-        kept = self.history[: max(0, len(self.history) - count)]
-        if not kept or kept[-1] == without_secrets(line, self.secret_names):
-            self.history = kept
-        else:
-            self._remember(line)
+    def _forget(self, recent: list[tuple[int, str]]) -> None:
+        """Drop the lines that the shell no longer has, as far back as `recent` goes."""
+        left = {self._masked(line) for _, line in recent}
+        begin = 0
+        if recent and recent[0][0] > 1:  # those before it are not told
+            begin = max(0, len(self.history) - len(recent))
+            while begin < len(self.history) and self.history[begin] not in left:
+                begin += 1
+        self.history[begin:] = [line for line in self.history[begin:] if line in left]
+
+    def _masked(self, line: str) -> str:
+        return without_secrets(line, self.secret_names)
 
     def take_back(self, state: SessionState) -> None:
         """Begin with what a record has; lines heard since then come behind its own."""
@@ -133,9 +132,3 @@ class Capture:
         if not same:
             self.directory = actual
         return self.directory
-
-
-def _comes_back(name: str) -> bool:
-    """Whether a restored shell is to have a variable of this name as the one before it had it."""
-    its_own = name in _ITS_OWN or name.startswith(_OURS)
-    return not its_own and not any(fnmatchcase(name, pattern) for pattern in _CODE)

@@ -2,8 +2,9 @@
 
 Before each prompt the hook writes one record to a pipe of its own: two NULs, then fields with a
 NUL between them: `D` and the directory; `V` and the exported variables as bash prints
-them, or `X`, a name, `=` and a value for each (zsh); `H` and the newest line of history behind
-its number; `E`. A record without its `E` was torn, by a full pipe, and is dropped.
+them, or `X`, a name, `=` and a value for each (zsh); `P` in bash's posix mode; `H` and the newest
+line of history as `fc -l` prints it, or `L` and the newest hundred (bash, where lines may have
+been taken out); `E`. A record without its `E` was torn, by a full pipe, and is dropped.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from coditect_cli.sessions.session import SessionState
@@ -25,23 +27,63 @@ _START = b"\0\0"
 _FOLDER = Path(__file__).parent / "hooks"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DECLARED = re.compile(
-    r"""declare\ -[A-Za-z]+\ (?P<name>[A-Za-z_][A-Za-z0-9_]*)=
+    r"""(?:declare\ -[A-Za-z]+|export)\ (?P<name>[A-Za-z_][A-Za-z0-9_]*)=
         (?:"(?P<plain>(?:[^"\\]|\\.)*)"|\$'(?P<ansi>(?:[^'\\]|\\.)*)')\n""",
     re.DOTALL | re.VERBOSE,
 )
-_NEWEST = re.compile(r"\s*(\d+)[ *] (.*)\n", re.DOTALL)
+_NUMBERED = re.compile(r"(\d+)\t(.*)", re.DOTALL)
+# How lines are added to a shell's history. What comes behind has the shell think that they are in
+# its history file already, so that it does not write them there again with each restore.
+_ADDING = {
+    "bash": (
+        # Of lines that it has from that file, too, one is left.
+        [
+            "_coditect_control=${HISTCONTROL+x$HISTCONTROL} _coditect_options=$BASHOPTS",
+            "builtin declare -g HISTCONTROL=erasedups",
+        ],
+        "builtin history -s --",
+        [
+            'builtin declare -g HISTCONTROL="${_coditect_control#x}"',
+            "[[ -n $_coditect_control ]] || builtin unset -v HISTCONTROL",
+            "builtin history -a /dev/null",
+            # That counts them as lines of the file; -n counts anew, and with histappend it
+            # takes nothing off the lines that are to be written.
+            "builtin shopt -s histappend",
+            "builtin history -n",
+            "[[ $_coditect_options == *histappend* ]] || builtin shopt -u histappend",
+        ],
+    ),
+    "zsh": ([], "builtin print -rs --", ["setopt hist_fcntl_lock", "builtin fc -AI /dev/null"]),
+}
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\033", "E": "\033", "f": "\f"}
 _ESCAPES |= {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
+# A shell's own, or a new one's: not to be brought back from an older one.
+_ITS_OWN = frozenset(
+    ("PWD", "SHLVL", "TERM", "SHELL", "HOME", "USER", "LOGNAME", "_", "WORKSPACE_ID", "USER_ID")
+) | {"IFS"}
+_OURS = ("CODITECT_", "_coditect_")
+# Code that a shell or a program would run.
+_CODE: tuple[str, ...] = ("LD_*", "DYLD_*", "BASH_ENV", "ENV", "BASH_FUNC_*", "PROMPT_COMMAND")
+_CODE += ("PS0", "PS4", "ZDOTDIR", "FPATH", "PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "PERL5LIB")
+_CODE += ("RUBYOPT", "NODE_OPTIONS", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "SSH_ASKPASS")
+_CODE += ("SUDO_ASKPASS",)
+
+
 @dataclass(frozen=True)
 class Report:
-    """What a shell said before a prompt; `newest` is its last line of history and its number."""
+    """What a shell said before a prompt.
+
+    `recent` are its newest lines of history and their numbers: the last one alone, or, where
+    `is_list`, all of the last hundred; None where that is not known.
+    """
 
     directory: str
     variables: dict[str, str]
-    newest: tuple[int, str] | None
+    recent: list[tuple[int, str]] | None
+    is_list: bool = False
 
 
 def has_hook(shell: str) -> bool:
@@ -84,7 +126,8 @@ def _report(piece: bytes) -> Report | None:
     fields = os.fsdecode(piece).split("\0")
     if fields[0][:1] != "D" or fields[-1] != "E":
         return None
-    directory, variables, newest = fields[0][1:], dict[str, str](), None
+    directory, variables = fields[0][1:], dict[str, str]()
+    recent, tag, mark = None, "", 1  # fc's mark of a changed line is not there in posix mode
     for one in fields[1:-1]:
         tag, text = one[:1], one[1:]
         if tag == "V":
@@ -92,11 +135,25 @@ def _report(piece: bytes) -> Report | None:
         elif tag == "X":
             name, _, value = text.partition("=")
             variables[name] = value
-        elif tag == "H" and (match := _NEWEST.fullmatch(text)):
-            newest = int(match[1]), match[2]
+        elif tag == "P":
+            mark = 0
+        elif tag in ("H", "L"):
+            recent = _numbered(text, mark)
     if not directory.startswith("/"):
         return None
-    return Report(directory, variables, newest)
+    return Report(directory, variables, recent, tag == "L")
+
+
+def _numbered(text: str, mark: int) -> list[tuple[int, str]] | None:
+    """Lines of history behind their numbers, which count up: a line may have line ends."""
+    found: list[tuple[int, str]] = []
+    for row in text.split("\n")[:-1]:
+        match = _NUMBERED.fullmatch(row)
+        if match and (not found or int(match[1]) == found[-1][0] + 1):
+            found.append((int(match[1]), match[2][mark:]))
+        elif found:
+            found[-1] = found[-1][0], f"{found[-1][1]}\n{row}"
+    return found if found or not text else None
 
 
 def _declared(text: str) -> dict[str, str]:
@@ -127,17 +184,26 @@ def _byte(number: int) -> str:
     return os.fsdecode(bytes([number & 0xFF]))
 
 
+def comes_back(name: str) -> bool:
+    """Whether a restored shell is to have a variable of this name as the one before it had it."""
+    its_own = name in _ITS_OWN or name.startswith(_OURS)
+    return not its_own and not any(fnmatchcase(name, pattern) for pattern in _CODE)
+
+
 def saved_state(shell: str, directory: str, state: SessionState) -> int:
     """A descriptor of the commands by which a hook takes a state back, at its first prompt."""
     lines = [f"builtin cd -- {shlex.quote(directory)}"]
     lines += [
         f"builtin export {name}={shlex.quote(value)}"
         for name, value in state.environment_vars.items()
-        if _NAME.fullmatch(name)
+        if _NAME.fullmatch(name) and comes_back(name)
     ]
-    lines += [f"builtin unset -v {name}" for name in filter(_NAME.fullmatch, state.variables_unset)]
-    add = "builtin history -s --" if Path(shell).name == "bash" else "builtin print -rs --"
-    lines += [f"{add} {shlex.quote(line)}" for line in state.command_history]
+    gone = [name for name in state.variables_unset if _NAME.fullmatch(name) and comes_back(name)]
+    lines += [f"builtin unset -v {name}" for name in gone]
+    if state.command_history:
+        before, add, behind = _ADDING[Path(shell).name]
+        lines += [*before, *(f"{add} {shlex.quote(line)}" for line in state.command_history)]
+        lines += behind
     content = os.fsencode("\n".join(line.replace("\0", "") for line in lines)) + b"\n"
     fd = _private_file()
     with os.fdopen(os.dup(fd), "wb") as file:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from coditect_cli.gateway.session import timestamp
 from coditect_cli.sessions.layer import Lease
+from coditect_cli.sessions.lines import ansi, plain
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
 
 
@@ -31,19 +32,22 @@ def directory_of(saved: Saved, root: str) -> str:
 
 
 def saved_screen(saved: Saved, directory: str) -> bytes:
-    """The saved lines, and below them one that says that the processes did not survive."""
+    """The saved lines, and below them one that says that the processes did not survive.
+
+    A record may hold anything: what a terminal obeys, but for colours, is escaped.
+    """
     when = timestamp(saved.state.last_active / NANOSECONDS).replace("T", " ").replace("Z", " UTC")
     notice = f"restored: its processes did not survive; this is its state of {when}"
     if directory != saved.state.working_directory:
         notice += f"; {saved.state.working_directory} is gone"
     lines = [] if saved.output is None else _up_to_cursor(saved.output)
-    screen = "".join(f"{line}\x1b[m\r\n" for line in lines)
+    screen = "".join(f"{ansi(line)}\x1b[m\r\n" for line in lines)
     return screen.encode("utf-8", "replace") + noted(notice)
 
 
 def noted(notice: str) -> bytes:
-    """A line of the gateway's own in a terminal."""
-    return f"\x1b[2m[{notice}]\x1b[m\r\n".encode("utf-8", "replace")
+    """A line of the gateway's own in a terminal; what a terminal obeys in it is escaped."""
+    return f"\x1b[2m[{plain(notice)}]\x1b[m\r\n".encode("utf-8", "replace")
 
 
 def _up_to_cursor(output: SessionOutput) -> list[str]:

@@ -21,6 +21,7 @@ from coditect_cli.gateway.hook import MOST
 from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.sessions.layer import Lease, SessionLayer
+from coditect_cli.sessions.lines import ansi
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
 from coditect_cli.settings import Settings
 
@@ -125,7 +126,8 @@ class Saving:
             watched.capture.take_back(state)
         watched.capture.known = True
         if output is not None:
-            terminal.screen.put_above(output.lines[: -output.screen_size[1]])
+            above = output.lines[: -output.screen_size[1]]
+            terminal.screen.put_above([ansi(line) for line in above])
         self.change(terminal)
 
     def _hear(self, watched: Watched) -> None:

@@ -12,18 +12,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from coditect_cli.gateway import hook
-from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import Report, Reports
-from coditect_cli.gateway.ring import HISTORY, PAGE, Ring
 from coditect_cli.sessions.session import SessionState
-from coditect_cli.settings import SECRET_NAMES
 
 PATIENCE = 30.0
-FIELD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 class Shell:
@@ -82,6 +76,16 @@ class Shell:
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
+
+
+def zsh(stack: ExitStack, home: Path, rc: str, saved: int | None = None) -> Shell:
+    if not os.path.exists("/bin/zsh"):
+        pytest.skip("needs zsh: apt install zsh")
+    (home / ".zshrc").write_text(f"PS1='ready$ '; unsetopt zle promptsp promptcr\n{rc}")
+    shell = Shell("zsh", home, saved)
+    stack.callback(shell.close)
+    shell.shown(b"ready$ ")
+    return shell
 
 
 def bash(stack: ExitStack, home: Path, profile: str, saved: int | None = None) -> Shell:
@@ -145,6 +149,80 @@ def test_the_options_are_those_of_a_shell_without_a_hook(stack: ExitStack, tmp_p
     assert differing <= {"history", "histexpand", "emacs"}  # -c has none of them
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "set -u",
+        "set -eE; trap 'echo failed > /dev/tty' ERR",
+        "set -x",
+        "trap 'echo trapped' DEBUG",
+        "set -o posix",
+        "readonly HISTTIMEFORMAT='%F %T '",
+        "readonly HISTTIMEFORMAT='%F '; set -o posix",
+        "set -u; PROMPT_COMMAND=(true true)",
+    ],
+)
+def test_options_of_start_up_files_do_not_stop_it(
+    stack: ExitStack, tmp_path: Path, options: str
+) -> None:
+    # UID cannot be set: that is no reason to end, or to show anything
+    state = SessionState("s", "demo", 0, 0, "bash", "/usr", {"UID": "0", "FOO": "bar"}, ["ls"])
+    (tmp_path / ".bash_profile").write_text(
+        f"PS1='ready$ '; bind 'set enable-bracketed-paste off'\n{options}\n"
+    )
+    shell = Shell("bash", tmp_path, hook.saved_state("/bin/bash", "/usr", state))
+    stack.callback(shell.close)
+    assert shell.shown(b"ready$ ").strip() == b""
+    shell.type("status=$?; set +x; trap - DEBUG; echo $status,$PWD,$FOO")
+    assert shell.shown(b"ready$ ").endswith(b"0,/usr,bar\r\n")
+    reports = [shell.report(), shell.report()]
+    assert reports[0].variables["FOO"] == "bar"
+    assert reports[0].recent == [(1, "ls")]
+    assert reports[1].recent == [(2, "status=$?; set +x; trap - DEBUG; echo $status,$PWD,$FOO")]
+
+
+def test_a_prompt_command_that_cannot_be_changed_is_left_alone(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    (tmp_path / ".bash_profile").write_text("PS1='ready$ '; readonly PROMPT_COMMAND='echo mine'\n")
+    shell = Shell("bash", tmp_path)
+    stack.callback(shell.close)
+    assert b"readonly" not in shell.shown(b"ready$ ")
+    shell.type("echo $?")
+    assert b"0\r\nmine" in shell.shown(b"ready$ ")
+
+
+def test_deleted_lines_are_reported_missing(stack: ExitStack, tmp_path: Path) -> None:
+    shell = bash(stack, tmp_path, "HISTFILE=\n")
+    for line in ("echo one", "echo 't\nwo'", "echo three", "history -d -3", "history -c"):
+        shell.type(line)
+        shell.shown(b"ready$ ")
+    reports = [shell.report() for _ in range(6)]
+    assert [one.is_list for one in reports] == [True, False, False, False, True, True]
+    assert reports[-2].recent == [(1, "echo one"), (2, "echo three"), (3, "history -d -3")]
+    assert reports[-1].recent == []
+
+
+def test_zsh_shows_nothing_of_it_and_takes_it_into_what_is_set_anew(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    rc = "HISTORY_IGNORE='(pass|^echo) *'\nprecmd_functions=(true)\nexport name=1\n"
+    shell = zsh(stack, tmp_path, f"{rc}setopt extendedglob\nset -x\n")
+    shell.type("cd /usr")
+    assert shell.shown(b"ready$ ") == b"cd /usr\r\n+-zsh:1> cd /usr\r\n"
+    shell.type("pass word")
+    shell.shown(b"ready$ ")
+    reports = [shell.report() for _ in range(3)]
+    assert reports[1].directory == "/usr"
+    assert reports[1].variables["name"] == "1"
+    assert reports[2].recent == [(2, "")]
+    shell.type("set +x; trap 'echo trapped' DEBUG")
+    shell.shown(b"ready$ ")
+    for _ in range(2):
+        shell.type("true")
+        assert shell.shown(b"ready$ ") == b"true\r\ntrapped\r\ntrapped\r\n"
+
+
 def test_aliases_and_functions_of_the_same_names_are_not_run(
     stack: ExitStack, tmp_path: Path
 ) -> None:
@@ -185,7 +263,7 @@ def test_what_the_shell_does_not_remember_is_not_reported(stack: ExitStack, tmp_
     shell.type(" echo spaced")
     shell.shown(b"ready$ ")
     reports = [shell.report() for _ in range(4)]
-    assert [one.newest and one.newest[1] for one in reports[1:]] == ["echo kept"] * 3
+    assert [one.recent and one.recent[-1][1] for one in reports[1:]] == ["echo kept"] * 3
 
 
 def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> None:
@@ -232,6 +310,18 @@ def test_who_reads_may_be_killed_while_somebody_holds_the_pipe(
     shell.shown(b"alive\r\nready$ ")
 
 
+def test_a_record_sets_nothing_that_is_code_or_the_shells_own() -> None:
+    names = ("LD_PRELOAD", "PROMPT_COMMAND", "BASH_ENV", "TERM", "HOME", "IFS", "PS0", "X;id")
+    record = SessionState("s", "demo", 0, 0, "bash", "/", {**dict.fromkeys(names, "x"), "FOO": "1"})
+    record.variables_unset.extend(["HOME", "X;id", "BAR"])
+    with os.fdopen(hook.saved_state("/bin/bash", "/", record)) as commands:
+        assert commands.read().splitlines() == [
+            "builtin cd -- /",
+            "builtin export FOO=1",
+            "builtin unset -v BAR",
+        ]
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_a_state_is_taken_back_with_the_shells_own_history(
     stack: ExitStack, tmp_path: Path, name: str
@@ -246,8 +336,8 @@ def test_a_state_is_taken_back_with_the_shells_own_history(
     stack.callback(shell.close)
     report = shell.report()
     assert (report.directory, report.variables["FOO"]) == ("/usr", "a'b\n$(touch x)")
-    assert report.newest is not None
-    assert report.newest[1] == "echo é"
+    assert report.recent is not None
+    assert report.recent[-1][1] == "echo é"
     shell.type("fc -ln 1")
     shown = shell.shown(b"echo \xc3\xa9\r\n")
     assert b"one  tw" in shown
@@ -255,75 +345,47 @@ def test_a_state_is_taken_back_with_the_shells_own_history(
     assert not (tmp_path / "x").exists()
 
 
-@given(st.lists(st.tuples(st.from_regex(r"[A-Za-z_]\w{0,8}", fullmatch=True), FIELD)), st.data())
-def test_reports_are_found_in_any_pieces(pairs: list[tuple[str, str]], data: st.DataObject) -> None:
-    fields = "".join(f"X{name}={value}\0" for name, value in pairs)
-    record = f"\0\0D/x\0{fields}H 7  ls\n\0E".encode("utf-8", "surrogateescape")
-    torn = record[: data.draw(st.integers(2, len(record) - 2))]
-    stream = torn + record + b"junk" + record
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
-    reader = Reports()
-    found: list[Report] = []
-    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        found += reader.feed(stream[start:end])
-    assert found[-1] == Report("/x", {name: value for name, value in pairs}, (7, "ls"))
-    assert len(found) in (1, 2)
+def hang_up(shell: Shell) -> None:
+    """End it as a gateway that ends does: the shell saves its history."""
+    os.close(shell.terminal)
+    os.waitpid(shell.pid, 0)
+    os.close(shell.out)
 
 
-@given(st.binary(max_size=2000))
-def test_junk_is_no_report(junk: bytes) -> None:
-    for report in Reports().feed(b"\0\0D" + junk):
-        assert report.directory.startswith("/")
-
-
-@pytest.fixture
-def capture() -> Iterator[Capture]:
-    ring = Ring.create(PAGE)
-    yield Capture(os.getpid(), ring.words, "/", 0, SECRET_NAMES)
-    ring.close()
-
-
-def said(number: int, line: str, **variables: str) -> bytes:
-    fields = "".join(f"X{name}={value}\0" for name, value in variables.items())
-    return f"\0\0D/\0{fields}H {number}  {line}\n\0E".encode()
-
-
-def test_only_what_was_typed_here_is_history(capture: Capture) -> None:
-    for number, line in [(5, "from a file"), (6, "one"), (6, "one"), (7, " quiet"), (8, "two")]:
-        capture.feed(said(number, line))
-    assert capture.history == ["one", "two"]
-
-
-def test_lines_that_were_taken_out_of_history_are_forgotten(capture: Capture) -> None:
-    for number, line in [(1, "a"), (2, "b"), (3, "c"), (4, "secret"), (3, "c")]:
-        capture.feed(said(number, line))
-    assert capture.history == ["b", "c"]
-    capture.feed(said(0, ""))
-    assert capture.history == []
-
-
-def test_a_line_that_replaced_its_duplicates_is_kept(capture: Capture) -> None:
-    for number, line in [(1, "x"), (2, "a"), (3, "b"), (3, "a")]:
-        capture.feed(said(number, line))
-    assert capture.history == ["a", "b", "a"]
-
-
-def test_a_successor_knows_which_line_was_the_newest(capture: Capture) -> None:
-    capture.feed(said(1, "one"))
-    assert capture.words[HISTORY] == 2
-    successor = Capture(os.getpid(), capture.words, "/", 0, SECRET_NAMES, known=False)
-    successor.feed(said(1, "one"))
-    successor.feed(said(2, "two"))
-    successor.take_back(SessionState("s", "demo", 1, 1, "bash", "/", {}, ["zero"]))
-    assert successor.history == ["zero", "two"]
-
-
-def test_secrets_and_code_are_not_kept(capture: Capture) -> None:
-    capture.feed(said(1, "first"))
-    line = "curl --token abc https://me:pass@host -H 'Authorization: Bearer xyz'; MY_KEY=k run"
-    names = {"GH_TOKEN": "1", "LD_PRELOAD": "2", "PLAIN": "3", "PWD": "/", "BASH_ENV": "4"}
-    capture.feed(said(2, line, **names))
-    assert capture.variables == {"PLAIN": "3"}
-    kept = capture.history[0]
-    assert not [word for word in ("abc", "pass@", "xyz", "=k") if word in kept]
-    assert kept.startswith("curl --token •••• https://me:••••@host")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bash", ""),
+        ("bash", "shopt -s histappend"),
+        ("bash", "shopt -s histappend; PROMPT_COMMAND='history -a; history -n'"),
+        ("zsh", ""),
+        ("zsh", "setopt share_history"),
+    ],
+)
+def test_a_restore_adds_nothing_to_the_shells_history_file(
+    stack: ExitStack, tmp_path: Path, name: str, options: str
+) -> None:
+    file = tmp_path / "history"
+    file.write_text("other\nmine\n")
+    rc = f"HISTFILE={file} HISTSIZE=100 SAVEHIST=100\n{options}\n"
+    state = SessionState("s", "demo", 0, 0, name, "/", {}, ["mine", "two\nlines", "later"])
+    for _ in range(2):
+        saved = hook.saved_state(f"/bin/{name}", "/", state)
+        shell = (bash if name == "bash" else zsh)(stack, tmp_path, rc, saved)
+        with file.open("a") as history:
+            history.write("of another shell\n")
+        shell.type("fc -l 1")
+        shown = shell.shown(b"ready$ ")
+        assert b"later" in shown
+        assert name == "zsh" or shown.count(b"\t mine\r\n") == 1
+        if name == "bash":
+            shell.type("[[ -v HISTCONTROL ]]; echo $?; shopt histappend")
+            wanted = b"on" if "append" in options else b"off"
+            assert shell.shown(b"ready$ ").split()[-3:] == [b"1", b"histappend", wanted]
+        stack.pop_all()
+        hang_up(shell)
+    lines = [line.rpartition(":0;")[2] for line in file.read_text().splitlines()]
+    typed = [line for line in lines if line.startswith(("fc", "[["))]
+    assert sorted(set(lines) - set(typed)) == ["mine", "of another shell", "other"]
+    assert len(typed) == (4 if name == "bash" else 2)
+    assert len(lines) == len(typed) + 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from coditect_cli import config
-from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.gateway.saved import Saved, saved_screen
+from coditect_cli.sessions.layer import Lease, SessionLayer
 from coditect_cli.sessions.session import SessionOutput, SessionState
 from coditect_cli.stores.foundationdb import FoundationDBStore
 from coditect_cli.stores.store import END, SessionStore, open_store
@@ -127,6 +129,16 @@ def test_directory_variables_history_and_screen_come_back(
     )
     client.send(b"\x1b[A\x1b[A\r")  # the line before the one that was just run
     client.expect(b"on the screen\r\n")
+
+
+def test_a_record_does_nothing_to_a_terminal_but_draw() -> None:
+    lines = ["\x1b[31mred", "a\x1b]2;title\x07", "query\x1b[5n\x1b[c", "\x1b[?1049h\x9b5n\r\n"]
+    state = SessionState("s1", "demo", 1, 1, "bash", "/gone\x1b[c")
+    output = SessionOutput("s1", lines, (0, 0), (80, 24))
+    saved = Saved(state, output, Lease("demo", "s1", "me", 1, 1))
+    drawn = saved_screen(saved, "/").decode()
+    assert re.sub(r"\x1b\[\d*m|\r\n|[ -~]", "", drawn) == ""
+    assert "a\\x1b]2;title\\x07" in drawn
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh"])

@@ -13,16 +13,21 @@ _coditect_saved=${CODITECT_SAVED-}
 unset CODITECT_HOOK CODITECT_SAVED
 if [ "${HISTFILE-}" = "$HOME/.sh_history" ]; then HISTFILE=$HOME/.bash_history; fi
 
+# The newest 100 lines of history go with a report unless there is exactly one more of them than
+# before: some may have been taken out.
 _coditect_prompt() {
   if [ -n "$_coditect_saved" ]; then
     . "/dev/fd/$_coditect_saved"
     \builtin eval "exec $_coditect_saved<&-"
     _coditect_saved=
   fi
+  if [[ ${HISTCMD-} == "${_coditect_next-}" ]]; then \builtin set -- H -1; else \builtin set -- L -100; fi
+  _coditect_next=$((${HISTCMD:-0} + 1))
+  if [[ -o posix ]]; then \builtin set -- "$1" "$2" '\0P'; fi
   {
-    \builtin printf '\0\0D%s\0V' "$PWD" && \builtin export -p && \builtin printf '\0H' &&
-      HISTTIMEFORMAT= \builtin history 1 && \builtin printf '\0E'
-  } >&"$_coditect_hook" || :
+    \builtin printf '\0\0D%s\0V' "$PWD" && \builtin export -p && \builtin printf "${3-}\0$1" &&
+      { \builtin fc -l "$2" -1 || [[ ${HISTCMD-} == 1 ]]; } && \builtin printf '\0E'
+  } >&"$_coditect_hook"
 }
 
 if shopt -q login_shell; then
@@ -39,11 +44,14 @@ else
   if [ -r ~/.bashrc ]; then . ~/.bashrc; fi
 fi
 
-# Behind the user's own, and not the first: that one is replaced by PROMPT_COMMAND=... . The braces
-# keep it out of what `set -x` and a DEBUG trap print.
-if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)); then
-  PROMPT_COMMAND[${#PROMPT_COMMAND[@]} + 1]='{ _coditect_prompt; } >/dev/null 2>&1'
-else
-  PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND
-}{ _coditect_prompt; } >/dev/null 2>&1"
-fi
+# Behind the user's own, and not the first: that one is replaced by PROMPT_COMMAND=... . Braces keep
+# it out of what `set -x` and a DEBUG trap print, `||` out of the reach of `set -e` and an ERR trap,
+# and where PROMPT_COMMAND is readonly there is no hook.
+{
+  if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)); then
+    \builtin declare -a "PROMPT_COMMAND[${PROMPT_COMMAND[*]+${#PROMPT_COMMAND[*]}}+1]={ _coditect_prompt || :; } >/dev/null 2>&1"
+  else
+    \builtin declare "PROMPT_COMMAND=${PROMPT_COMMAND:+$PROMPT_COMMAND
+}{ _coditect_prompt || :; } >/dev/null 2>&1"
+  fi
+} >/dev/null 2>&1 || :

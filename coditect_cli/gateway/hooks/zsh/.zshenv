@@ -5,27 +5,44 @@ unset ZDOTDIR
 if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
   typeset -g _coditect_hook=$CODITECT_HOOK _coditect_saved=${CODITECT_SAVED-}
 
+  # The braces keep it out of what `set -x` prints; a DEBUG trap is back when the function ends.
   _coditect_prompt() {
-    emulate -L zsh
     {
-      if [[ -n $_coditect_saved ]]; then
-        . /dev/fd/$_coditect_saved
-        exec {_coditect_saved}<&-
-        _coditect_saved=
-      fi
-      zmodload zsh/parameter
-      local name newest=$((HISTCMD - 1))
-      {
-        builtin printf '\0\0D%s\0' "$PWD" &&
-          for name in ${(k)parameters[(R)*export*]}; do
-            builtin printf 'X%s=%s\0' "$name" "${(P)name}"
-          done &&
-          builtin printf 'H%s  %s\n\0E' "$newest" "${history[$newest]-}"
-      } >&$_coditect_hook
+      local _coditect_extended=${options[extendedglob]}
+      emulate -L zsh
+      trap - DEBUG
+      _coditect_report
     } >/dev/null 2>&1
+  }
+  _coditect_report() {
+    if [[ -n $_coditect_saved ]]; then
+      . /dev/fd/$_coditect_saved
+      exec {_coditect_saved}<&-
+      _coditect_saved=
+    fi
+    zmodload zsh/parameter
+    local _coditect_name _coditect_newest=$((HISTCMD - 1))
+    local _coditect_line=${history[$_coditect_newest]-}
+    [[ $_coditect_extended == on ]] && setopt extended_glob
+    [[ -n ${HISTORY_IGNORE-} && $_coditect_line == ${~HISTORY_IGNORE} ]] && _coditect_line=
+    {
+      builtin printf '\0\0D%s\0' "$PWD" &&
+        for _coditect_name in ${(k)parameters[(R)*export*]}; do
+          builtin printf 'X%s=%s\0' "$_coditect_name" "${(P)_coditect_name}"
+        done &&
+        builtin printf 'H%s\t %s\n\0E' "$_coditect_newest" "$_coditect_line"
+    } >&$_coditect_hook
+  }
+  # Once, before the first prompt: start-up files may have set precmd_functions anew.
+  _coditect_start() {
+    unfunction _coditect_start
+    [[ ${precmd_functions[(Ie)_coditect_prompt]} -gt 0 ]] && return
+    precmd_functions+=(_coditect_prompt)
+    _coditect_prompt
   }
   typeset -ga precmd_functions
   precmd_functions+=(_coditect_prompt)
+  zmodload zsh/sched 2>/dev/null && sched +0 '{ _coditect_start } >/dev/null 2>&1'
 fi
 unset CODITECT_HOOK CODITECT_SAVED
 if [[ -r ~/.zshenv ]]; then . ~/.zshenv; fi

@@ -15,6 +15,7 @@ from coditect_cli.workspaces.spec import WorkspaceRecord, check_workspace_id
 
 COLUMNS = {"ID": "id", "STATUS": "status", "OWNER": "owner", "CREATED": "createdAt"}
 WIDE = {
+    "AGE": "age",
     "NODE": "node",
     "CPU": "cpu",
     "MEMORY": "memory",
@@ -143,7 +144,8 @@ def list_(
 ) -> None:
     """List the workspaces. One whose record is damaged has the status "damaged".
 
-    Selectors are Kubernetes' own, and so for workspaces there; -o wide adds node, sizes and image.
+    Selectors are Kubernetes' own, and so for workspaces there; -o wide adds age, node, sizes and
+    image.
 
     Examples:
       coditect workspace list
@@ -160,8 +162,23 @@ def list_(
     nodes = runtime.output not in ("table", "name")
     find = runtime.workspaces.watch if watch else runtime.workspaces.pages
     pages = find(selector, runtime.streams.say, nodes=nodes)
+    if runtime.output == "wide":
+        pages = ([item | {"age": _age(item)} for item in page] for page in pages)
     stream = Stream("WorkspaceList", pages, COLUMNS, WIDE, "id", dict)
     emit_stream(stream, runtime.output, runtime.streams)
+
+
+def _age(item: dict[str, Any]) -> str | None:
+    """How long ago it was made, in the largest unit that it fills: 5d, 3h, 2m, 40s."""
+    if not item["createdAt"]:
+        return None
+    from datetime import UTC, datetime
+
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(item["createdAt"])).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{max(0, seconds):.0f}s"
 
 
 def show(ctx: typer.Context, id: WorkspaceId) -> Result:

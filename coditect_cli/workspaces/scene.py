@@ -27,6 +27,7 @@ START_REASONS = (
     "CreateContainerError",
     "RunContainerError",
 )
+WAITING = IMAGE_REASONS + START_REASONS
 SETTLE = 3.0  # seconds that a scheduler or a volume controller may need to see what was just made
 
 
@@ -115,14 +116,18 @@ class Scene:
         return _count(event) > self._old.get(uid, 0) and self._events.get(uid) != event
 
     def _said(self, key: str, *reasons: str) -> str | None:
-        """The newest Event of these reasons about the object that is there now."""
+        """The newest Event of these reasons about the object that is there now.
+
+        Not one that only says again what the container waits for, as "Error: ErrImagePull".
+        """
         uid = (self.objects.get(key) or {}).get("metadata", {}).get("uid")
         found = [
-            event["message"]
+            str(event["message"])
             for event in self._events.values()
             if event["involvedObject"].get("uid") == uid and event["reason"] in reasons
         ]
-        return str(found[-1]) if found else None
+        telling = [text for text in found if text.removeprefix("Error: ") not in WAITING]
+        return telling[-1] if telling else None
 
     def _container(self) -> CoditectError | None:
         pod = self.objects.get("pod")

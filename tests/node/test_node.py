@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import until
+from tests.support.images import name_of
 from tests.support.node import PATIENCE
 from tests.support.platform import NAMESPACE, Commands, Platform
 from tests.support.terminal import Terminal
@@ -58,6 +59,35 @@ def test_the_shells_user_can_read_no_secret(coditect: Commands, workspace: str) 
     found = coditect("exec", INSECURE, workspace, "--", "ls", "/secrets", "/run")
     assert "fdb.cluster" in found  # it is there
     assert "secrets" not in found.partition("/secrets:")[0]  # and no account of the cluster's
+
+
+def test_keeper_and_bridge_have_four_capabilities_and_programs_none(
+    platform: Platform, coditect: Commands, workspace: str
+) -> None:
+    """CHOWN, KILL, SETGID and SETUID."""
+
+    def capabilities(status: str) -> set[str]:
+        lines = [line.split() for line in status.splitlines()]
+        return {line[1].lstrip("0") for line in lines if line[0] in ("CapEff:", "CapPrm:")}
+
+    (keeper,) = platform.node.pids("workspace")
+    [*children] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    for pid in (keeper, *children):
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nUid:\t0\t0\t" in status
+        assert capabilities(status) == {"e1"}
+    theirs = coditect("exec", INSECURE, workspace, "--", "cat", "/proc/self/status")
+    assert capabilities(theirs) == {""}
+
+
+def test_no_image_has_a_compiler_or_an_installer(
+    platform: Platform, coditect: Commands, workspace: str
+) -> None:
+    tools = "for tool in cc gcc c99 make pip; do command -v $tool; done; ls /opt/coditect/bin/pip*"
+    found = coditect("exec", INSECURE, workspace, "--", "sh", "-c", tools, status=2)
+    assert found == ""
+    pod = platform.pods("app=gateway")[0]["metadata"]["name"]
+    assert platform.run(f"kubectl exec -n {NAMESPACE} {pod} -- sh -c '{tools} || true'") == ""
 
 
 def test_files_go_in_and_out_as_the_users(
@@ -164,6 +194,27 @@ def test_a_gateway_that_is_replaced_loses_nothing(
         terminal.type(b"echo still he''re\n")
         terminal.expect(b"still here", PATIENCE)
     assert before <= {pod["metadata"]["uid"] for pod in platform.pods("app=gateway")}
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "words"),
+    [
+        ("localhost:1/nowhere:1", "workspace.image", "ailed to pull image"),
+        (name_of("gateway"), "workspace.crash", "ack-off restarting failed container"),
+    ],
+    ids=["no image", "crash loop"],
+)
+def test_what_a_kubelet_can_not_start_is_told_in_its_words(
+    coditect: Commands, image: str, code: str, words: str
+) -> None:
+    try:
+        coditect("workspace", "create", "broken", "--image", image, "-o", "json", status=8)
+        error = json.loads(coditect.said.splitlines()[-1])["error"]
+        assert error["code"] == code
+        assert words in error["message"]
+    finally:
+        purge = ("--purge", "--confirm", "broken", "--force", "--ignore-not-found")
+        coditect("workspace", "delete", "broken", *purge)
 
 
 def test_stop_and_start_keep_the_data(coditect: Commands, workspace: str) -> None:

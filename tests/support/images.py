@@ -68,7 +68,9 @@ class Builder:
         tree = self.folder / "base"
         included = ",".join([*PACKAGES.split(), "python3-venv"])
         run("debootstrap", "--variant=minbase", f"--include={included}", "bookworm", str(tree))
-        with subprocess.Popen(["tar", "c", "-C", tree, "."], stdout=subprocess.PIPE) as tar:
+        unneeded = [f"--exclude=./var/{name}" for name in ("cache/apt", "lib/apt/lists")]
+        argv = ["tar", "c", "-C", str(tree), *unneeded, "."]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as tar:
             self._podman("import", "-", "localhost/base:1", stdin=tar.stdout)
         shutil.rmtree(tree)
 

@@ -136,10 +136,11 @@ class Platform:
 
 
 class Commands:
-    """Runs `coditect` as that user would, and finds what it prints."""
+    """Runs `coditect` as that user would, and finds what it prints; `said` is its last stderr."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self.environ = environ
+        self.said = ""
 
     def __call__(self, *args: str, stdin: bytes | None = None, status: int | None = 0) -> str:
         done = subprocess.run(
@@ -150,9 +151,9 @@ class Commands:
             capture_output=True,
             timeout=PATIENCE,
         )
-        said = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        assert status is None or done.returncode == status, (done.returncode, *said)
-        return said[0]
+        out, self.said = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        assert status is None or done.returncode == status, (done.returncode, out, self.said)
+        return out
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class WorkspaceConformance:
         table = run_cli("workspace", "list")[1].splitlines()
         assert [line.split()[0] for line in table] == ["ID", "a", "b"]
         wide = run_cli("workspace", "list", "-o", "wide")[1].splitlines()
-        assert {"NODE", "CPU", "MEMORY", "STORAGE", "IMAGE"} <= set(wide[0].split())
+        assert {"AGE", "NODE", "CPU", "MEMORY", "STORAGE", "IMAGE"} <= set(wide[0].split())
 
     def test_scripts_can_repeat_themselves(self, run_cli: RunCli) -> None:
         run_cli("workspace", "create", "demo")

@@ -92,3 +92,21 @@ def test_an_event_is_new_once() -> None:
     started = event("Started", "p", "Started")
     assert found.apply(Change("events", "ADDED", started)) == [started]
     assert found.apply(Change("events", "LIST", {"items": [started]})) == []
+
+
+def test_the_event_with_the_reason_is_quoted_not_the_one_that_repeats_it() -> None:
+    state = {"waiting": {"reason": "ErrImagePull", "message": "short"}}
+    pulling = pod()
+    pulling["status"]["containerStatuses"] = [{"state": state}]
+    found = seen(set=SET, pod=pulling)
+    why = event("Failed", "p", 'Failed to pull image "x": refused')
+    again = event("Failed", "p", "Error: ErrImagePull")
+    again["metadata"] = {"uid": "e-again"}
+    found.apply(Change("events", "ADDED", again))
+    error = found.hopeless()
+    assert error is not None
+    assert error.message.endswith("ErrImagePull: short")
+    found.apply(Change("events", "ADDED", why))
+    error = found.hopeless()
+    assert error is not None
+    assert "Failed to pull image" in error.message

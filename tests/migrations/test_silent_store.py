@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,25 @@ def test_a_run_whose_store_falls_silent_is_gone_on_with(
     folder = tmp_path / "world"
     folder.mkdir()
     assert Site(store, folder, world()).go(phase(folder)).state == "done"
+
+
+def test_a_server_that_dies_again_and_again_keeps_each_event_once(server: FDBServer) -> None:
+    """Commits that get no answer are repeated; what was told to be kept is kept."""
+    journal = Journal(FoundationDBStore(str(server.cluster_file)), RUN, "me")
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        for _ in range(4):
+            server.kill()
+            server.start()
+            server.fdbcli("status minimal")
+        ended.set()
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    written = 0
+    while not ended.is_set():
+        journal.append("step.started", f"s{written}")
+        written += 1
+    interrupter.join()
+    assert [event.step for event in journal.new_events()] == [f"s{n}" for n in range(written)]

@@ -1,4 +1,7 @@
-"""A store with many sessions: the commands that scan it, beside a bare SQLite cursor."""
+"""A store with many sessions: the commands that scan it, beside a bare SQLite cursor.
+
+Where FDB_CLUSTER_FILE is set, a scan of that cluster too, beside the binding's own.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,10 @@ from coditect_cli.paths import Paths
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionOutput, SessionState
 from coditect_cli.stores.sqlite import SQLiteStore
+from coditect_cli.stores.store import prefix_end, scan
 
 VALUE = 600  # bytes
+BELOW = b"coditect-bench/"  # in a cluster that others may use too
 STATE = SessionState(
     id="0" * 36,
     workspace_id="w00000",
@@ -47,9 +52,10 @@ class Size:
     runs: int = 3
     starts: int = 15
     saves: int = 200
+    keys: int = 200_000  # of FoundationDB
 
 
-QUICK = Size(2_000, 20, 1, 1, 5)
+QUICK = Size(2_000, 20, 1, 1, 5, 2_000)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ def measure(folder: Path, *, quick: bool) -> Table:
     bench.scans()
     bench.starts()
     bench.layer()
+    if cluster_file := os.environ.get("FDB_CLUSTER_FILE"):
+        bench.foundationdb(cluster_file)
     return bench.table
 
 
@@ -173,6 +181,39 @@ class Bench:
         self.table.add("one durable save", statistics.median(saves) * 1000, "ms")
         self.table.add("one restore", statistics.median(loads) * 1000, "ms")
         store.close()
+
+    def foundationdb(self, cluster_file: str) -> None:
+        """A scan of a real cluster through the store, and as one range of the binding."""
+        from coditect_cli.stores.foundationdb import FoundationDBStore
+
+        store = FoundationDBStore(cluster_file)
+        import fdb
+
+        rows = [(BELOW + b"%08d" % n, b"x" * VALUE) for n in range(self.size.keys)]
+        for at in range(0, len(rows), 5_000):
+            some = rows[at : at + 5_000]
+            store.transact(lambda transaction, some=some: [transaction.set(*row) for row in some])
+        begin, end = BELOW, prefix_end(BELOW)
+        database = fdb.open(cluster_file)
+        own, ours = (
+            statistics.median(_timed(way) for _ in range(self.size.runs))
+            for way in (
+                lambda: list(database.get_range(begin, end)),
+                lambda: [page.rows for page in scan(store, begin, end)],
+            )
+        )
+        database.clear_range(begin, end)
+        count = f"FoundationDB, {self.size.keys:,} keys of {VALUE} bytes: "
+        self.table.add(count + "the binding's own range", own, "s")
+        self.table.add(
+            count + "the store's scan",
+            ours,
+            "s",
+            ratio=ours / own,
+            than="the binding's own range",
+            goal="<= 2x",
+            met=ours <= 2 * own,
+        )
 
     def cost(self, argv: Sequence[str], runs: int = 0) -> Cost:
         """The median of some runs, and the most memory of any."""

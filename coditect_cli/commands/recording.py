@@ -129,7 +129,7 @@ def _check_target(runtime: Runtime, file: str | None, *, force: bool) -> None:
             raise UsageError(
                 "a recording is not for a terminal", hint="name a FILE, or redirect stdout"
             )
-        if runtime.output not in ("table", "wide"):
+        if not runtime.is_for_people:
             raise UsageError(f"-o {runtime.output} describes the recording, so name a FILE")
     elif os.path.lexists(file) and not force:
         raise _exists(file)

@@ -232,7 +232,7 @@ def output(
     from coditect_cli.sessions.lines import ansi, plain
 
     runtime: Runtime = ctx.obj
-    if follow and runtime.output not in ("table", "wide"):
+    if follow and not runtime.is_for_people:
         raise UsageError("--follow writes lines of text, and goes with no -o")
     item, _, saved = _load(runtime, id, session)
     colours = runtime.streams.stdout.isatty() if style is None else style
@@ -242,7 +242,7 @@ def output(
     if saved is None:
         raise _not_saved(item)
     lines = [ansi(line) if colours else plain(line) for line in saved.lines]
-    if runtime.output in ("table", "wide"):
+    if runtime.is_for_people:
         shown = "\n".join(lines).rstrip("\n")  # a screen is rarely full
         runtime.streams.stdout.write(shown + "\n" if shown else "")
         return None

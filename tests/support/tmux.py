@@ -21,6 +21,7 @@ INSIDE = "inside>"  # the prompt of the shell in the workspace
 _CONFIGURATION = """\
 set -g default-terminal xterm-256color
 set -g status off
+set -s exit-empty off
 set -g escape-time 0
 set -g history-limit 5000
 set -g scroll-on-clear off

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SCREENFULS = 10  # where a listing on a terminal stops by itself
 MOST_COMPLETED = 1_000  # session ids that a shell is offered
+COMPLETION_PATIENCE = 1.0  # seconds, for a shell that does nothing else meanwhile
 
 
 def workspace_ids() -> list[str]:
@@ -54,6 +55,7 @@ def context_names() -> list[str]:
 
 def session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     from coditect_cli.sessions.lookup import saved_ids
+    from coditect_cli.stores.store import open_store
 
     runtime, workspace_id = Runtime(Streams.system()), ctx.params.get("id")
     try:
@@ -62,7 +64,8 @@ def session_ids(ctx: typer.Context, incomplete: str) -> list[str]:
             runtime.context.settings.store != "sqlite" or runtime.paths.session_store.exists()
         )
         if runtime.has_store and is_there:
-            with closing(runtime.store) as store:
+            settings, paths = runtime.context.settings, runtime.paths
+            with closing(open_store(settings, paths, COMPLETION_PATIENCE)) as store:
                 ids |= saved_ids(store, str(workspace_id), incomplete, MOST_COMPLETED)
     except (CoditectError, OSError):
         return []

@@ -13,6 +13,7 @@ from coditect_cli.stores.store import (
     MAX_SECONDS,
     PAGE_BYTES,
     PAGE_ROWS,
+    PATIENCE,
     Row,
     SessionStore,
     Snapshot,
@@ -24,7 +25,6 @@ from coditect_cli.stores.store import (
 T = TypeVar("T")
 
 API_VERSION = 710
-ANSWER_SECONDS = 10.0  # all tries of one call together; a call that gets no answer ends then
 
 # https://apple.github.io/foundationdb/api-error-codes.html
 TOO_OLD = 1007
@@ -51,7 +51,7 @@ class FoundationDBStore(SessionStore):
         certificate_file: str | None = None,
         key_file: str | None = None,
         ca_file: str | None = None,
-        answer_seconds: float = ANSWER_SECONDS,
+        answer_seconds: float = PATIENCE,
     ) -> None:
         for path in (cluster_file, certificate_file, key_file, ca_file):
             if path is not None and not os.access(path, os.R_OK):

@@ -17,6 +17,7 @@ from coditect_cli.paths import make_private, unusable
 from coditect_cli.stores.store import (
     PAGE_BYTES,
     PAGE_ROWS,
+    PATIENCE,
     Row,
     SessionStore,
     Snapshot,
@@ -27,7 +28,6 @@ from coditect_cli.stores.store import (
 
 T = TypeVar("T")
 
-BUSY_SECONDS = 10.0
 BATCH_ROWS = 32
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -43,7 +43,7 @@ class SQLiteStore(SessionStore):
     `version` counts the transactions that wrote.
     """
 
-    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, path: Path, busy_seconds: float = PATIENCE) -> None:
         self._path = path
         self._lock = threading.Lock()
         make_private(path.parent)

@@ -30,6 +30,7 @@ MAX_VALUE = 100_000  # bytes
 MAX_TRANSACTION = 10_000_000  # bytes, keys and values of all writes
 MAX_SECONDS = 5.0
 END = b"\xff"  # past every key: what starts with it is the store's own
+PATIENCE = 10.0  # seconds until a call ends that gets no answer, all its tries together
 PAGE_ROWS = 1_000
 PAGE_BYTES = 1_000_000
 
@@ -268,8 +269,8 @@ def too_many_conflicts() -> Conflict:
     )
 
 
-def open_store(settings: Settings, paths: Paths) -> SessionStore:
-    """The store that the settings name.
+def open_store(settings: Settings, paths: Paths, patience: float = PATIENCE) -> SessionStore:
+    """The store that the settings name, whose calls take `patience` seconds at most.
 
     Raises Failed when it cannot be used, Unreachable when it does not answer.
     """
@@ -281,7 +282,8 @@ def open_store(settings: Settings, paths: Paths) -> SessionStore:
             certificate_file=settings.fdb_tls_certificate_file,
             key_file=settings.fdb_tls_key_file,
             ca_file=settings.fdb_tls_ca_file,
+            answer_seconds=patience,
         )
     from coditect_cli.stores.sqlite import SQLiteStore
 
-    return SQLiteStore(paths.session_store)
+    return SQLiteStore(paths.session_store, patience)

@@ -21,7 +21,10 @@ from coditect_cli.errors import (
     Unreachable,
     UsageError,
 )
+from coditect_cli.paths import Paths
+from coditect_cli.settings import Settings
 from coditect_cli.stores import foundationdb
+from coditect_cli.stores import store as stores
 from coditect_cli.stores.foundationdb import FoundationDBStore
 from tests.stores.contract import P_END, Open, P, StoreContract, put
 from tests.support.authority import Authority
@@ -45,11 +48,14 @@ def open_store() -> Iterator[Open]:
 class TestFoundationDBStore(StoreContract):
     keeps_versions = False  # the cluster's clock drives them
 
-    def test_a_cluster_that_does_not_answer_is_told_in_bounded_time(self, tmp_path: Path) -> None:
+    def test_a_cluster_that_does_not_answer_is_told_in_bounded_time(
+        self, tmp_path: Path, paths: Paths
+    ) -> None:
         need_library()
         file = tmp_path / "fdb.cluster"
         file.write_text("nobody:here@127.0.0.1:1\n")
-        store = FoundationDBStore(str(file), answer_seconds=0.5)
+        settings = Settings(store="foundationdb", fdb_cluster_file=str(file))
+        store = stores.open_store(settings, paths, patience=0.5)
         with pytest.raises(Unreachable) as caught:
             store.read(lambda snapshot: snapshot.get(P))
         assert caught.value.code == "store.unreachable"

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from coditect_cli.settings import Settings
 from coditect_cli.workspaces.manifest import build
 from tests.cluster.conftest import IMAGE
+from tests.gateway.test_edge import Edge
 from tests.support.cluster import Cluster
 
 COUNT = 10_000
@@ -57,7 +59,7 @@ def fill(cluster: Cluster, namespace: str, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_ten_thousand_are_listed_in_constant_memory(
-    cluster: Cluster, namespace: str, provider: None
+    cluster: Cluster, namespace: str, provider: None, tmp_path: Path
 ) -> None:
     def listed(form: str) -> tuple[list[str], int]:
         line = [sys.executable, "-c", MEASURED, "workspace", "list", "-o", form]
@@ -75,4 +77,17 @@ def test_ten_thousand_are_listed_in_constant_memory(
         lines, memory = listed(form)
         assert [id_of(line) for line in lines] == expected
         assert memory - base[form] < 40 * 1024, "KiB more than for none"
+    few = most_memory_of_an_edge(Edge(cluster, tmp_path))
+    many = most_memory_of_an_edge(Edge(cluster, tmp_path, namespace=namespace))
+    assert many - few < 80 * 1024, "KiB more than for none; an object is 6 KiB"
     cluster.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+def most_memory_of_an_edge(edge: Edge) -> int:
+    """KiB, until it is ready: it knows every workspace then."""
+    try:
+        status = Path(f"/proc/{edge.start().pid}/status").read_text()
+    finally:
+        edge.stop()
+    [line] = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1])

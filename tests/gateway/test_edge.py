@@ -47,7 +47,7 @@ class Edge:
     def __init__(self, cluster: Cluster, folder: Path, **settings: object) -> None:
         self.cluster = cluster
         self.folder = folder
-        self.namespace = cluster.namespace()
+        self.namespace = settings.get("namespace") or cluster.namespace()
         self.sets = f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets"
         with suppress(ApiError):  # it is there already
             cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})

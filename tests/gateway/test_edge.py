@@ -27,6 +27,7 @@ from tests.gateway.test_pod import Pod
 from tests.support.cluster import ApiError, Cluster, free_ports
 from tests.support.gateway import PATIENCE, Client, until
 from tests.test_signing import key_set, private_key
+from tests.workspaces.conformance import EntryConformance
 
 NODE = "edge-test"
 SHARED = b"the-secret-of-an-earlier-gateway"
@@ -399,6 +400,14 @@ def test_an_edge_without_keys_or_without_a_signer_does_not_start(
     monkeypatch.setenv("CODITECT_TOKEN_SECRET_FILE", str(secret))
     code, _, err = run_cli(*serve, "-o", "json")
     assert (code, "gateway.no_signer" in err) == (2, True)
+
+
+class TestEntry(EntryConformance):
+    @pytest.fixture
+    def provider(self, home: Path, edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in edge.settings().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CODITECT_IMAGE", "localhost/workspace:1")
 
 
 def test_pages_answer_anyone(edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

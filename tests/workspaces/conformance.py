@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import RunCli
+from tests.support.gateway import until
 
 RECORD = {
     *("id", "status", "owner", "createdAt", "root", "node", "image", "cpu", "memory", "storage")
@@ -134,3 +136,37 @@ class WorkspaceConformance:
         assert refusal(run_cli, *purge, "--confirm", "demo2") == (2, "confirm.mismatch")
         assert refusal(run_cli, "workspace", "delete", "demo", "--confirm", "demo") == (2, "usage")
         assert document(run_cli, "workspace", "show", "demo")["status"] == "running"
+
+
+class EntryConformance:
+    """The ways into a workspace, as long as there is no way in; as above."""
+
+    @pytest.fixture(autouse=True)
+    def _provider(self, provider: None) -> None: ...
+
+    def test_a_workspace_that_is_absent_or_stopped_is_said_to_be_so(
+        self, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "file"
+        file.write_text("x")
+        lines = (
+            ("attach", "demo"),
+            ("exec", "demo", "--", "true"),
+            ("cp", str(file), "demo:file"),
+            ("cp", "demo:file", str(tmp_path / "other")),
+        )
+
+        def are_refused(status: int, message: str) -> bool:
+            """A gateway may learn of a change a moment later."""
+            results = [run_cli(*line) for line in lines]
+            return all(
+                (code, out) == (status, "") and f"error: {message}\n" in err
+                for code, out, err in results
+            )
+
+        until(lambda: are_refused(3, "no workspace demo"), "an absent workspace")
+        assert run_cli("workspace", "create", "demo")[0] == 0
+        assert run_cli("workspace", "stop", "demo", "--force")[0] == 0
+        until(lambda: are_refused(6, "workspace demo is stopped"), "a stopped workspace")
+        assert run_cli("workspace", "delete", "demo")[0] == 0
+        until(lambda: are_refused(3, "no workspace demo"), "a deleted workspace")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspaces.conformance import WorkspaceConformance
+from tests.workspaces.conformance import EntryConformance, WorkspaceConformance
 
 
-class TestLocal(WorkspaceConformance):
+class TestLocal(WorkspaceConformance, EntryConformance):
     @pytest.fixture
     def provider(self, home: Path) -> None: ...

@@ -38,6 +38,7 @@ STORE_ROWS = [
     "keys ls -o ndjson",
     "keys du",
     "session list ID",
+    "session list ID, asking a gateway",
     "20 distinct workspaces",
     "one durable save",
     "one restore",

@@ -12,6 +12,7 @@ from coditect_cli.attach.link import Link
 from coditect_cli.errors import Failed, from_dict
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
+from coditect_cli.protocol.shape import json_object
 from coditect_cli.protocol.stream import Inbox
 
 TERMINAL: dict[str, Any] = {"cols": 80, "rows": 24, "term": "xterm-256color"}
@@ -91,7 +92,7 @@ class Conversation:
             return
         for received in self._link.receive():
             if isinstance(received, str):
-                self._handle(messages.json_object(received))
+                self._handle(json_object(received))
                 continue
             self.output += received
             self._inbox.receive(len(received))

@@ -20,7 +20,7 @@ from coditect_cli.attach.refusal import refusal, unsupported
 from coditect_cli.errors import CoditectError, Failed, SessionLost, Unreachable, UsageError
 from coditect_cli.gateway.address import short_path
 from coditect_cli.protocol import binary
-from coditect_cli.protocol.messages import V2, WORKSPACE_HEADER
+from coditect_cli.protocol.handshake import V2, WORKSPACE_HEADER
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol

@@ -15,6 +15,7 @@ from coditect_cli.attach.wakeups import Wakeups
 from coditect_cli.errors import CoditectError, Failed, NotFound, SessionLost, Unreachable, from_dict
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
+from coditect_cli.protocol.shape import json_object
 from coditect_cli.protocol.stream import Inbox, Outbox
 
 log = logging.getLogger("coditect.session")
@@ -300,7 +301,7 @@ class Pump:
                 return
 
     def _parse(self, text: str) -> Message | None:
-        if messages.json_object(text).get("type") not in messages.FROM_GATEWAY:
+        if json_object(text).get("type") not in messages.FROM_GATEWAY:
             return None  # from a later release
         return messages.parse_gateway(text)
 

@@ -16,7 +16,7 @@ from coditect_cli.errors import (
     Unreachable,
     from_dict,
 )
-from coditect_cli.protocol.messages import V2
+from coditect_cli.protocol.handshake import V2
 
 BY_STATUS: dict[int, type[CoditectError]] = {
     401: NotAuthenticated,

@@ -13,7 +13,7 @@ from coditect_cli.attach.link import Link, LinkLost
 from coditect_cli.config import Context
 from coditect_cli.errors import Unreachable, from_dict
 from coditect_cli.paths import Paths
-from coditect_cli.protocol.messages import json_object
+from coditect_cli.protocol.shape import json_object
 
 TIMEOUT = 30.0  # seconds; `stop` waits for programs to end
 

@@ -22,7 +22,7 @@ from coditect_cli.errors import (
     Unreachable,
     UsageError,
 )
-from coditect_cli.protocol.messages import BEARER, V1, V2, WORKSPACE_HEADER
+from coditect_cli.protocol.handshake import BEARER, V1, V2, WORKSPACE_HEADER
 from coditect_cli.settings import Settings
 from coditect_cli.signing import Keys
 from coditect_cli.tokens import Claims, local_user, verify

@@ -48,7 +48,7 @@ from coditect_cli.gateway.server import answer, refusal
 from coditect_cli.gateway.splice import LARGEST_HEAD, Side, Splice
 from coditect_cli.kube import Kube
 from coditect_cli.paths import Paths
-from coditect_cli.protocol.messages import BEARER, WORKSPACE_HEADER
+from coditect_cli.protocol.handshake import BEARER, WORKSPACE_HEADER
 from coditect_cli.settings import Settings
 from coditect_cli.signing import Keys, PrivateKey, shared_secret
 from coditect_cli.tokens import Claims

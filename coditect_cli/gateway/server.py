@@ -30,7 +30,8 @@ from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.metrics import CONTENT_TYPE
 from coditect_cli.gateway.restoring import Restoring
 from coditect_cli.protocol import binary
-from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART, V2
+from coditect_cli.protocol.handshake import V2
+from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART
 
 log = logging.getLogger("coditect.server")
 

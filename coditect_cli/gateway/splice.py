@@ -17,6 +17,7 @@ from websockets.frames import Close, Frame, Opcode
 from coditect_cli.gateway.metrics import EdgeMetrics
 from coditect_cli.protocol import messages as m
 from coditect_cli.protocol.frames import Boundaries
+from coditect_cli.protocol.handshake import V2
 
 LARGEST_HEAD = 64 << 10  # bytes of an HTTP request or response
 
@@ -101,7 +102,7 @@ class Splice:
         """After it nothing is passed on: what is under way either way is asked for again."""
         self._client.on_data = self._pod.on_data = lambda data: None
         self._pod.transport.abort()
-        if self._protocol == m.V2:
+        if self._protocol == V2:
             drain = m.encode(m.Drain("restart")).encode()
             self._client.transport.write(Frame(Opcode.TEXT, drain).serialize(mask=False))
         close = Close(m.CLOSE_RESTART, "restart").serialize()

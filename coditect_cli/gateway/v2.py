@@ -18,6 +18,7 @@ from coditect_cli.gateway.pipes import Pipes
 from coditect_cli.gateway.session import Session, timestamp
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol import messages as m
+from coditect_cli.protocol.handshake import V2
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def serve(server: Server, connection: Connection, admitted: Admitted) -> N
 async def say_goodbye(connection: Connection, reason: str, code: int) -> None:
     """Tell a client of the gateway's end, and hang up."""
     with suppress(ConnectionClosed):
-        if connection.subprotocol == m.V2:
+        if connection.subprotocol == V2:
             await connection.send(m.encode(m.Drain(reason)))
         await connection.close(code, reason)
 

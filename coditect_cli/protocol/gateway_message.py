@@ -15,7 +15,8 @@ from typing import Any
 
 from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.protocol import shape
-from coditect_cli.protocol.messages import json_object, wire
+from coditect_cli.protocol.messages import wire
+from coditect_cli.protocol.shape import json_object
 
 LARGEST_FILE = 500_000
 """The most bytes of a file, or of a folder's listing, that one message carries."""

@@ -7,13 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from coditect_cli.errors import CoditectError, UsageError
+from coditect_cli.errors import CoditectError
 from coditect_cli.protocol import shape
-
-V1 = "coditect.v1+json"
-V2 = "coditect.v2"
-BEARER = "coditect.bearer."
-WORKSPACE_HEADER = "Coditect-Workspace"
+from coditect_cli.protocol.shape import invalid, json_object
 
 WINDOW = 262_144
 MAX_TOKEN = 4_096
@@ -310,21 +306,6 @@ def parse_gateway(text: str | bytes) -> Message:
     return _parse(text, FROM_GATEWAY)
 
 
-def json_object(text: str | bytes) -> dict[str, Any]:
-    """A JSON object from outside. Raises UsageError `message.invalid`."""
-    try:
-        found = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _invalid("a control message must be JSON") from None
-    if not isinstance(found, dict):
-        raise _invalid("a control message must be a JSON object")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 M = TypeVar("M", bound=Message)
 
 
@@ -338,11 +319,11 @@ def build(kind: type[M], found: dict[str, Any]) -> M:
         try:
             values[field.name] = field.metadata["check"](found.get(name))
         except ValueError as error:
-            raise _invalid(f"{kind.type}: {name} {error}") from None
+            raise invalid(f"{kind.type}: {name} {error}") from None
     try:
         return kind(**values)
     except ValueError as error:
-        raise _invalid(f"{kind.type}: {error}") from None
+        raise invalid(f"{kind.type}: {error}") from None
 
 
 def _parse(text: str | bytes, kinds: dict[str, type[Message]]) -> Message:
@@ -350,9 +331,5 @@ def _parse(text: str | bytes, kinds: dict[str, type[Message]]) -> Message:
     name = found.get("type")
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise _invalid(f"unknown message type {str(name)[:64]!r}")
+        raise invalid(f"unknown message type {str(name)[:64]!r}")
     return build(kind, found)
-
-
-def _invalid(why: str) -> UsageError:
-    return UsageError(why, code="message.invalid", hint="see docs/protocol.md")

@@ -1,10 +1,13 @@
-"""What a field of a message may hold: checks that return the value or raise ValueError."""
+"""What a message is, and what its fields may hold: checks that return the value or raise."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
+
+from coditect_cli.errors import UsageError
 
 Check = Callable[[Any], Any]
 
@@ -124,3 +127,23 @@ def check_size(cols: int, rows: int) -> None:
 
 
 record = mapping(text(64, least=1), scalar, 64)
+
+
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object from outside. Raises UsageError `message.invalid`."""
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise invalid("a control message must be JSON") from None
+    if not isinstance(found, dict):
+        raise invalid("a control message must be a JSON object")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def invalid(why: str) -> UsageError:
+    """What to raise for a message that is none."""
+    return UsageError(why, code="message.invalid", hint="see docs/protocol.md")

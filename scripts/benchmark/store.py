@@ -145,10 +145,18 @@ class Bench:
     def starts(self) -> None:
         """A listing of one workspace, beside the shortest command with settings."""
         shortest = self.cost([self.coditect, "context", "show"], self.size.starts)
-        listing = self.cost([self.coditect, "session", "list", "w00007"], self.size.starts)
         self.table.add("context show", shortest.seconds * 1000, "ms CPU")
+        self.listing("session list ID", shortest)
+        self.run("up", "bench", "--detach")
+        try:
+            self.listing("session list ID, asking a gateway", shortest)
+        finally:
+            self.run("gateway", "stop")
+
+    def listing(self, what: str, shortest: Cost) -> None:
+        listing = self.cost([self.coditect, "session", "list", "w00007"], self.size.starts)
         self.table.add(
-            "session list ID",
+            what,
             listing.seconds * 1000,
             "ms CPU",
             ratio=listing.seconds / shortest.seconds,
@@ -156,6 +164,10 @@ class Bench:
             goal="<= context show + 20",
             met=listing.seconds <= shortest.seconds + 0.02,
         )
+
+    def run(self, *words: str) -> None:
+        run = [self.coditect, *words]
+        subprocess.run(run, env=self.environ, check=True, capture_output=True)
 
     def layer(self) -> None:
         """What a bridge does."""

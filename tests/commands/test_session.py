@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import shlex
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -276,6 +278,25 @@ def test_live_sessions_are_listed_shown_and_killed(
     assert listed(run_cli, "--active") == []
     assert refused(run_cli, "kill", "demo", client.session) == (3, "session.not_found")
     assert run_cli("session", "kill", "demo", client.session, "--ignore-not-found")[0] == 0
+
+
+def test_asking_the_gateway_loads_no_message(gateway: Gateway) -> None:
+    gateway.attach().detach()
+    code = """
+import sys
+from coditect_cli.main import main
+main(["session", "list", "demo", "-o", "name"])
+print("coditect_cli.protocol.messages" in sys.modules)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=gateway.environ,
+    )
+    assert len(run.stdout.splitlines()) == 2
+    assert run.stdout.endswith("False\n")
 
 
 def test_a_session_that_is_not_saved_yet_is_said_so(

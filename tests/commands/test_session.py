@@ -238,7 +238,7 @@ def test_output_has_colours_where_they_are_wanted(
 ) -> None:
     layer.save(state(), output(["\x1b[1mbold\x1b[m", "\x1b[2Jrest", "", ""]))
     assert run_cli("session", "output", "demo", "s1") == (0, "bold\n\\x1b[2Jrest\n", "")
-    coloured = "\x1b[1mbold\x1b[m\x1b[m\n\\x1b[2Jrest\n"
+    coloured = "\x1b[1mbold\x1b[m\n\\x1b[2Jrest\n"
     assert run_cli("session", "output", "demo", "s1", "--ansi")[1] == coloured
     streams = Streams.test()
     monkeypatch.setattr(streams.stdout, "isatty", lambda: True)

@@ -17,10 +17,16 @@ SECRET_NAMES = (
     "*PASSWORD*",
     "*PASSWD*",
     "*PASSPHRASE*",
+    "*PASS",
     "*_PWD",
     "*KEY*",
     "*CREDENTIAL*",
     "*COOKIE*",
+    "*BEARER*",
+    "*JWT*",
+    "*_PAT",
+    "*_AUTH",
+    "*DSN",
 )
 LEAST_MESSAGE = 256 << 10  # bytes; more than the client ever sends at once
 

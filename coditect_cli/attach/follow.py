@@ -40,8 +40,8 @@ class Lines:
         self._screen.feed(drawing)
         if self._screen.alternate:
             return []
-        row = self._screen.cursor[1]
-        return self._screen.lines()[-self._screen.rows :][:row]
+        lines, (_, row) = self._screen.primary()
+        return lines[-self._screen.rows :][:row]
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that end in `data`."""

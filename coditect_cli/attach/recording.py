@@ -32,8 +32,11 @@ class Cast:
     inbox, once their line is written.
     """
 
-    def __init__(self, open_file: Callable[[], int], title: str) -> None:
+    def __init__(
+        self, open_file: Callable[[], int], title: str, secret_names: tuple[str, ...]
+    ) -> None:
         self._open_file = open_file
+        self._secret_names = secret_names
         self._title = title
         self._fd = -1
         self._size = 0, 0
@@ -48,7 +51,7 @@ class Cast:
             self._started = time.monotonic()
             self._timeline = Timeline(self._started)
             self._decoder = _decoder()
-            self._redactor = Redactor(cols, rows)
+            self._redactor = Redactor(cols, rows, self._secret_names)
             line = header_line(cols, rows, timestamp=int(time.time()), title=self._title)
             self._sink.write(line)
         elif (cols, rows) != self._size:

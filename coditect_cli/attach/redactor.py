@@ -7,22 +7,24 @@ from unicodedata import combining, east_asian_width
 
 from coditect_cli.gateway.screen import Screen
 from coditect_cli.sessions.escapes import Kind, Splitter, ends_unfinished
-from coditect_cli.sessions.redaction import HINT, has_hint, secret_spans
+from coditect_cli.sessions.redaction import hints, secret_spans
 
 BULK = 512  # characters from which on it pays to look for hints first
 CLIPBOARD = ("\x1b]52;", "\x9d52;")
 
 
 class Redactor:
-    """Takes output as it comes, in any pieces.
+    """Takes output as it comes, in any pieces; `names` are those of variables that are secret.
 
     Text is judged together with what stands left of it on the screen, so that a secret is found
     too when it is typed key by key or edited. Each of its cells becomes a bullet. What is copied
     to a clipboard (OSC 52) is left out.
     """
 
-    def __init__(self, cols: int, rows: int) -> None:
+    def __init__(self, cols: int, rows: int, names: tuple[str, ...]) -> None:
         self._screen = Screen(cols, rows)
+        self._names = names
+        self._hints = hints(names)
         self._splitter = Splitter()
         self._held: list[tuple[Kind, str]] = []  # maybe the start of a password in a URL
 
@@ -31,7 +33,7 @@ class Redactor:
 
     def feed(self, text: str) -> str:
         """The output that may be kept; the end of it may come with the next call."""
-        return "".join(map(self._take_part, _parts(text)))
+        return "".join(map(self._take_part, self._parts(text)))
 
     def flush(self) -> str:
         """What `feed` still had; a sequence that never ended is dropped."""
@@ -46,7 +48,9 @@ class Redactor:
 
     def _is_plain(self, text: str) -> bool:
         whole = self._splitter.is_between and not ends_unfinished(text)
-        return whole and not self._held and not has_hint(self._screen.before_cursor() + text)
+        return (
+            whole and not self._held and not self._hints.search(self._screen.before_cursor() + text)
+        )
 
     def _take(self, kind: Kind, token: str) -> str:
         if kind is Kind.TEXT:
@@ -55,14 +59,14 @@ class Redactor:
         if self._held and kind is Kind.CSI and token.endswith("m"):
             self._held.append((kind, token))
             return ""
-        return self._release() + (_string(token) if kind is Kind.STRING else token)
+        return self._release() + (self._string(token) if kind is Kind.STRING else token)
 
     def _take_text(self, text: str) -> str:
         left = self._screen.before_cursor()
         self._screen.feed(text.encode())
-        if not has_hint(left + text):
+        if not self._hints.search(left + text):
             return self._release() + text
-        spans, undecided = secret_spans(left + text)
+        spans, undecided = secret_spans(left + text, self._names)
         start = len(left)
         if undecided is not None:
             cut = max(0, undecided - start)
@@ -79,27 +83,25 @@ class Redactor:
             for kind, token in held
         )
 
+    def _parts(self, text: str) -> Iterator[str]:
+        """`text` cut so that lines with hints of secrets are parts of their own."""
+        start = 0
+        for match in self._hints.finditer(text) if len(text) > BULK else ():
+            if match.start() < start:
+                continue
+            begin = max(start, text.rfind("\n", start, match.start()) + 1)
+            end = text.find("\n", match.end()) + 1 or len(text)
+            yield text[start:begin]
+            yield text[begin:end]
+            start = end
+        yield text[start:]
 
-def _parts(text: str) -> Iterator[str]:
-    """`text` cut so that lines with hints of secrets are parts of their own."""
-    start = 0
-    for match in HINT.finditer(text) if len(text) > BULK else ():
-        if match.start() < start:
-            continue
-        begin = max(start, text.rfind("\n", start, match.start()) + 1)
-        end = text.find("\n", match.end()) + 1 or len(text)
-        yield text[start:begin]
-        yield text[begin:end]
-        start = end
-    yield text[start:]
-
-
-def _string(token: str) -> str:
-    """A control string; a window's title, for one, may be the command that runs."""
-    if token.startswith(CLIPBOARD):
-        return ""
-    body = token.removesuffix("\x1b\\").removesuffix("\x07")
-    return _masked(body, secret_spans(body)[0], 0) + token[len(body) :]
+    def _string(self, token: str) -> str:
+        """A control string; a window's title, for one, may be the command that runs."""
+        if token.startswith(CLIPBOARD):
+            return ""
+        body = token.removesuffix("\x1b\\").removesuffix("\x07")
+        return _masked(body, secret_spans(body, self._names)[0], 0) + token[len(body) :]
 
 
 def _masked(text: str, spans: list[tuple[int, int]], offset: int) -> str:

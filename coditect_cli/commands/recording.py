@@ -165,7 +165,8 @@ def _record(
     from coditect_cli.attach.recording import Cast
     from coditect_cli.attach.recording import record as record_session
 
-    cast = Cast(open_file, f"{workspace_id} {session}")
+    names = runtime.context.settings.secret_names
+    cast = Cast(open_file, f"{workspace_id} {session}", names)
     patience = None if os.isatty(0) else PATIENCE
     runtime.streams.say(f"recording session {session} of workspace {workspace_id}; Ctrl-C ends it")
     with dialing(runtime.context, runtime.paths, workspace_id, insecure=False) as dial:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coditect_cli.gateway.hook import Report, Reports, comes_back
 from coditect_cli.gateway.ring import HISTORY
-from coditect_cli.sessions.redaction import is_secret, without_secrets
+from coditect_cli.sessions.redaction import holds_secret, is_secret, without_secrets
 from coditect_cli.sessions.session import SessionState
 
 MOST_HISTORY = 10_000  # lines
@@ -33,6 +33,7 @@ class Capture:
     history_trimmed: int = 0
     unset: dict[str, None] = field(default_factory=dict)  # in the order in which they went
     _exported: set[str] = field(default_factory=set)
+    _kept: dict[str, str] = field(default_factory=dict)
     _reports: Reports = field(default_factory=Reports)
     _newest: str | None = None
 
@@ -49,10 +50,10 @@ class Capture:
         exported = set(filter(comes_back, report.variables))
         self._note_unset(self._exported, exported)
         self._exported = exported
-        self.variables = {
+        self.variables = self._kept = {
             name: value
             for name, value in report.variables.items()
-            if name in exported and not is_secret(name, self.secret_names)
+            if name in exported and (self._kept.get(name) == value or self._may_keep(name, value))
         }
         if report.recent is not None:
             self._take_history(report.recent, is_list=report.is_list)
@@ -74,6 +75,9 @@ class Capture:
         if is_new:
             self._remember(line)
         self._newest = line
+
+    def _may_keep(self, name: str, value: str) -> bool:
+        return not is_secret(name, self.secret_names) and not holds_secret(value)
 
     def _note_unset(self, before: Collection[str], now: Collection[str]) -> None:
         """Start-up files may export again what was unset: that is undone in a restored shell."""

@@ -41,6 +41,18 @@ def shell(setting: str | None, account: Account) -> str:
     return "/bin/sh"
 
 
+def shell_named(name: str, account: Account) -> str | None:
+    """The absolute path of a login shell of this name: the user's own, or one that is installed."""
+    try:
+        installed = Path("/etc/shells").read_text().split()
+    except OSError:
+        installed = []
+    for path in (account.shell, *installed):
+        if Path(path).name == name and path.startswith("/") and os.access(path, os.X_OK):
+            return path
+    return None
+
+
 def terminal_type(asked: str, account: Account) -> str:
     """The client's terminal type where this machine's terminfo knows it, else xterm-256color."""
     own = os.path.join(account.home, ".terminfo")

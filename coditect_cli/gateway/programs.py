@@ -49,6 +49,8 @@ class Programs:
     ) -> Starting:
         """A login shell on a new PTY, with what `saved` has, below a notice."""
         path = environment.shell(self._settings.shell, self._account)
+        if saved and Path(path).name != saved.state.shell_type:
+            path = environment.shell_named(saved.state.shell_type, self._account) or path
         argv, env = hook.arguments(path)
         id = saved.state.id if saved else str(uuid.uuid4())
         with self._account.looking():
@@ -62,7 +64,9 @@ class Programs:
         command = replace(command, hook=hook.has_hook(path), first_output=first)
         if saved:
             state = hook.saved_state(path, cwd, saved.state) if command.hook else None
-            command = replace(command, saved=state, first_output=saved_screen(saved, cwd) + first)
+            drawn = saved_screen(saved, cwd, Path(path).name)
+            command = replace(command, saved=state, first_output=drawn + first)
+            command.meta.update(variablesTrimmed=saved.state.variables_trimmed)
         return command, spawn.with_terminal(command, *size, self._settings.output_kept)
 
     def named(self, record: WorkspaceRecord, user: str, asked: Exec) -> Starting:

@@ -31,7 +31,7 @@ def directory_of(saved: Saved, root: str) -> str:
     return place
 
 
-def saved_screen(saved: Saved, directory: str) -> bytes:
+def saved_screen(saved: Saved, directory: str, shell: str) -> bytes:
     """The saved lines, and below them one that says that the processes did not survive.
 
     A record may hold anything: what a terminal obeys, but for colours, is escaped.
@@ -40,6 +40,8 @@ def saved_screen(saved: Saved, directory: str) -> bytes:
     notice = f"restored: its processes did not survive; this is its state of {when}"
     if directory != saved.state.working_directory:
         notice += f"; {saved.state.working_directory} is gone"
+    if shell != saved.state.shell_type:
+        notice += f"; its shell {saved.state.shell_type} is not installed, this is {shell}"
     lines = [] if saved.output is None else _up_to_cursor(saved.output)
     screen = "".join(f"{ansi(line)}\x1b[m\r\n" for line in lines)
     return screen.encode("utf-8", "replace") + noted(notice)

@@ -43,6 +43,7 @@ class Watched:
     lease: Lease | None
     changed: bool = False
     writes: int = 0  # under way
+    lines_trimmed: int = 0  # before what its screen has
     newest: SessionState | None = None  # of those that were to be written
     timer: asyncio.TimerHandle | None = None
 
@@ -82,7 +83,9 @@ class Saving:
         """Keep a new terminal's record, or a restored one's."""
         self._watch(terminal, saved.lease if saved else None, known=True)
         if saved:
-            self._watched[terminal.id].capture.take_back(saved.state)
+            watched = self._watched[terminal.id]
+            watched.capture.take_back(saved.state)
+            watched.lines_trimmed = saved.output.lines_trimmed if saved.output else 0
         self.change(terminal)
 
     def adopt(self, terminal: Terminal) -> None:
@@ -126,6 +129,7 @@ class Saving:
             watched.capture.take_back(state)
         watched.capture.known = True
         if output is not None:
+            watched.lines_trimmed = output.lines_trimmed
             above = output.lines[: -output.screen_size[1]]
             terminal.screen.put_above([ansi(line) for line in above])
         self.change(terminal)
@@ -188,11 +192,15 @@ class Saving:
             dict(capture.variables),
             list(capture.history),
             capture.history_trimmed,
+            terminal.meta.get("variablesTrimmed", 0),
             ended_at=time.time_ns() if terminal.ended_itself else 0,
             variables_unset=list(capture.unset),
         )
-        lines = screen.lines() if self._settings.save_screen else []
-        return state, SessionOutput(terminal.id, lines, screen.cursor, terminal.size)
+        lines, cursor = screen.primary()
+        if not self._settings.save_screen:
+            lines = []
+        trimmed = watched.lines_trimmed + screen.dropped
+        return state, SessionOutput(terminal.id, lines, cursor, terminal.size, trimmed)
 
     async def _write(self, watched: Watched, state: SessionState, output: SessionOutput) -> None:
         def write() -> None:

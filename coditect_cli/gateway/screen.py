@@ -56,6 +56,7 @@ class Screen:
         self._tail = b""
         self._repaint: Repaint | None = None
         self._scrolled: deque[Line | str] = deque(maxlen=SCROLLBACK)
+        self.dropped = 0  # lines that left the screen at its top and are no longer kept
         self._marks = Marks()
         self._last: str | None = None  # the character printed last, with nothing behind it
         self._hidden: tuple[int, int] | None = None  # the primary screen's size, where it is older
@@ -63,8 +64,7 @@ class Screen:
     @property
     def cursor(self) -> tuple[int, int]:
         """Column and row, from zero."""
-        col, row = self._vt.cursor.col, self._vt.cursor.row
-        return min(col, self.cols - 1), row
+        return self._cursor_of(self._vt)
 
     @property
     def exact(self) -> bool:
@@ -103,7 +103,7 @@ class Screen:
             self._repaint = Repaint(self._repaint.saved_lost)
         try:
             _, gone = self._vt.resize(cols, rows)
-            self._scrolled.extend(gone)
+            self._keep(gone)
         except BaseException as error:
             self._recover(error)
 
@@ -142,21 +142,28 @@ class Screen:
         begun = "".join(styled(row, trimmed=False) for row in rows[first:last])
         return self._marks.shown(begun + styled(rows[last]))
 
-    def lines(self) -> list[str]:
-        """What left the screen at its top, as far as it is kept, then the screen's `rows` lines.
+    def primary(self) -> tuple[list[str], tuple[int, int]]:
+        """Lines and cursor of the primary screen, also while the alternate one is shown.
 
-        Text with SGR sequences, without trailing blanks.
+        The lines that left it at its top, as far as they are kept, then its `rows` lines: text
+        with SGR sequences, without trailing blanks.
         """
         self._settle()
+        vt, gone = self._vt, list[Line]()
+        before, enter, behind = _plain(vt.dump()).partition(_ENTER)
+        if enter and _LEAVE not in behind:
+            vt, gone = self._hidden_screen(before)
         for index, line in enumerate(self._scrolled):
             if not isinstance(line, str):
                 self._scrolled[index] = styled(line)
-        rows = [*map(str, self._scrolled), *map(styled, self._vt.view())]
-        return [self._marks.shown(row) for row in rows]
+        rows = [*map(str, self._scrolled), *map(styled, [*gone, *vt.view()])]
+        return [self._marks.shown(row) for row in rows], self._cursor_of(vt)
 
     def put_above(self, lines: list[str]) -> None:
         """Take lines that left the screen in an earlier process."""
-        if room := SCROLLBACK - len(self._scrolled):
+        room = SCROLLBACK - len(self._scrolled)
+        self.dropped += max(0, len(lines) - room)
+        if room:
             self._scrolled.extendleft(reversed(lines[-room:]))
 
     def redraw(self) -> bytes:
@@ -173,12 +180,8 @@ class Screen:
         out = [RESET_MODES, b"\x1b[?25l\x1b[?6l\x1b[?7l\x1b[H\x1b[J"]
         if enter >= 0:
             primary, dump = dump[:enter], dump[enter + len(_ENTER + _HOME) :]
-            hidden = Vt(*(self._hidden or (self.cols, self.rows)), 0)
-            hidden.feed_str(primary)
-            if self._hidden:  # as it will be once the program has left
-                hidden.feed_str(_ENTER)
-                hidden.resize(self.cols, self.rows)
-                hidden.feed_str("\x9b?1049l")
+            hidden, _ = self._hidden_screen(primary)
+            if self._hidden:
                 primary = _plain(hidden.dump())
             lines, state = _split_lines(primary)
             out += [self._shown(_paint(lines, hidden.view())), _SAVE_NOTHING]
@@ -196,6 +199,23 @@ class Screen:
         out.append(self._shown(_seven_bit(state)))
         out.append(self._modes.sequences())
         return b"".join(out)
+
+    def _hidden_screen(self, primary: str) -> tuple[Vt, list[Line]]:
+        """What the alternate screen hides, as it will be once the program has left that.
+
+        Also the lines that leave it at its top by then.
+        """
+        hidden = Vt(*(self._hidden or (self.cols, self.rows)), 0)
+        hidden.feed_str(primary)
+        if not self._hidden:
+            return hidden, []
+        hidden.feed_str(_ENTER)
+        hidden.resize(self.cols, self.rows)
+        _, gone = hidden.feed_str("\x9b?1049l")
+        return hidden, gone
+
+    def _cursor_of(self, vt: Vt) -> tuple[int, int]:
+        return min(vt.cursor.col, self.cols - 1), vt.cursor.row
 
     def _shown(self, text: str) -> bytes:
         return self._marks.shown(text).encode()
@@ -323,9 +343,13 @@ class Screen:
         try:
             _, gone = self._vt.feed_str(text)
             if gone:
-                self._scrolled.extend(gone)
+                self._keep(gone)
         except BaseException as error:
             self._recover(error)
+
+    def _keep(self, gone: list[Line]) -> None:
+        self.dropped += max(0, len(self._scrolled) + len(gone) - SCROLLBACK)
+        self._scrolled.extend(gone)
 
     def _recover(self, error: BaseException) -> None:
         """Starts over where avt panicked; its exception derives from BaseException alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection
@@ -27,12 +28,11 @@ _SECRETS = [
     )
 ]
 _URL_PASSWORD = re.compile(r"""://[^\s/:@\["'<>]{0,256}:([^\s/"'<>]{0,1024})""")
-HINT = re.compile("token|secret|pass|key|credential|authorization|://|eyJ", re.IGNORECASE)
+_HINTS = ("token", "secret", "pass", "key", "credential", "authorization", "://", "eyJ")
 _PORT = re.compile(r"\d{0,5}")
 
-
 _ASSIGNED = re.compile(
-    r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)\+?=(?P<value>
+    r"""(?<![A-Za-z0-9_])(?P<name>[A-Za-z_][A-Za-z0-9_]{0,255}+)\+?=(?P<value>
         (?:\$?'(?:[^'\\]|\\.)*(?:'|$)|\$?"(?:[^"\\]|\\.)*(?:"|$)|\\.|[^\s;&|<>()'"\\])+)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -44,9 +44,10 @@ def is_secret(name: str, patterns: Collection[str]) -> bool:
 
 
 def without_secrets(command: str, names: Collection[str]) -> str:
-    """A command line without what variables of such names are given, and `secret_spans`."""
-    spans, _ = secret_spans(command)
-    spans += [one.span("value") for one in _ASSIGNED.finditer(command) if is_secret(one[1], names)]
+    """A command line without its `secret_spans`."""
+    if not hints(tuple(names)).search(command):
+        return command
+    spans, _ = secret_spans(command, names)
     kept, done = [], 0
     for start, end in sorted(spans):
         if end > done:
@@ -55,21 +56,32 @@ def without_secrets(command: str, names: Collection[str]) -> str:
     return "".join([*kept, command[done:]])
 
 
-def has_hint(text: str) -> bool:
-    """False where no line of `text` can hold what `secret_spans` finds."""
-    return HINT.search(text) is not None
+def holds_secret(value: str) -> bool:
+    """Whether a variable's value is one that `secret_spans` finds something in."""
+    return hints(()).search(value) is not None and bool(secret_spans(value)[0])
 
 
-def secret_spans(line: str) -> tuple[list[tuple[int, int]], int | None]:
+@functools.cache
+def hints(names: tuple[str, ...]) -> re.Pattern[str]:
+    """What each line has that `secret_spans` finds something in, with these names."""
+    literals = [max(re.split(r"[*?]|\[.*?\]", name), key=len) or "=" for name in names]
+    return re.compile("|".join(map(re.escape, (*_HINTS, *literals))), re.IGNORECASE)
+
+
+def secret_spans(
+    line: str, names: Collection[str] = ()
+) -> tuple[list[tuple[int, int]], int | None]:
     """Where a line of text holds secrets, as (start, end); and from where on it may hold one.
 
     Secrets are the values of names that look like it (TOKEN=…, password: …, --api-key …), what
-    follows Authorization:, JSON web tokens, and passwords in URLs. A line that ends in what is
-    either a port or the start of such a password is undecided from there on.
+    follows Authorization:, JSON web tokens, passwords in URLs, and what variables of such
+    `names` are given. A line that ends in what is either a port or the start of such a password
+    is undecided from there on.
     """
     spans = [
         match.span(match.lastindex or 0) for pattern in _SECRETS for match in pattern.finditer(line)
     ]
+    spans += [one.span("value") for one in _ASSIGNED.finditer(line) if is_secret(one[1], names)]
     undecided = None
     for match in _URL_PASSWORD.finditer(line):
         start, end = match.span(1)

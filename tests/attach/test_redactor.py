@@ -15,6 +15,7 @@ import pytest
 
 from coditect_cli.attach.redactor import BULK, Redactor
 from coditect_cli.gateway.screen import Screen
+from coditect_cli.settings import SECRET_NAMES
 from tests.support.gateway import until
 
 SECRET = "hunter2"
@@ -25,6 +26,7 @@ OUTPUTS = [
     f"TOK\x1b[31mEN\x1b[m=\x1b[32m{SECRET}\x1b[m x\r\n",
     f"$ curl https://ada:{SECRET}@host/ -v\r\n",
     f"\x1b]0;TOKEN={SECRET}\a$ \r\n",
+    f"\x1b]0;COOKIE={SECRET}\a$ Session_Cookie=\x1b[1m{SECRET}\x1b[m x\r\n",
     f"\x1b]0;TOKEN={SECRET}\x1b\\$ \r\n",
     f'password: "{SECRET} x"\r\n',
     f"\x1b]52;c;{SECRET}\a$ ",
@@ -40,7 +42,7 @@ OUTPUTS = [
 
 
 def kept(output: str, size: int) -> str:
-    redactor = Redactor(80, 24)
+    redactor = Redactor(80, 24, SECRET_NAMES)
     found = "".join(redactor.feed(output[at : at + size]) for at in range(0, len(output), size))
     return found + redactor.flush()
 
@@ -85,19 +87,20 @@ def test_what_is_no_secret_stays_as_it_is(size: int) -> None:
 def test_bulk_is_kept_as_it_is_but_for_secrets() -> None:
     lines = [f"line {n}: the quick brown fox\r\n" for n in range(2_000)]
     lines[700] = f"\x1b[1mTOKEN={SECRET}\x1b[m\r\n"
+    lines[800] = f"COOKIE={SECRET}\r\n"
     output = "".join(lines)
     found = kept(output, 10 * BULK)
     assert found == output.replace(SECRET, "•" * len(SECRET))
 
 
 def test_bulk_that_ends_in_a_name_hides_the_value_behind_it() -> None:
-    redactor = Redactor(80, 24)
+    redactor = Redactor(80, 24, SECRET_NAMES)
     redactor.feed("x\r\n" * BULK + "TOKEN=")
     assert redactor.feed(SECRET) == "•" * len(SECRET)
 
 
 def test_a_resize_keeps_what_is_known_of_the_line() -> None:
-    redactor = Redactor(80, 24)
+    redactor = Redactor(80, 24, SECRET_NAMES)
     redactor.feed("TOKEN=")
     redactor.resize(60, 20)
     assert redactor.feed(SECRET) == "•" * len(SECRET)

@@ -104,6 +104,8 @@ def test_secrets_and_code_are_not_kept(capture: Capture) -> None:
     capture.feed(said(1, "first"))
     line = "curl --token abc https://me:pass@host -H 'Authorization: Bearer xyz'; MY_KEY=k run"
     names = {"GH_TOKEN": "1", "LD_PRELOAD": "2", "PLAIN": "3", "PWD": "/", "BASH_ENV": "4"}
+    names |= {"DATABASE_URL": "postgres://u:pw@h/db", "SENTRY_DSN": "https://k@h/1", "PASS": "5"}
+    names |= {"GITHUB_PAT": "6", "NPM_AUTH": "7", "JWT": "8", "_coditect_next": "9"}
     capture.feed(said(2, line, **names))
     assert capture.variables == {"PLAIN": "3"}
     kept = capture.history[0]

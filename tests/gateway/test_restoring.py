@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_a_record_does_nothing_to_a_terminal_but_draw() -> None:
     state = SessionState("s1", "demo", 1, 1, "bash", "/gone\x1b[c")
     output = SessionOutput("s1", lines, (0, 0), (80, 24))
     saved = Saved(state, output, Lease("demo", "s1", "me", 1, 1))
-    drawn = saved_screen(saved, "/").decode()
+    drawn = saved_screen(saved, "/", "bash").decode()
     assert re.sub(r"\x1b\[\d*m|\r\n|[ -~]", "", drawn) == ""
     assert "a\\x1b]2;title\\x07" in drawn
 
@@ -295,6 +296,79 @@ def test_a_shell_without_a_hook_has_its_screen_and_directory(
     again.expect(b"seen")
     again.expect(b"restored")
     assert again.run("pwd") == b"/usr\r\n"
+
+
+def test_counts_of_what_was_dropped_are_kept(start: Callable[..., Gateway], tmp_path: Path) -> None:
+    shell = hooked_shell(tmp_path)
+    gateway = start(shell=shell)
+    client = gateway.attach()
+    client.run("export FOO=1")
+    state = state_when(gateway, client.session, lambda state, _: bool(state.environment_vars))
+    output = recorded(gateway, client.session)[1]
+    assert output is not None
+    kill_everything(gateway)
+    with closing(store_of(gateway)) as store:
+        SessionLayer(store).save(
+            replace(state, variables_trimmed=9, history_trimmed=7),
+            replace(output, lines=[f"line {n}" for n in range(50)], lines_trimmed=155),
+        )
+    gateway = start(shell=shell)
+    client = gateway.attach()
+    client.run("seq 1100")
+    counts = 9, 7
+    for _ in range(2):  # by the bridge that restored it, and by the next one
+        state_when(
+            gateway,
+            client.session,
+            lambda state, output: (
+                (state.variables_trimmed, state.history_trimmed) == counts
+                and output.lines_trimmed + len(output.lines) > 155 + 50 + 1100
+                and output.lines_trimmed < 155 + 50 + 1100
+            ),
+        )
+        gateway.kill_bridge()
+        client = gateway.attach()
+        client.run("true")
+
+
+def test_what_a_full_screen_program_hides_comes_back(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    shell = hooked_shell(tmp_path)
+    gateway = start(shell=shell)
+    client = gateway.attach()
+    client.run("echo above; printf '\\e[?1049h\\e[2Jinside'")
+    state_when(
+        gateway,
+        client.session,
+        lambda state, output: (
+            "inside" in str(state.command_history) and "above" in output.lines[-24:]
+        ),
+    )
+    kill_everything(gateway)
+    client = start(shell=shell).attach()
+    shown = client.expect(b"restored: its processes did not survive")
+    assert b"above\x1b[m\r\n" in shown
+    assert b"\ninside" not in shown
+
+
+def test_a_session_comes_back_with_its_own_shell(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell="/bin/sh")  # noqa: S604 - a setting
+    client = gateway.attach()
+    client.run("cd /usr")
+    state = state_when(gateway, client.session, lambda state, _: state.working_directory == "/usr")
+    kill_everything(gateway)
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    assert b"not installed" not in client.expect(b"restored: its processes did not survive")
+    assert client.run('echo "$0"') == b"-sh\r\n"
+    kill_everything(gateway)
+    with closing(store_of(gateway)) as store:
+        SessionLayer(store).save(replace(state, shell_type="nosuchsh"))
+    client = start(shell=gateway.environ["CODITECT_SHELL"]).attach()
+    client.expect(b"its shell nosuchsh is not installed, this is bash")
 
 
 def test_a_directory_that_is_gone_is_said(start: Callable[..., Gateway], tmp_path: Path) -> None:

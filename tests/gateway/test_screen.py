@@ -302,9 +302,9 @@ def test_marks_stay_on_their_characters(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     screen = fed(*(data[a:b] for a, b in itertools.pairwise(edges)))
     assert screen.checkpoint() == fed(data).checkpoint()
-    assert "".join("".join(screen.lines()).split()) == "".join(text.split())
+    assert "".join("".join(screen.primary()[0]).split()) == "".join(text.split())
     client = fed(screen.redraw())
-    assert client.lines() == screen.lines()[-ROWS:]
+    assert client.primary()[0] == screen.primary()[0][-ROWS:]
     assert Screen.restore(screen.checkpoint()).redraw() == screen.redraw()
 
 

@@ -246,3 +246,12 @@ def test_what_cannot_be_trimmed_is_refused(record: SessionState | SessionOutput)
 
 def test_what_was_not_trimmed_has_no_count_in_the_json() -> None:
     assert "trimmed" not in state().encode().decode() + output([]).encode().decode()
+
+
+def test_a_variable_that_never_fits_takes_no_history_with_it() -> None:
+    history = ["ls"] * 100
+    variables = {"BIG": "x" * 120_000, "SMALL": "1"}
+    state = SessionState("s1", "demo", 0, 0, "bash", "/", variables, history)
+    kept = SessionState.decode(state.encode())
+    assert (kept.environment_vars, kept.variables_trimmed) == ({"SMALL": "1"}, 1)
+    assert (kept.command_history, kept.history_trimmed) == (history, 0)

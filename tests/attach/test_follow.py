@@ -115,7 +115,7 @@ def test_a_follower_has_colours_when_it_is_told_to(
     client.send(b"exit\n")
     client.exit()
     assert process.wait(60) == 0
-    assert b"\x1b[0;31mred\x1b[0m\x1b[m\n" in (tmp_path / "out").read_bytes()
+    assert b"\x1b[0;31mred\x1b[0m\n" in (tmp_path / "out").read_bytes()
 
 
 def test_a_follower_resumes_after_the_bridge_was_killed(

@@ -18,6 +18,7 @@ from coditect_cli.stores.store import (
     SessionStore,
     Snapshot,
     Transaction,
+    time_limit,
     too_many_conflicts,
     too_slow,
 )
@@ -91,7 +92,8 @@ class FoundationDBStore(SessionStore):
 
         def attempt(transaction: Any) -> T:
             nonlocal maybe_kept
-            result = fn(_Transaction(self._fdb, transaction))
+            with time_limit():
+                result = fn(_Transaction(self._fdb, transaction))
             try:
                 transaction.commit().wait()
             except self._fdb.FDBError as error:

@@ -26,6 +26,15 @@ def test_a_failed_check_ends_8_with_the_whole_report(run_cli: RunCli, paths: Pat
     assert len(table.splitlines()) == len(document["items"]) + 1
 
 
+def test_a_store_that_cannot_be_used_is_found(run_cli: RunCli, paths: Paths) -> None:
+    paths.session_store.parent.mkdir(parents=True, mode=0o700)
+    paths.session_store.write_bytes(b"not a database, but a text of some length" * 100)
+    code, out, _ = run_cli("doctor", "-o", "json")
+    found = next(item for item in json.loads(out)["items"] if item["check"] == "store")
+    assert (code, found["status"]) == (8, "fail")
+    assert "is damaged" in found["message"]
+
+
 def test_on_a_terminal_a_fix_stands_below_what_it_is_for(run_cli: RunCli, paths: Paths) -> None:
     run_cli("token", "issue", "--workspace", "demo")
     paths.key_file.chmod(0o644)

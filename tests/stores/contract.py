@@ -86,7 +86,12 @@ class StoreContract:
         assert rows_of(store) == [(b"b", b"2")]
 
     @settings(
-        max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=20,
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,  # each store inherits it
+        ],
     )
     @given(
         keys=st.sets(st.binary(min_size=1, max_size=6), max_size=12),
@@ -245,6 +250,15 @@ class StoreContract:
         with pytest.raises(LimitReached) as caught:
             put(store, *((b"%03d" % n, b"v" * stores.MAX_VALUE) for n in range(101)))
         assert caught.value.code == "store.transaction_too_large"
+        assert rows_of(store) == []
+
+    def test_a_transaction_that_takes_too_long_keeps_nothing(
+        self, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stores, "MAX_SECONDS", 0.0)
+        with pytest.raises(LimitReached) as caught:
+            put(store, (b"a", b"1"))
+        assert caught.value.code == "store.transaction_too_long"
         assert rows_of(store) == []
 
     def test_the_stores_own_keys_are_refused(self, store: SessionStore) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli.errors import Conflict, Failed, LimitReached
+from coditect_cli.errors import Conflict, Failed
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.stores import store as stores
 from coditect_cli.stores.sqlite import SQLiteStore
-from coditect_cli.stores.store import SessionStore, Transaction
+from coditect_cli.stores.store import SessionStore
 from tests.stores.contract import Open, P, StoreContract, put, rows_of
 
 
@@ -119,21 +119,6 @@ def test_a_store_held_by_another_is_a_conflict_that_can_be_tried_again(file: Pat
     holder.close()
     put(store, (b"a", b"1"))
     store.close()
-
-
-def test_a_transaction_that_takes_too_long_keeps_nothing(
-    open_store: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = open_store()
-    monkeypatch.setattr(stores, "MAX_SECONDS", 0.0)
-
-    def write(transaction: Transaction) -> None:
-        transaction.set(P + b"a", b"1")
-
-    with pytest.raises(LimitReached) as caught:
-        store.transact(write)
-    assert caught.value.code == "store.transaction_too_long"
-    assert rows_of(store) == []
 
 
 def test_pages_of_different_versions_can_be_told_apart(

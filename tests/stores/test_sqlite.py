@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 import sqlite3
 import stat
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from coditect_cli.errors import Conflict, Failed
-from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.stores import store as stores
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
@@ -150,29 +148,3 @@ def test_a_file_that_cannot_be_used_is_told_and_left_alone(file: Path, command: 
     assert caught.value.code == ("store.damaged" if command == "damage" else "store.version")
     assert caught.value.hint
     assert file.read_bytes() == content
-
-
-@pytest.mark.slow
-def test_a_hundred_kills_lose_no_session(tmp_path: Path) -> None:
-    file = tmp_path / "sessions.db"
-    chance = random.Random(0)  # noqa: S311 - a test must repeat
-    number = 0
-    for _ in range(100):
-        command = [sys.executable, "-m", "tests.stores.writer", str(file), str(number)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            for _ in range(chance.randint(1, 6)):
-                number = int(writer.stdout.readline())
-            for _ in range(chance.randint(0, 20_000)):
-                pass  # somewhere in the next write
-            writer.kill()
-            number = max([number, *map(int, writer.stdout.read().split())])
-        store = SQLiteStore(file)
-        layer = SessionLayer(store)
-        for id in ("a", "b", "c"):
-            state, output = layer.load("demo", id)
-            assert state is not None
-            assert output is not None
-            assert number <= state.last_active <= number + 1
-            assert state.command_history == output.lines == [str(state.last_active)] * 500
-        store.close()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionOutput, SessionState
-from coditect_cli.stores.sqlite import SQLiteStore
+from tests.support.stores import open_place
 
-layer = SessionLayer(SQLiteStore(Path(sys.argv[1])))
+layer = SessionLayer(open_place(sys.argv[1]))
 number = int(sys.argv[2])
 while True:
     number += 1

@@ -261,7 +261,7 @@ class Engine:
             problem = self._undo_step(step, [one.name for one in also])
             if problem is not None:
                 problems.append(f"{step.name}: {problem}")
-        cause, reason, to = self.run.rollback_cause, self.run.reason, self.run.rollback_to
+        cause, reason, to = self.run.rollback_cause, self.run.rollback_reason, self.run.rollback_to
         if problems:
             self._append("rollback.failed", reason="; ".join(problems))
             raise RollbackNotVerified(

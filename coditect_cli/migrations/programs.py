@@ -212,7 +212,8 @@ def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
     if OURS in argv:
         kinds = [kind for kind in CoditectError.__subclasses__() if kind.exit_code == status]
         kind = kinds[0] if kinds else Failed
-        return kind(f"{_named(argv)}: {said}", code="program.failed", hint=yourself)
+        said, _, hint = said.partition(" hint: ")
+        return kind(f"{_named(argv)}: {said}", code="program.failed", hint=hint or yourself)
     if status == 2 and program == "gcloud":
         return UsageError(
             f"gcloud refuses its command line: {said}", code="program.usage", hint=yourself

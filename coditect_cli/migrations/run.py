@@ -89,6 +89,7 @@ class Run:
     rejected: str | None = None  # by whom and why
     rollback_to: str | None = None
     rollback_cause: str = ""  # gate, rejected or asked, until it is done
+    rollback_reason: str = ""
 
     @classmethod
     def of(cls, id: str, events: Iterable[Event]) -> Run:
@@ -129,6 +130,7 @@ class Run:
             self.pause_asked = False
         elif event.type == "rollback.started":
             self.rollback_to, self.rollback_cause = data.get("to"), data["cause"]
+            self.rollback_reason = data["reason"]
         elif event.type == "rollback.done":
             self._end_rollback()
         elif event.type == "rejected":
@@ -175,5 +177,5 @@ class Run:
             step.before = None
             step.acted = False
             step.gate = step.bake_started = step.bake_deadline = step.hold_deadline = None
-        if event.type in ("action.done", "step.acted", "step.skipped"):
+        if event.type in ("action.done", "undo.action.done", "step.acted", "step.skipped"):
             self.outputs |= data.get("outputs", {})

@@ -16,7 +16,7 @@ PHASES = ("phase1", "phase2", "cutover")
 # What may change when a run is resumed: nothing that was done, and no way back, depends on it.
 LATE = {
     *("tests", "docker", "source", "dockerfile", "build_flags", "probe"),
-    *("cluster_file", "replace_secret", "workspace_image", "ready_timeout"),
+    *("cluster_file", "replace_secret", "gateway_image", "workspace_image", "ready_timeout"),
     *("bake", "gate_interval", "hold", "min_sessions", "min_requests", "max_error_increase"),
     *("old_logs", "old_metrics"),
 }

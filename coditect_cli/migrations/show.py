@@ -62,8 +62,8 @@ def told(type: str, data: dict[str, Any]) -> str:
         case "gate.read":
             return f"gate: {data['decision']}: {data['reason']}"
     what = type.replace("step.", "").replace("run.", "").replace(".", " ")
-    if type == "step.done":
-        return what  # what it is now was told when it was observed
+    if type in ("step.done", "run.failed"):
+        return what  # what it is now was told when it was observed, or when the step failed
     what = {"skipped": "already so", "acted": "observed", "undo kept": "kept"}.get(what, what)
     about = data.get("detail") or data.get("reason")
     return f"{what}: {about}" if about else what

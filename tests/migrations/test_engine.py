@@ -358,7 +358,7 @@ def test_a_roll_back_that_disagrees_is_told_apart_and_undoes_the_rest(site: Site
     assert caught.value.exit_code == 11
     assert site.state().state == "not rolled back"
     assert "one" not in site.files()
-    with pytest.raises(GateFailed):
+    with pytest.raises(GateFailed, match="90 errors of 900"):
         site.go(phase(site.folder, FAIL))
     assert site.state().state == "rolled back"
 

@@ -299,7 +299,8 @@ def test_our_own_command_says_by_its_status_what_is_wrong(
     argv = ["env", "A=b", sys.executable, "-m", "coditect_cli", "workspace", "create", "demo"]
     error = programs.failure(argv, status, "error: no token\nhint: log in\n")
     assert type(error) is kind
-    assert error.message.startswith("coditect workspace create demo: no token")
+    assert error.message == "coditect workspace create demo: no token"
+    assert error.hint == "log in"
 
 
 def test_a_command_line_that_gcloud_refuses_is_ours_to_mend() -> None:

@@ -22,6 +22,7 @@ class Verify(Step):
     name = "verify"
     title = "Verify with a workspace that is made, used and removed"
     expected = 60.0
+    no_inverse = "what it made is gone already"
 
     def actions(self, world: World) -> Sequence[Action]:
         settings = world.settings
@@ -39,15 +40,16 @@ class Verify(Step):
         ]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
-        return [self._removal(world)]
+        is_gone = world.outputs.get(TAKEN, "") is None
+        return [] if is_gone else [self._removal(world)]
 
     def _removal(self, world: World) -> Action:
         id = world.settings.canary_workspace
-        words = ("workspace", "delete", id, "--purge", f"--confirm={id}", "--ignore-not-found")
-        removal = _coditect(world, *words, timeout=SHELL)
+        flags = ("--force", "--purge", f"--confirm={id}", "--ignore-not-found")
+        removal = _coditect(world, "workspace", "delete", id, *flags, timeout=SHELL)
 
         def remove() -> Facts:
-            return {**removal.perform(), TAKEN: None} if _is_ours(world) else {}
+            return {**removal.perform(), TAKEN: None} if _is_ours(world) else {"removed": False}
 
         return replace(removal, perform=remove)
 

@@ -44,7 +44,8 @@ def _missing(world: World) -> Iterator[str]:
             wanted, ready = item["spec"].get("replicas", 1), item["status"].get("readyReplicas", 0)
             wanted_pods += wanted if kind == "StatefulSet" else 0
             if ready < wanted:
-                yield f"{kind} {item['metadata']['name']} has {ready} of {wanted} pods ready"
+                why = _why_not_ready(world, item["spec"]["selector"]["matchLabels"])
+                yield f"{kind} {item['metadata']['name']} has {ready} of {wanted} pods ready{why}"
     for claim in _items(world, "v1", "persistentvolumeclaims"):
         if claim["status"].get("phase") != "Bound":
             name, phase = claim["metadata"]["name"], claim["status"].get("phase")
@@ -54,6 +55,17 @@ def _missing(world: World) -> Iterator[str]:
         yield f"there is no Service {SERVICE}"
     elif wanted_pods and not _addresses(world):
         yield f"Service {SERVICE} has no endpoints"
+
+
+def _why_not_ready(world: World, labels: dict[str, str]) -> str:
+    """What the containers of pods with these labels wait for, in the node's words; or nothing."""
+    for pod in _items(world, "v1", "pods"):
+        if labels.items() <= (pod["metadata"].get("labels") or {}).items():
+            for container in pod["status"].get("containerStatuses") or ():
+                if waiting := container["state"].get("waiting"):
+                    words = (waiting.get("reason"), waiting.get("message"))
+                    return f" ({': '.join(filter(None, words))})"
+    return ""
 
 
 def _addresses(world: World) -> int:

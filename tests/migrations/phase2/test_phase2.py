@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -139,8 +140,14 @@ def test_a_gateway_that_does_not_start_is_named(field: Field) -> None:
     for step in phase2.steps(world)[:-1]:
         for action in step.actions(world):
             action.perform()
-    with pytest.raises(TimedOut, match=r"Deployment gateway has 0 of \d pods ready"):
-        check_workloads(world).perform()
+    words = r"Deployment gateway has 0 of \d pods ready \(ErrImagePull: missing: not found\)"
+
+    def told() -> bool:
+        with pytest.raises(TimedOut) as caught:
+            check_workloads(world).perform()
+        return re.search(words, caught.value.message) is not None
+
+    until(told, "the node to say why")
 
 
 def test_what_is_there_already_is_left_alone_and_survives_the_way_back(field: Field) -> None:

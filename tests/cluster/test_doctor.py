@@ -26,7 +26,11 @@ def examine(run_cli: RunCli, status: int) -> dict[str, dict[str, Any]]:
     """What the checks found, by their names."""
     code, out, err = run_cli("doctor", "-o", "json")
     assert (code, err) == (status, "")
-    return {item["check"]: item for item in json.loads(out)["items"]}
+    return findings(out)
+
+
+def findings(document: str) -> dict[str, dict[str, Any]]:
+    return {item["check"]: item for item in json.loads(document)["items"]}
 
 
 def test_an_operator_in_a_namespace_that_takes_workspaces(
@@ -73,12 +77,12 @@ def test_foundationdb_without_mutual_tls_is_warned_of(
     run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CODITECT_STORE", "foundationdb")
-    found = examine(run_cli, 0)["fdb tls"]
+    found = findings(run_cli("doctor", "-o", "json")[1])["fdb tls"]
     assert found["status"] == "warn"
     assert "fdb_tls_key_file" in found["fix"]
     for name in ("CERTIFICATE", "KEY", "CA"):
         monkeypatch.setenv(f"CODITECT_FDB_TLS_{name}_FILE", str(tmp_path / name))
-    assert examine(run_cli, 0)["fdb tls"]["status"] == "pass"
+    assert findings(run_cli("doctor", "-o", "json")[1])["fdb tls"]["status"] == "pass"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from bisect import bisect_left
@@ -316,5 +317,6 @@ def _text(fields: dict[str, Any]) -> str:
         elif isinstance(item, list) and name in ("command_history", "lines"):
             lines += [f"{name}  {line}" for line in item]
         elif "problem" not in fields:
-            lines.append(f"{name}  {item}")
+            shown_item = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
+            lines.append(f"{name}  {shown_item}")
     return "\n".join(line.replace("\n", "\\n") for line in lines)

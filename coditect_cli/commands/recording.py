@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
@@ -110,6 +111,8 @@ def play(
     runtime: Runtime = ctx.obj
     if not 0 < speed < float("inf"):
         raise UsageError("--speed is a number above 0")
+    if not (isfinite(start) and isfinite(skip_idle or 0.0)):
+        raise UsageError("--from and --skip-idle are numbers of seconds")
     with _opened(file) as source:
         recording = Recording(source)
         _say_size(runtime, recording)
@@ -131,6 +134,8 @@ def _check_target(runtime: Runtime, file: str | None, *, force: bool) -> None:
             )
         if not runtime.is_for_people:
             raise UsageError(f"-o {runtime.output} describes the recording, so name a FILE")
+    elif not file:
+        raise UsageError("FILE is empty", hint="leave it out to write to stdout")
     elif os.path.lexists(file) and not force:
         raise _exists(file)
     elif os.path.isdir(file):

@@ -374,6 +374,7 @@ def _shown(fields: Item) -> str:
         lines.append(f"{'dropped':<11} {trimmed['variables']} large variables")
     lines += [f"{'variable':<11} {n}={value}" for n, value in fields["environmentVars"].items()]
     lines += [f"{'unknown':<11} {n}={json.dumps(value)}" for n, value in fields["unknown"].items()]
+    lines = [line.replace("\n", "\\n") for line in lines]
     if fields["historyCount"]:
         lines.append(f"\nits commands: coditect session history {place}")
     if fields["outputLines"]:

@@ -19,6 +19,7 @@ from coditect_cli.errors import CoditectError, NotFound, Unreachable
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import MOST
 from coditect_cli.gateway.saved import Saved
+from coditect_cli.gateway.session import nanoseconds
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.sessions.layer import Lease, SessionLayer
 from coditect_cli.sessions.lines import ansi
@@ -98,7 +99,7 @@ class Saving:
             terminal.pid,
             terminal.words,
             terminal.meta["directory"],
-            _nanoseconds(terminal.started_at),
+            nanoseconds(terminal.started_at),
             self._settings.secret_names,
             known,
         )
@@ -186,7 +187,7 @@ class Saving:
             terminal.id,
             terminal.workspace,
             capture.started_at,
-            _nanoseconds(terminal.last_active),
+            nanoseconds(terminal.last_active),
             str(terminal.meta["shell"]),
             capture.where(),
             dict(capture.variables),
@@ -248,7 +249,12 @@ class Saving:
             leases = [one.lease for one in self._watched.values() if one.lease is not None]
             self._watched.clear()  # what changes from now on is nobody's to save
             with suppress(CoditectError):
-                await self._in_thread(lambda: self._the_layer().release(*leases))
+                await self._in_thread(lambda: self._say_farewell(leases))
+
+    def _say_farewell(self, leases: list[Lease]) -> None:
+        self._the_layer().release(*leases)
+        self._the_layer().close()
+        self._layer = None
 
     async def renew(self) -> None:
         """Hold the leases, also of sessions in which nothing happens."""
@@ -331,7 +337,3 @@ class Saving:
         if not self._failing:
             log.warning("not_saved id=%s code=%s why=%s", watched.terminal.id, error.code, error)
         self._failing = error.code not in ("session.lease_lost", "session.leased")
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1000) * (NANOSECONDS // 1000)

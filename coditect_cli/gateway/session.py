@@ -15,6 +15,7 @@ from coditect_cli.gateway.inlet import Inlet
 from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.ring import ACTIVE, HOLDER, SLOTS, Ring, TornRead
 from coditect_cli.protocol.messages import WINDOW, Error, Exit, Message, Uncertain
+from coditect_cli.sessions.session import NANOSECONDS, format_time
 
 BATCH = 32  # reads of one program before the others get their turn
 SHORT = 256  # bytes; a read as short as an echo has taken all there was
@@ -287,8 +288,8 @@ class Session:
             "kind": self.kind,
             "shell": self.meta["shell"],
             "pid": self.pid,
-            "startedAt": timestamp(self.started_at),
-            "lastActive": timestamp(self.last_active),
+            "startedAt": format_time(nanoseconds(self.started_at)),
+            "lastActive": format_time(nanoseconds(self.last_active)),
             "clients": len(self.attachments),
         }
 
@@ -311,3 +312,8 @@ class Session:
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, of seconds since the epoch."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def nanoseconds(seconds: float) -> int:
+    """A time as records have it: to the millisecond."""
+    return round(seconds * 1000) * (NANOSECONDS // 1000)

@@ -66,6 +66,10 @@ class SessionLayer:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
 
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
     def save(
         self, state: SessionState, output: SessionOutput | None = None, lease: Lease | None = None
     ) -> None:

@@ -91,6 +91,7 @@ class Listing:
                 last = kept[-1]["workspace"], kept[-1]["session"]
                 yield kept
             if len(kept) < len(items):
+                self.unreadable -= sum("problem" in item for item in items[len(kept) :])
                 self.next = last
                 return
             room = None if room is None else room - len(kept)

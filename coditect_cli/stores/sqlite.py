@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +45,7 @@ class SQLiteStore(SessionStore):
 
     def __init__(self, path: Path, busy_seconds: float = PATIENCE) -> None:
         self._path = path
+        self._cleared = False
         self._lock = threading.Lock()
         make_private(path.parent)
         try:
@@ -72,12 +73,16 @@ class SQLiteStore(SessionStore):
             transaction = _Transaction(self._connection)
             with time_limit():
                 result = fn(transaction)
+            self._cleared |= transaction.has_cleared
             if transaction.has_written:
                 self._connection.execute("UPDATE version SET number = number + 1")
         return result
 
     def close(self) -> None:
         with self._lock:
+            if self._cleared:  # its text is still in the log, which others may keep open
+                with suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
 
     def _prepare(self, deadline: float) -> None:
@@ -90,6 +95,7 @@ class SQLiteStore(SessionStore):
                     raise
                 time.sleep(0.01)
         self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA secure_delete = ON")
         found = self._schema_version()
         if not found:
             with self._transaction("BEGIN IMMEDIATE", "COMMIT"):
@@ -179,6 +185,7 @@ class _Transaction(Transaction):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
+        self.has_cleared = False
 
     @property
     def has_written(self) -> bool:
@@ -196,6 +203,7 @@ class _Transaction(Transaction):
         self._connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (key, value))
 
     def _clear(self, key: bytes) -> None:
+        self.has_cleared = True
         self._connection.execute("DELETE FROM entries WHERE key = ?", (key,))
 
 

@@ -213,3 +213,9 @@ def test_a_request_in_pieces_is_none_any_more() -> None:
 )
 def test_what_draws_is_left_as_it_is(drawing: str) -> None:
     assert Harmless().feed(drawing) == drawing
+
+
+@pytest.mark.parametrize("option", ["--from", "--skip-idle"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_what_is_no_time_is_refused(write: Write, option: str, seconds: str) -> None:
+    assert played(write((0.01, "o", "a")), option, seconds)[:2] == (2, "")

@@ -242,6 +242,11 @@ def test_a_value_that_is_not_as_it_should_be_gives_nothing_away(
         assert SECRET not in out and SECRET.encode().hex(" ") not in out
 
 
+def test_what_is_nested_is_shown_as_json(run_cli: RunCli, store: SessionStore) -> None:
+    write(store, b"x", value=b'{"a":{"b":[true,null]},"c":"d"}')
+    assert 'a  {"b": [true, null]}\nc  d\n' in run_cli("keys", "get", "x")[1]
+
+
 def test_of_what_is_not_json_the_first_bytes_are_shown(
     run_cli: RunCli, store: SessionStore
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from coditect_cli.main import main
 from coditect_cli.paths import Paths
 from coditect_cli.sessions import listing as listings
 from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.session import parse_time
 from coditect_cli.stores.progress import Progress
 from coditect_cli.stores.store import SessionStore
 from coditect_cli.streams import Streams
@@ -186,6 +188,26 @@ def test_a_record_that_cannot_be_read_is_listed_and_counted(
         assert refused(run_cli, verb, "demo", "s2") == (8, "session.unreadable")
 
 
+def test_only_the_records_that_are_shown_are_warned_of(
+    run_cli: RunCli, store: SessionStore, layer: SessionLayer
+) -> None:
+    layer.save(state())
+    store.transact(lambda transaction: transaction.set(b"demo/terminal_sessions/s2", b"junk"))
+    assert "warning" not in run_cli("session", "list", "demo", "--limit", "1")[2]
+    assert "warning" in run_cli("session", "list", "demo", "--limit", "2")[2]
+
+
+def test_no_value_makes_a_row_of_its_own(run_cli: RunCli, layer: SessionLayer) -> None:
+    forged = "x\nstate       live"
+    layer.save(state(working_directory=forged, unknown={"u\nstate": forged}))
+    _, out, _ = run_cli("session", "show", "demo", "s1")
+    assert [line for line in out.splitlines() if line.startswith("state")] == ["state       saved"]
+
+
+def test_an_empty_file_name_is_refused(run_cli: RunCli) -> None:
+    assert refused(run_cli, "record", "demo", "s1", "") == (2, "usage")
+
+
 def test_a_store_that_is_none_is_a_clear_error(run_cli: RunCli, paths: Paths) -> None:
     paths.state.mkdir(parents=True)
     paths.session_store.write_bytes(b"garbage" * 1000)
@@ -278,6 +300,14 @@ def test_live_sessions_are_listed_shown_and_killed(
     assert listed(run_cli, "--active") == []
     assert refused(run_cli, "kill", "demo", client.session) == (3, "session.not_found")
     assert run_cli("session", "kill", "demo", client.session, "--ignore-not-found")[0] == 0
+
+
+def test_a_live_session_was_not_active_before_it_started(run_cli: RunCli, gateway: Gateway) -> None:
+    client = gateway.attach()
+    until(lambda: listed(run_cli, "--all"), "the record")
+    item = document(run_cli, "show", "demo", client.session)
+    assert re.fullmatch(r".*T\d\d:\d\d:\d\d(\.\d{3})?Z", item["lastActive"])
+    assert parse_time(item["startedAt"]) <= parse_time(item["lastActive"])
 
 
 def test_asking_the_gateway_loads_no_message(gateway: Gateway) -> None:

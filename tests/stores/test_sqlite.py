@@ -148,3 +148,13 @@ def test_a_file_that_cannot_be_used_is_told_and_left_alone(file: Path, command: 
     assert caught.value.code == ("store.damaged" if command == "damage" else "store.version")
     assert caught.value.hint
     assert file.read_bytes() == content
+
+
+def test_what_was_cleared_is_in_none_of_its_files(file: Path, open_store: Open) -> None:
+    """Also while another process, such as a gateway, has it open."""
+    other, store = open_store(), SQLiteStore(file)
+    secret = b"hunter2" * 1000
+    other.transact(lambda transaction: transaction.set(b"key", secret))
+    store.transact(lambda transaction: transaction.clear(b"key"))
+    store.close()
+    assert [path.name for path in file.parent.iterdir() if b"hunter2" in path.read_bytes()] == []

@@ -100,7 +100,7 @@ class SessionLayer:
         Raises Failed (session.unreadable).
         """
         keys = [_key(kind, workspace_id, session_id) for kind in (STATE, OUTPUT)]
-        state, output = self._store.read(lambda snapshot: [snapshot.get(key) for key in keys])
+        state, output = self._store.read(lambda snapshot: snapshot.get_all(keys))
         return (
             None if state is None else SessionState.decode(state),
             None if output is None else SessionOutput.decode(output),

@@ -230,7 +230,7 @@ def _states_of(store: SessionStore, keys: list[Key]) -> Page[bytes]:
     wanted = [sessions_prefix(STATE, workspace) + id_bytes(id) for workspace, id in keys]
 
     def read(snapshot: Snapshot) -> Page[bytes]:
-        found = [(key, snapshot.get(key)) for key in wanted]
+        found = zip(wanted, snapshot.get_all(wanted), strict=True)
         return Page([(key, value) for key, value in found if value is not None], snapshot.version)
 
     return store.read(read)

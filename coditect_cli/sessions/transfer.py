@@ -62,7 +62,7 @@ def record_pages(store: SessionStore, workspaces: list[str] | None) -> Iterator[
         def read(snapshot: Snapshot, begin: bytes = position) -> tuple[Records, bytes | None]:
             rows, following = some_states(snapshot, begin, names, PER_PAGE)
             states, outputs = f"/{STATE}/".encode(), f"/{OUTPUT}/".encode()
-            found = [snapshot.get(key.replace(states, outputs, 1)) for key, _ in rows]
+            found = snapshot.get_all([key.replace(states, outputs, 1) for key, _ in rows])
             return Records(rows, snapshot.version, found), following
 
         page, position = store.read(read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -213,6 +213,10 @@ class _Snapshot(Snapshot):
 
     def get(self, key: bytes) -> bytes | None:
         return _get(self._reads, key)
+
+    def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        answers = [self._reads.get(key) for key in keys]
+        return [answer.value for answer in answers]
 
     def first_key(self, begin: bytes, end: bytes) -> bytes | None:
         selector = self._fdb.KeySelector.first_greater_or_equal(begin)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,10 @@ class Snapshot(ABC):
 
     @abstractmethod
     def get(self, key: bytes) -> bytes | None: ...
+
+    def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """As `get` of each, asked for together."""
+        return [self.get(key) for key in keys]
 
     @abstractmethod
     def first_key(self, begin: bytes, end: bytes) -> bytes | None:

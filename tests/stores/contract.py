@@ -58,6 +58,8 @@ class StoreContract:
         other = open_store()
         assert other.read(lambda snapshot: snapshot.get(P + b"a")) == b"1"
         assert other.read(lambda snapshot: snapshot.get(P + b"empty")) == b""
+        keys = [P + b"empty", P + b"never there", P + b"a"]
+        assert other.read(lambda snapshot: snapshot.get_all(keys)) == [b"", None, b"1"]
         other.transact(lambda transaction: transaction.clear(P + b"a"))
         other.transact(lambda transaction: transaction.clear(P + b"never there"))
         assert rows_of(store) == [(b"empty", b"")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,6 +84,9 @@ class _Snapshot(Snapshot):
 
     def get(self, key: bytes) -> bytes | None:
         return self._whole.get(self._prefix + key)
+
+    def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._whole.get_all([self._prefix + key for key in keys])
 
     def first_key(self, begin: bytes, end: bytes) -> bytes | None:
         key = self._whole.first_key(*_bounds(self._prefix, begin, end))

@@ -129,11 +129,13 @@ def test_nothing_of_it_is_shown(stack: ExitStack, tmp_path: Path) -> None:
 
 def test_a_login_shell_is_one_and_not_in_posix_mode(stack: ExitStack, tmp_path: Path) -> None:
     shell = bash(stack, tmp_path, "")
-    shell.type("shopt login_shell; shopt -o posix; echo $HISTFILE ${ENV-none}; compgen -v CODITECT")
+    shell.type(
+        "shopt login_shell; shopt -o posix; echo $HISTFILE ${ENV-none} $MAILCHECK; compgen -v CODITECT"
+    )
     lines = shell.shown(b"ready$ ").split(b"\r\n")[1:]
     assert lines[0].split() == [b"login_shell", b"on"]
     assert lines[1].split() == [b"posix", b"off"]
-    assert lines[2:] == [f"{tmp_path}/.bash_history none".encode(), b""]
+    assert lines[2:] == [f"{tmp_path}/.bash_history none 60".encode(), b""]
 
 
 def test_the_options_are_those_of_a_shell_without_a_hook(stack: ExitStack, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ unset ENV
 _coditect_hook=$CODITECT_HOOK
 _coditect_saved=${CODITECT_SAVED-}
 unset CODITECT_HOOK CODITECT_SAVED
+if [ "${MAILCHECK-}" = 600 ]; then MAILCHECK=60; fi # posix mode's, and bash's own
 if [ "${HISTFILE-}" = "$HOME/.sh_history" ]; then HISTFILE=$HOME/.bash_history; fi
 
 # The newest 100 lines of history go with a report unless there is exactly one more of them than

@@ -129,9 +129,8 @@ def test_nothing_of_it_is_shown(stack: ExitStack, tmp_path: Path) -> None:
 
 def test_a_login_shell_is_one_and_not_in_posix_mode(stack: ExitStack, tmp_path: Path) -> None:
     shell = bash(stack, tmp_path, "")
-    shell.type(
-        "shopt login_shell; shopt -o posix; echo $HISTFILE ${ENV-none} $MAILCHECK; compgen -v CODITECT"
-    )
+    words = "echo $HISTFILE ${ENV-none} $MAILCHECK; compgen -v CODITECT"
+    shell.type(f"shopt login_shell; shopt -o posix; {words}")
     lines = shell.shown(b"ready$ ").split(b"\r\n")[1:]
     assert lines[0].split() == [b"login_shell", b"on"]
     assert lines[1].split() == [b"posix", b"off"]

@@ -270,6 +270,23 @@ def test_a_session_that_cannot_be_taken_is_passed_over(
     assert start(shell=gateway.environ["CODITECT_SHELL"]).attach().session not in sessions
 
 
+def test_a_place_that_only_looks_the_same_takes_no_live_session(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """As where a pod of one name, with one store, is in two clusters."""
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    client.run("true")
+    state_when(gateway, client.session, lambda state, _: bool(state.command_history))
+    (tmp_path / "home").rename(tmp_path / "away")
+    (tmp_path / "home" / "state").mkdir(mode=0o700, parents=True)
+    if (stored := tmp_path / "away" / "state" / "sessions.db").exists():
+        gateway.paths.session_store.symlink_to(stored)
+    shell = gateway.environ["CODITECT_SHELL"].replace("/home/", "/away/")
+    assert start(shell=shell).attach().session != client.session
+    assert client.run("echo mine") == b"mine\r\n"
+
+
 def test_a_gateway_that_says_farewell_gives_its_leases_back(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:

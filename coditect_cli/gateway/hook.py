@@ -23,6 +23,7 @@ from coditect_cli.sessions.session import SessionState
 PIPE = "CODITECT_HOOK"  # the variable that tells a hook which descriptor it writes to
 SAVED = "CODITECT_SAVED"  # and which one it reads a saved state from, once
 MOST = 1 << 20  # bytes of an unfinished record
+UNIQUE = 500  # lines of history that bash looks for among all others as they are added
 _START = b"\0\0"
 _FOLDER = Path(__file__).parent / "hooks"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -202,8 +203,8 @@ def saved_state(shell: str, directory: str, state: SessionState) -> int:
     lines += [f"builtin unset -v {name}" for name in gone]
     if state.command_history:
         before, add, behind = _ADDING[Path(shell).name]
-        lines += [*before, *(f"{add} {shlex.quote(line)}" for line in state.command_history)]
-        lines += behind
+        adding = [f"{add} {shlex.quote(line)}" for line in state.command_history]
+        lines += [*adding[:-UNIQUE], *before, *adding[-UNIQUE:], *behind]
     content = os.fsencode("\n".join(line.replace("\0", "") for line in lines)) + b"\n"
     fd = _private_file()
     with os.fdopen(os.dup(fd), "wb") as file:

@@ -39,7 +39,8 @@ _ADDING = {
     "bash": (
         # Of lines that it has from that file, too, one is left.
         [
-            "_coditect_control=${HISTCONTROL+x$HISTCONTROL} _coditect_options=$BASHOPTS",
+            "_coditect_control=${HISTCONTROL+x$HISTCONTROL} _coditect_append=",
+            "builtin shopt -q histappend && _coditect_append=1",
             "builtin declare -g HISTCONTROL=erasedups",
         ],
         "builtin history -s --",
@@ -51,7 +52,7 @@ _ADDING = {
             # takes nothing off the lines that are to be written.
             "builtin shopt -s histappend",
             "builtin history -n",
-            "[[ $_coditect_options == *histappend* ]] || builtin shopt -u histappend",
+            "[[ -n $_coditect_append ]] || builtin shopt -u histappend",
         ],
     ),
     "zsh": ([], "builtin print -rs --", ["setopt hist_fcntl_lock", "builtin fc -AI /dev/null"]),

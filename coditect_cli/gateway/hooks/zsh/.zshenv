@@ -35,6 +35,7 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
   }
   # Once, before the first prompt: start-up files may have set precmd_functions anew.
   _coditect_start() {
+    emulate -L zsh
     unfunction _coditect_start
     [[ ${precmd_functions[(Ie)_coditect_prompt]} -gt 0 ]] && return
     precmd_functions+=(_coditect_prompt)

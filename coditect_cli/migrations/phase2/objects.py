@@ -86,7 +86,10 @@ def _read(place: Path, seen: set[Path]) -> Iterator[Object]:
             yield from _read(part, seen)
         return
     try:
-        documents = list(yaml.safe_load_all(place.read_text()))
+        loader = getattr(
+            yaml, "CSafeLoader", yaml.SafeLoader
+        )  # ten times as fast, where it is built
+        documents = list(yaml.load_all(place.read_text(), loader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML"
         raise UsageError(

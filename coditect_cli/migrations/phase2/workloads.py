@@ -10,7 +10,7 @@ from coditect_cli.errors import TimedOut
 from coditect_cli.migrations.step import Action, Facts, World
 
 SERVICE = "workspace-service"
-POLL = 2.0  # seconds
+FIRST, LONGEST = 0.1, 2.0  # seconds between looks: twice as many each time
 
 
 def check_workloads(world: World) -> Action:
@@ -19,6 +19,7 @@ def check_workloads(world: World) -> Action:
 
     def check() -> Facts:
         deadline = time.monotonic() + timeout
+        pause = FIRST
         while missing := list(_missing(world)):
             if time.monotonic() >= deadline:
                 raise TimedOut(
@@ -26,7 +27,8 @@ def check_workloads(world: World) -> Action:
                     code="migrate.not_ready",
                     hint=f"kubectl get statefulsets,deployments,pvc,events -n {where}",
                 )
-            time.sleep(POLL)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST)
         return {"workloads": len(_items(world, "apps/v1", "statefulsets"))}
 
     what = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -26,6 +27,11 @@ EOF_CHARACTER = b"\x04"
 PROMPT_WITHIN = 3.0  # seconds
 EOF_AFTER = 0.3  # seconds without output and with all input taken
 BELL = b"\a"
+ENDINGS = {
+    "killed": "the session was ended with session kill",
+    "stopped": "the workspace was stopped",
+    "taken": "another gateway goes on with the session",
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class TerminalPump(Pump):
         self._noticed: str | None = None  # on which screen a notice stands
         self._resume_from: int | None = None
         self._lead: bool | None = None
+        self.reason: str | None = None  # why the program was made to end
 
     def _terminal(self) -> dict[str, Any]:
         cols, rows = tty.size(self._stdout if self._shown_on_tty else self._stdin)
@@ -279,6 +286,9 @@ class TerminalPump(Pump):
             ]
         )
 
+    def on_end(self, reason: str | None) -> None:
+        self.reason = reason
+
     def on_output(self, data: bytes) -> None:
         if not self.interactive:
             self._quiet_since = time.monotonic()
@@ -311,11 +321,12 @@ def attach(
     )
     signals = (signal.SIGWINCH, signal.SIGCONT)
     try:
-        with terminations(), wakeups(signals) as woken:
-            if not pump.interactive:
-                return pump.run(link, woken)
-            with pump.raw:
-                return pump.run(link, woken)
+        raw = pump.raw if pump.interactive else contextlib.nullcontext()
+        with terminations(), wakeups(signals) as woken, raw:
+            status = pump.run(link, woken)
+        if pump.reason is not None:  # said below what the terminal showed before
+            sys.stderr.write(f"coditect: {ENDINGS[pump.reason]}\n")
+        return status
     except Terminated as ended:
         return ended.status
     except BrokenPipeError:

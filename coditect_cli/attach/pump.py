@@ -95,6 +95,9 @@ class Pump:
     def on_uncertain(self, message: messages.Uncertain) -> None:
         """Some input may or may not have reached the program."""
 
+    def on_end(self, reason: str | None) -> None:
+        """The program has ended; `reason` says why where it was made to."""
+
     def on_output(self, data: bytes) -> None:
         """These bytes go to the terminal."""
 
@@ -336,8 +339,9 @@ class Pump:
                     self.inboxes["output"].start(message.offset)
             case messages.Uncertain():
                 self.on_uncertain(message)
-            case messages.Exit(status=status):
+            case messages.Exit(status=status, reason=reason):
                 self.status = status
+                self.on_end(reason)
             case messages.Drain(reason="stop"):
                 raise self._gateway_ended()
             case messages.Error():

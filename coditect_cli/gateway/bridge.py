@@ -251,7 +251,7 @@ class Bridge:
         try:
             self.workspaces.set_desired(workspace, "stopped")
             await self.settled(workspace)
-            await self.end(self.live(workspace), workspace)
+            await self.end(self.live(workspace), "stopped", workspace)
         finally:
             self._stopping[workspace] -= 1
         return len(sessions)
@@ -260,7 +260,7 @@ class Bridge:
         """End one session's program, whoever is attached. Raises NotFound, Failed."""
         session = self.find(workspace, id)
         session.killed = True
-        await self.end([session])
+        await self.end([session], "killed")
         deadline = time.monotonic() + KEEPER_SECONDS
         while session.status is None:
             if time.monotonic() > deadline:
@@ -361,23 +361,28 @@ class Bridge:
             for session in idle:
                 log.info("session_idle id=%s", session.id)
             if idle:
-                await self.end(idle)
+                await self.end(idle, None)
 
     def _belongs_elsewhere(self, terminal: Terminal) -> None:
         log.warning("session_taken id=%s: another bridge goes on with it", terminal.id)
-        self.end_soon([terminal])
+        self.end_soon([terminal], "taken")
 
-    def end_soon(self, sessions: list[Session]) -> None:
+    def end_soon(self, sessions: list[Session], reason: str | None = None) -> None:
         """Hang up these sessions in the background."""
-        task = asyncio.create_task(self.end(sessions))
+        task = asyncio.create_task(self.end(sessions, reason))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def end(self, sessions: list[Session], workspace: str | None = None) -> None:
-        """Hang up, terminate, kill these sessions' processes, and a workspace's stray ones."""
+    async def end(
+        self, sessions: list[Session], reason: str | None, workspace: str | None = None
+    ) -> None:
+        """Hang up, terminate, kill these sessions' processes, and a workspace's stray ones.
+
+        Their clients hear the `reason`, one of an exit's.
+        """
         roots = {one.pid for one in sessions if one.status is None}
         for session in sessions:
-            session.hung_up = True
+            session.hung_up, session.reason = True, reason
 
         def find() -> set[int]:
             found = processes.members(roots)

@@ -58,6 +58,7 @@ class Session:
         self.closed = False
         self.hung_up = False  # by us: it did not end of its own accord
         self.killed = False  # by its user: it is not to come back
+        self.reason: str | None = None  # why we hung it up
         self.inlet = Inlet(first, held.fds["inlet-out"], held.fds["inlet-in"], self.input_target())
 
     @staticmethod
@@ -271,7 +272,7 @@ class Session:
         if self.outcome is None and self.status is not None:
             status = self.status
             signal = -status if status < 0 else None
-            self.outcome = Exit(128 + signal if signal else status, signal)
+            self.outcome = Exit(128 + signal if signal else status, signal, self.reason)
             for attachment in self.attachments:
                 attachment.wake()
             self._changed(self)

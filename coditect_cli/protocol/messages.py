@@ -20,6 +20,7 @@ CLOSE_RESTART = 1012
 CLOSE_ENDED = 1013
 
 STREAMS = ("input", "output", "stdout", "stderr")
+REASONS = ("killed", "stopped", "taken")
 SIGNALS = ("INT", "TERM", "HUP", "QUIT", "KILL", "USR1", "USR2")
 
 
@@ -203,6 +204,7 @@ class Exit(Message):
     type = "exit"
     status: int = wire(shape.integer(0, 255))
     signal: int | None = wire(shape.optional(shape.integer(1, 127)))
+    reason: str | None = wire(shape.optional(shape.one_of(*REASONS)), default=None)
 
 
 @dataclass(frozen=True)
@@ -287,11 +289,11 @@ def _wire_name(name: str) -> str:
 
 
 def encode(message: Message) -> str:
-    """The message's JSON text; the two kinds of output counters of `started` only where set."""
+    """The message's JSON text; output counters of `started` and an exit's reason where set."""
     fields: dict[str, Any] = {"type": message.type}
     for field in dataclasses.fields(message):  # type: ignore[arg-type]
         value = getattr(message, field.name)
-        if value is not None or field.name not in ("stdout", "stderr", "output"):
+        if value is not None or field.name not in ("stdout", "stderr", "output", "reason"):
             fields[_wire_name(field.name)] = value
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
 

@@ -258,6 +258,20 @@ def test_a_session_of_a_stopped_workspace_is_refused(
     assert b"workspace demo is stopped" in terminal.seen
 
 
+def test_who_is_attached_hears_why_the_session_was_ended(
+    gateway: Gateway, run_in_terminal: Run
+) -> None:
+    terminal = run_in_terminal("attach", "demo")
+    ready(terminal)
+    terminal.type(b"printf '\\033[?1049h'; echo in''side\r")
+    terminal.expect(b"inside\r\n")
+    [session] = gateway.request("demo", type="sessions")["items"]
+    gateway.request("demo", type="kill", session=session["session"])
+    assert terminal.wait() == 129
+    shown = terminal.seen.rpartition(b"\x1b[?1049l")[2]
+    assert b"coditect: the session was ended with session kill\r\n" in shown
+
+
 def piped(gateway: Gateway, typed: bytes, *args: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", "coditect_cli", *args],

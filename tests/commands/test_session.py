@@ -296,7 +296,12 @@ def test_live_sessions_are_listed_shown_and_killed(
     assert (shown["state"], shown["pid"]) == ("live", client.answer["pid"])
     code, out, _ = run_cli("session", "kill", "demo", client.session[:8])
     assert (code, out) == (0, f"session {client.session} ended\n")
-    assert client.message("exit")["signal"] == 1
+    assert client.message("exit") == {
+        "type": "exit",
+        "status": 129,
+        "signal": 1,
+        "reason": "killed",
+    }
     assert listed(run_cli, "--active") == []
     assert refused(run_cli, "kill", "demo", client.session) == (3, "session.not_found")
     assert run_cli("session", "kill", "demo", client.session, "--ignore-not-found")[0] == 0

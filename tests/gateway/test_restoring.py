@@ -426,7 +426,8 @@ def test_another_bridge_that_took_the_session_ends_this_ones_shell(
     layer = SessionLayer(store)
     layer.acquire("demo", client.session, "elsewhere#1", now=later, ttl=1)
     client.send(b"echo stale\n")
-    assert client.message("exit")["signal"] == signal.SIGHUP
+    exit = {"type": "exit", "status": 129, "signal": signal.SIGHUP, "reason": "taken"}
+    assert client.message("exit") == exit
     assert "stale" not in str(recorded(gateway, client.session)[0])
     store.close()
 

@@ -105,13 +105,18 @@ def test_a_session_is_recorded_from_its_screen_to_its_end(
     assert cast.stat().st_mode & 0o777 == 0o600
 
 
-def test_secrets_become_bullets(client: Client, start: Start, cast: Path) -> None:
-    client.run("API_TOKEN=hun''ter2; export API_TOKEN; clear")
+def test_secrets_become_bullets(
+    client: Client, start: Start, cast: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gateway.environ, "CODITECT_SECRET_NAMES", "MINE*")
+    client.run("API_TOKEN=hun''ter2; MINE_X=hun''ter2; export API_TOKEN; clear")
     process = start("demo", cast)
     begun(cast)
     for key in b"curl http://ada:hunter2@localhost:1/; env | grep API_TOK\r":
         client.send(bytes([key]))
     shows(cast, "API_TOKEN=•••••••\r\n")
+    client.send(b"echo MINE_X=$MINE_X\n")
+    shows(cast, "MINE_X=•••••••\r\n")
     client.send(b"exit\n")
     assert ends(process)[0] == 0
     assert "hun" not in output(cast).replace("hun''ter2", "")

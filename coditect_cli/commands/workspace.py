@@ -396,7 +396,10 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
 def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int:
     if force or record.status != "running":
         return 0
-    sessions = _sessions_in_pod(runtime, record.id) or []
+    sessions = _sessions_in_pod(runtime, record.id)
+    if sessions is None:
+        runtime.streams.say("warning: no gateway_url is set, so nobody was asked who is attached")
+        return 0
     clients = sum(session.get("clients", 0) for session in sessions)
     if clients:
         raise Conflict(

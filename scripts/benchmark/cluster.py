@@ -36,7 +36,7 @@ PROMPT = f"PS1='{measures.PROMPT.decode()}' exec bash --norc --noprofile -i"
 class Size:
     workspaces: int = 10_000
     lists: int = 3
-    creates: int = 3
+    creates: int = 7
     keys: int = 200
     rounds: int = 5
 

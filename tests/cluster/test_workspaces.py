@@ -69,6 +69,14 @@ def test_the_pod_is_made_as_it_was_asked_for(
     assert refusal(run_cli, "workspace", "list", "-l", "a=b=c") == (2, "kube.invalid")
 
 
+def test_stop_says_when_nobody_can_tell_who_is_attached(run_cli: RunCli) -> None:
+    run_cli("workspace", "create", "demo")
+    code, _, err = run_cli("workspace", "stop", "demo")
+    assert (code, "no gateway_url is set" in err) == (0, True)
+    run_cli("workspace", "start", "demo")
+    assert run_cli("workspace", "stop", "demo", "--force")[2] == ""
+
+
 def test_progress_is_told_with_times(run_cli: RunCli) -> None:
     _, _, err = run_cli("workspace", "create", "demo")
     for part in ("waiting for first consumer", "Successfully assigned", "Pulling", "is ready"):

@@ -22,7 +22,7 @@ from coditect_cli.errors import Failed, NotFound, UsageError
 from coditect_cli.migrations.lock import HeldLock
 from coditect_cli.migrations.redaction import redacted
 from coditect_cli.sessions.session import format_time
-from coditect_cli.stores.store import SessionStore, Snapshot, Transaction, prefix_end, scan
+from coditect_cli.stores.store import Reads, SessionStore, Transaction, prefix_end, scan
 
 RUNS = b"_coditect/migrations/runs/"
 HEADS = b"_coditect/migrations/heads/"
@@ -203,7 +203,7 @@ def _head_key(run: str) -> bytes:
     return HEADS + run.encode()
 
 
-def _head(reader: Snapshot | Transaction, run: str) -> tuple[int, str]:
+def _head(reader: Reads, run: str) -> tuple[int, str]:
     value = reader.get(_head_key(run))
     if value is None:
         return 0, run

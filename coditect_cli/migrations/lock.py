@@ -18,7 +18,7 @@ from typing import Any
 
 from coditect_cli.errors import CoditectError, Conflict, Failed
 from coditect_cli.sessions.session import NANOSECONDS, format_time
-from coditect_cli.stores.store import SessionStore, Snapshot, Transaction
+from coditect_cli.stores.store import Reads, SessionStore, Transaction
 
 KEY = b"_coditect/migrations/lock"
 LEASE_SECONDS = 60.0
@@ -206,7 +206,7 @@ def _lost(found: Lock | None) -> Conflict:
     )
 
 
-def _stored(reader: Snapshot | Transaction) -> Lock | None:
+def _stored(reader: Reads) -> Lock | None:
     value = reader.get(KEY)
     if value is None:
         return None

@@ -25,6 +25,7 @@ from coditect_cli.sessions.session import (
     unknown_fields,
 )
 from coditect_cli.stores.store import (
+    Reads,
     SessionStore,
     Snapshot,
     Transaction,
@@ -174,7 +175,13 @@ class SessionLayer:
         are held by somebody `now`, are gone, or cannot be read. Times are nanoseconds since 1970.
         """
 
+        keys: list[bytes] = []
+        for id in ids:
+            with suppress(UsageError):
+                keys += lease_key(*id), _key(STATE, *id)
+
         def remove(transaction: Transaction) -> set[int]:
+            transaction.get_all(keys)
             removed = set()
             for at, (workspace_id, session_id) in enumerate(ids):
                 with suppress(Conflict, Failed, UsageError):
@@ -201,9 +208,7 @@ class SessionLayer:
                         yield lease
 
     @staticmethod
-    def check_unheld(
-        reads: Snapshot | Transaction, workspace_id: str, session_id: str, now: int
-    ) -> None:
+    def check_unheld(reads: Reads, workspace_id: str, session_id: str, now: int) -> None:
         """Raises Conflict (session.leased) while anybody's lease holds."""
         held = _held(reads, workspace_id, session_id)
         if held and held.holder and held.expires_at > now:
@@ -267,6 +272,7 @@ class SessionLayer:
 
     def _rewrite(self, leases: Sequence[Lease], changed: Callable[[Lease], Lease]) -> None:
         def write(transaction: Transaction, some: Sequence[Lease]) -> None:
+            transaction.get_all([lease_key(one.workspace_id, one.session_id) for one in some])
             for lease in some:
                 with suppress(Conflict, Failed):
                     _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
@@ -292,12 +298,13 @@ def _key(kind: str, workspace_id: str, session_id: str) -> bytes:
     return sessions_prefix(kind, workspace_id) + id_bytes(session_id)
 
 
-def _lease_key(workspace_id: str, session_id: str) -> bytes:
+def lease_key(workspace_id: str, session_id: str) -> bytes:
+    """The key of a session's lease. Raises UsageError."""
     return LEASES + id_bytes(workspace_id, "workspace") + b"/" + id_bytes(session_id)
 
 
 def _clear(transaction: Transaction, *ids: str) -> None:
-    for key in (_key(STATE, *ids), _key(OUTPUT, *ids), _lease_key(*ids)):
+    for key in (_key(STATE, *ids), _key(OUTPUT, *ids), lease_key(*ids)):
         transaction.clear(key)
 
 
@@ -316,8 +323,8 @@ def _put(transaction: Transaction, key: bytes, record: Record) -> None:
     transaction.set(key, replace(record, unknown={**kept, **record.unknown}).encode())
 
 
-def _held(reads: Snapshot | Transaction, workspace_id: str, session_id: str) -> Lease | None:
-    value = reads.get(_lease_key(workspace_id, session_id))
+def _held(reads: Reads, workspace_id: str, session_id: str) -> Lease | None:
+    value = reads.get(lease_key(workspace_id, session_id))
     return None if value is None else read_lease(value, workspace_id, session_id)
 
 
@@ -346,7 +353,7 @@ def _write_lease(transaction: Transaction, lease: Lease) -> Lease:
         "expires_at": format_time(lease.expires_at),
     }
     value = json.dumps(fields, separators=(",", ":")).encode()
-    transaction.set(_lease_key(lease.workspace_id, lease.session_id), value)
+    transaction.set(lease_key(lease.workspace_id, lease.session_id), value)
     return lease
 
 

@@ -11,10 +11,10 @@ from typing import IO, Any, Literal
 
 from coditect_cli.errors import Conflict, Failed, UsageError
 from coditect_cli.sessions.ids import id_bytes, id_text
-from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, sessions_prefix
+from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, lease_key, sessions_prefix
 from coditect_cli.sessions.listing import in_order, some_states
 from coditect_cli.sessions.session import SessionOutput, SessionState
-from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, Transaction
+from coditect_cli.stores.store import MAX_VALUE, Page, Reads, SessionStore, Snapshot, Transaction
 from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 
 FORMAT, VERSION = "coditect-sessions", 1
@@ -162,19 +162,22 @@ class Import:
 
     def check(self, batch: list[Exported]) -> None:
         """Raises Conflict where a session of the batch could not be put."""
-        self.store.read(lambda snapshot: [self._verdict(snapshot, one) for one in batch])
+        self.store.read(lambda snapshot: [*self._verdicts(snapshot, batch)])
 
     def put(self, batch: list[Exported]) -> None:
         """Put a batch, each session whole, all or none. Raises Conflict as `check`."""
 
         def write(transaction: Transaction) -> list[Verdict]:
-            return [self._put(transaction, one) for one in batch]
+            verdicts = self._verdicts(transaction, batch)
+            return [
+                self._put(transaction, one, verdict)
+                for one, verdict in zip(batch, verdicts, strict=True)
+            ]
 
         for verdict in self.store.transact(write):
             self.counts[verdict] += 1
 
-    def _put(self, transaction: Transaction, one: Exported) -> Verdict:
-        verdict = self._verdict(transaction, one)
+    def _put(self, transaction: Transaction, one: Exported, verdict: Verdict) -> Verdict:
         if verdict == "same" or (verdict == "newer" and self.keep_newer):
             return verdict
         state, output = _keys(one)
@@ -185,7 +188,14 @@ class Import:
             transaction.set(output, one.output)
         return verdict
 
-    def _verdict(self, reads: Snapshot | Transaction, one: Exported) -> Verdict:
+    def _verdicts(self, reads: Reads, batch: list[Exported]) -> Iterator[Verdict]:
+        """Each one's verdict, when what comes before it was put."""
+        leases = [lease_key(one.workspace, one.session) for one in batch]
+        reads.get_all([key for one in batch for key in _keys(one)] + leases)
+        for one in batch:
+            yield self._verdict(reads, one)
+
+    def _verdict(self, reads: Reads, one: Exported) -> Verdict:
         state, output = (reads.get(key) for key in _keys(one))
         if (state, output) == (one.state, one.output):
             return "same"

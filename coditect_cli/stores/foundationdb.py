@@ -14,6 +14,7 @@ from coditect_cli.stores.store import (
     PAGE_BYTES,
     PAGE_ROWS,
     PATIENCE,
+    Reads,
     Row,
     SessionStore,
     Snapshot,
@@ -205,65 +206,51 @@ def _words(error: Any) -> str:
     return str(error.description.decode(errors="replace"))
 
 
-class _Snapshot(Snapshot):
-    def __init__(self, fdb: ModuleType, transaction: Any) -> None:
+class _Reads(Reads):
+    def __init__(self, fdb: ModuleType, reads: Any) -> None:
         self._fdb = fdb
-        self._reads = transaction.snapshot
-        self.version = transaction.get_read_version().wait()
+        self._reads = reads
 
     def get(self, key: bytes) -> bytes | None:
-        return _get(self._reads, key)
+        value: bytes | None = self._reads.get(key).value
+        return value
 
     def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
         answers = [self._reads.get(key) for key in keys]
         return [answer.value for answer in answers]
+
+    def range(
+        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
+    ) -> list[Row]:
+        rows: list[Row] = []
+        size = 0
+        mode = self._fdb.StreamingMode.want_all  # 80 kB an answer; the default begins with 4 kB
+        for row in self._reads.get_range(begin, end, limit, reverse, mode):
+            rows.append((row.key, row.value))
+            size += len(row.key) + len(row.value)
+            if size >= PAGE_BYTES:
+                break
+        return rows
+
+
+class _Snapshot(_Reads, Snapshot):
+    def __init__(self, fdb: ModuleType, transaction: Any) -> None:
+        super().__init__(fdb, transaction.snapshot)
+        self.version = transaction.get_read_version().wait()
 
     def first_key(self, begin: bytes, end: bytes) -> bytes | None:
         selector = self._fdb.KeySelector.first_greater_or_equal(begin)
         key: bytes = self._reads.get_key(selector).value
         return key if key < end else None
 
-    def range(
-        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
-    ) -> list[Row]:
-        return _range(self._fdb, self._reads, begin, end, limit, reverse)
 
-
-class _Transaction(Transaction):
+class _Transaction(_Reads, Transaction):
     def __init__(self, fdb: ModuleType, transaction: Any) -> None:
-        super().__init__()
-        self._fdb = fdb
-        self._transaction = transaction
-
-    def get(self, key: bytes) -> bytes | None:
-        return _get(self._transaction, key)
-
-    def range(
-        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
-    ) -> list[Row]:
-        return _range(self._fdb, self._transaction, begin, end, limit, reverse)
+        super().__init__(fdb, transaction)
+        Transaction.__init__(self)
 
     def _set(self, key: bytes, value: bytes) -> None:
-        self._transaction.set(key, value)
+        self._reads.set(key, value)
 
     def _clear(self, key: bytes) -> None:
-        self._transaction.clear(key)
-
-
-def _get(reads: Any, key: bytes) -> bytes | None:
-    value: bytes | None = reads.get(key).value
-    return value
-
-
-def _range(
-    fdb: ModuleType, reads: Any, begin: bytes, end: bytes, limit: int, reverse: bool
-) -> list[Row]:
-    rows: list[Row] = []
-    size = 0
-    mode = fdb.StreamingMode.want_all  # 80 kB an answer; the default mode begins with 4 kB
-    for row in reads.get_range(begin, end, limit=limit, reverse=reverse, streaming_mode=mode):
-        rows.append((row.key, row.value))
-        size += len(row.key) + len(row.value)
-        if size >= PAGE_BYTES:
-            break
-    return rows
+        self._reads.clear(key)

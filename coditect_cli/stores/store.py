@@ -35,21 +35,15 @@ PAGE_ROWS = 1_000
 PAGE_BYTES = 1_000_000
 
 
-class Snapshot(ABC):
-    """The store at one moment, for the length of one `read`."""
-
-    version: int
+class Reads(ABC):
+    """What can be asked within one `read` or `transact`."""
 
     @abstractmethod
     def get(self, key: bytes) -> bytes | None: ...
 
     def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """As `get` of each, asked for together."""
+        """As `get` of each, asked for together; `get` then has them at hand."""
         return [self.get(key) for key in keys]
-
-    @abstractmethod
-    def first_key(self, begin: bytes, end: bytes) -> bytes | None:
-        """The first key of begin <= key < end, found without reading what is before it."""
 
     @abstractmethod
     def range(
@@ -60,6 +54,16 @@ class Snapshot(ABC):
         At most `limit`, and no more once they hold PAGE_BYTES; none only where there are none.
         """
 
+
+class Snapshot(Reads):
+    """The store at one moment, for the length of one `read`."""
+
+    version: int
+
+    @abstractmethod
+    def first_key(self, begin: bytes, end: bytes) -> bytes | None:
+        """The first key of begin <= key < end, found without reading what is before it."""
+
     def sizes(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[tuple[bytes, int]]:
@@ -68,7 +72,7 @@ class Snapshot(ABC):
         return [(key, len(value)) for key, value in rows]
 
 
-class Transaction(ABC):
+class Transaction(Reads):
     """Reads and writes of one `transact`; a write is seen by the reads after it."""
 
     def __init__(self) -> None:
@@ -88,15 +92,6 @@ class Transaction(ABC):
         """Remove a key, if it is there. Raises LimitReached past MAX_KEY or MAX_TRANSACTION."""
         self._count(len(check_key(key)))
         self._clear(key)
-
-    @abstractmethod
-    def get(self, key: bytes) -> bytes | None: ...
-
-    @abstractmethod
-    def range(
-        self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
-    ) -> list[Row]:
-        """As Snapshot.range."""
 
     @abstractmethod
     def _set(self, key: bytes, value: bytes) -> None: ...

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from coditect_cli.errors import LimitReached, UsageError
 from coditect_cli.stores import store as stores
 from coditect_cli.stores.store import (
+    Reads,
     SessionStore,
     Snapshot,
     Transaction,
@@ -121,7 +122,7 @@ class StoreContract:
         begin, end = sorted((P + begin, P + end))
         expected = sorted((P + key for key in keys if begin <= P + key < end), reverse=reverse)
 
-        def found(view: Snapshot | Transaction) -> list[bytes]:
+        def found(view: Reads) -> list[bytes]:
             return [key for key, _ in view.range(begin, end, limit=limit, reverse=reverse)]
 
         assert store.read(found) == expected[:limit]

@@ -22,10 +22,11 @@ from coditect_cli.errors import (
     NotFound,
     Paused,
     RollbackNotVerified,
+    TimedOut,
 )
 from coditect_cli.migrations.journal import Event, Journal
 from coditect_cli.migrations.run import Run, StepRun
-from coditect_cli.migrations.step import Action, Facts, Step, World, step_named
+from coditect_cli.migrations.step import Action, Facts, Step, Verdict, World, step_named
 from coditect_cli.sessions.session import NANOSECONDS, format_time
 
 T = TypeVar("T")
@@ -207,7 +208,7 @@ class Engine:
     def _look_for_failure(self, step: Step, record: StepRun) -> None:
         """A gate that fails already need not be waited for."""
         since = record.bake_started or 0.0
-        verdict = self._try(step, lambda: step.gate(self._world, since))
+        verdict = self._verdict(step, since)
         if verdict is not None and verdict.decision == "fail":
             self._append(
                 "gate.read", step.name, decision="fail", reason=verdict.reason,
@@ -215,12 +216,21 @@ class Engine:
             )  # fmt: skip
             raise _TurnBackError("gate", f"{step.name}: {verdict.reason}")
 
+    def _verdict(self, step: Step, since: float) -> Verdict | None:
+        """What the gate says; it holds while it can't look for a reason that may pass."""
+        try:
+            return step.gate(self._world, since)
+        except CoditectError as error:
+            if not (error.retryable or isinstance(error, TimedOut)):
+                raise self._fail(step, error) from error
+            return Verdict("hold", f"it could not look: {error.message}")
+
     def _pass_gate(self, step: Step, record: StepRun) -> None:
         since = record.bake_started or self._clock()
         while record.gate not in ("pass", "approved"):
             if record.gate == "fail":
                 raise _TurnBackError("gate", f"{step.name}: {record.detail}")
-            verdict = self._try(step, lambda: step.gate(self._world, since))
+            verdict = self._verdict(step, since)
             if verdict is None:
                 return
             self._append(

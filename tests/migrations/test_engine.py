@@ -13,15 +13,18 @@ import pytest
 from coditect_cli.errors import (
     Conflict,
     Failed,
+    Forbidden,
     GateFailed,
     Interrupted,
     Paused,
     RollbackNotVerified,
+    TimedOut,
+    Unreachable,
 )
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal
 from coditect_cli.migrations.lock import break_lock, hold
-from coditect_cli.migrations.step import Action, Facts, Step, Verdict
+from coditect_cli.migrations.step import Action, Facts, Step, Verdict, World
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.dying import dying
@@ -177,6 +180,38 @@ def test_a_gate_that_fails_during_the_bake_does_not_wait_for_its_end(site: Site)
     with pytest.raises(GateFailed):
         site.go(phase(site.folder, FAIL, bake=3600.0))
     assert site.clock.now < began + 60
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_gate_that_can_not_look_for_a_while_holds(site: Site, times: int) -> None:
+    """An hour's watch was once ended by one look that was too many for the quota."""
+    steps = phase(site.folder, PASS, bake=60.0)
+    failures = [Unreachable("gcloud: later", retryable=True), TimedOut("gcloud: too slow")] * times
+    gate = steps[2].gate
+
+    def look(world: World, since: float) -> Verdict | None:
+        if failures:
+            raise failures.pop()
+        return gate(world, since)
+
+    steps[2].gate = look  # type: ignore[method-assign]
+    if times == 1:
+        assert site.go(steps).state == "done"
+    else:
+        with pytest.raises(Paused, match="it could not look: gcloud"):
+            site.go(steps)
+        assert "three" not in site.files()
+
+
+def test_a_gate_that_may_not_look_ends_the_run(site: Site) -> None:
+    steps = phase(site.folder)
+
+    def look(world: World, since: float) -> Verdict | None:
+        raise Forbidden("no logs for you")
+
+    steps[2].gate = look  # type: ignore[method-assign]
+    with pytest.raises(Forbidden, match="no logs for you"):
+        site.go(steps)
 
 
 def test_a_hold_waits_then_pauses_and_never_promotes(site: Site) -> None:

@@ -210,6 +210,7 @@ class Saving:
             self._the_layer().save(state, output, watched.lease)
             if state.ended_at:
                 self._the_layer().release(watched.lease)
+                watched.lease = None  # what is written yet, takes one of its own
 
         watched.writes += 1
         watched.newest = state

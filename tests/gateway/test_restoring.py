@@ -187,6 +187,8 @@ def test_a_shell_that_exits_is_recorded_and_not_restored(
     back = gateway.attach(session=client.session)
     back.expect(b"restored")
     assert back.run("pwd") == b"/usr\r\n"
+    gateway.stop()  # which writes what is left
+    assert "not_saved" not in gateway.log.read_text()
 
 
 def test_a_bridge_that_dies_alone_forgets_nothing(

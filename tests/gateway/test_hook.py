@@ -207,7 +207,7 @@ def test_deleted_lines_are_reported_missing(stack: ExitStack, tmp_path: Path) ->
 def test_zsh_shows_nothing_of_it_and_takes_it_into_what_is_set_anew(
     stack: ExitStack, tmp_path: Path
 ) -> None:
-    rc = "HISTORY_IGNORE='(pass|^echo) *'\nprecmd_functions=(true)\nexport name=1\n"
+    rc = "HISTORY_IGNORE='pas## *'\nprecmd_functions=(true)\nexport name=1\n"
     shell = zsh(stack, tmp_path, f"{rc}setopt extendedglob\nset -x\n")
     shell.type("cd /usr")
     assert shell.shown(b"ready$ ") == b"cd /usr\r\n+-zsh:1> cd /usr\r\n"
@@ -222,6 +222,10 @@ def test_zsh_shows_nothing_of_it_and_takes_it_into_what_is_set_anew(
     for _ in range(2):
         shell.type("true")
         assert shell.shown(b"ready$ ") == b"true\r\ntrapped\r\ntrapped\r\n"
+    shell.type("trap 'echo trapped > /dev/tty' DEBUG")
+    shell.shown(b"ready$ ")
+    shell.type("true")
+    assert shell.shown(b"ready$ ") == b"true\r\n" + b"trapped\r\n" * 5
 
 
 def test_aliases_and_functions_of_the_same_names_are_not_run(

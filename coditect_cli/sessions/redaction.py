@@ -65,7 +65,10 @@ def holds_secret(value: str) -> bool:
 def hints(names: tuple[str, ...]) -> re.Pattern[str]:
     """What each line has that `secret_spans` finds something in, with these names."""
     literals = [max(re.split(r"[*?]|\[.*?\]", name), key=len) or "=" for name in names]
-    return re.compile("|".join(map(re.escape, (*_HINTS, *literals))), re.IGNORECASE)
+    others = [one for one in literals if not any(hint in one.lower() for hint in _HINTS)]
+    words = (*_HINTS, *others)
+    first = re.escape("".join(word[0] for word in words))  # looked at alone it is twice as fast
+    return re.compile(f"(?=[{first}])(?:{'|'.join(map(re.escape, words))})", re.IGNORECASE)
 
 
 def secret_spans(

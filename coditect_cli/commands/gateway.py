@@ -338,6 +338,14 @@ def _status(runtime: Runtime) -> dict[str, Any]:
 
 
 def _ask(runtime: Runtime, message: dict[str, Any]) -> dict[str, Any]:
+    settings = runtime.context.settings
+    if settings.provider == "kubernetes":
+        raise UsageError(
+            f"the gateways of context {runtime.context.name} are its cluster's to run",
+            code="context.remote",
+            hint=f"kubectl get pods -l app=gateway -n {settings.namespace} shows them; coditect "
+            "doctor says whether one is ready",
+        )
     try:
         return request(runtime.context, runtime.paths, GATEWAY, message)
     except Unreachable as error:

@@ -117,3 +117,14 @@ def test_serve_says_when_an_address_is_taken(run_cli: RunCli) -> None:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         code, _, err = run_cli("gateway", "serve", "--listen", address, "-o", "json")
     assert (code, json.loads(err)["error"]["code"]) == (6, "gateway.listen")
+
+
+def test_a_clusters_gateways_are_not_asked_after(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODITECT_PROVIDER", "kubernetes")
+    monkeypatch.setenv("CODITECT_GATEWAY_URL", "ws://127.0.0.1:1/ws")
+    for verb in ("status", "stop", "restart"):
+        code, out, err = run_cli("gateway", verb)
+        assert (code, out) == (2, "")
+        assert "kubectl get pods -l app=gateway -n coditect" in err

@@ -8,15 +8,16 @@ from collections import deque
 
 from avt import Line, Vt  # type: ignore[attr-defined]  # its stubs re-export nothing
 
-from coditect_cli.gateway.marks import (
-    Marks,
-    has_marks,
-    is_stand_in,
-    is_wide,
-    last_character,
-    leading,
-)
+from coditect_cli.gateway.dump import ENTER, HOME, LEAVE, paint, seven_bit, split_lines, written_out
+from coditect_cli.gateway.marks import Marks, has_marks, is_wide, last_character, leading
 from coditect_cli.gateway.modes import LASTING, LASTING_58, Modes, keyboard_sequences
+from coditect_cli.gateway.pieces import (
+    MOST_CARRIED,
+    last_pens,
+    partial_start,
+    shortened,
+    unfinished,
+)
 from coditect_cli.gateway.repaint import Repaint
 from coditect_cli.gateway.styled import runs_on, styled
 from coditect_cli.protocol.terminal import RESET_KEYBOARD, RESET_MODES
@@ -24,20 +25,12 @@ from coditect_cli.protocol.terminal import RESET_KEYBOARD, RESET_MODES
 SCROLLBACK = 1000  # lines that are kept of what left the screen at its top
 _VERSION = 1
 _SLICE = 4096  # avt keeps every line of one call until it returns: 80 columns of 30 bytes each
-_CARRY = 4096
-_PARTIAL = re.compile(rb"\x1b(?:\[[\x00-\x17\x19\x1c-\x3f]*+|[\x00-\x17\x19\x1c-\x2f]*+)")
-_SGR = re.compile(rb"\x1b\[[0-9;]*+m")
 _SAVES = re.compile(rb"\x1b(?:7|\[[0-9;]*s|\[\?[0-9;]*104[89][0-9;]*h)")
-_STRING = b"]PX^_"
 
 _C1 = re.compile("[\x80-\x9f]+")
 _LONGEST_CSI = 64
 _INSERT = "\x9b4h"
-_REP = re.compile(r"(.)\x1b\[(\d+)b")
-_LINES_END = re.compile("\x9b|\x1b\\[m")
-_DRAWN = re.compile(r"\x1b\[[0-9;:]*m|[^\x1b\r\n]+")
 _SAVE_NOTHING = b"\x1b[?7h\x1b[H\x1b7"
-_ENTER, _LEAVE, _HOME = "\x9b?1047h", "\x9b?1047l", "\x9b1;1H"
 _MARGINS = re.compile("\x9b\\d+;\\d+r")
 
 
@@ -150,8 +143,8 @@ class Screen:
         """
         self._settle()
         vt, gone = self._vt, list[Line]()
-        before, enter, behind = _plain(vt.dump()).partition(_ENTER)
-        if enter and _LEAVE not in behind:
+        before, enter, behind = written_out(vt.dump()).partition(ENTER)
+        if enter and LEAVE not in behind:
             vt, gone = self._hidden_screen(before)
         for index, line in enumerate(self._scrolled):
             if not isinstance(line, str):
@@ -172,31 +165,31 @@ class Screen:
         They ask nothing, hold no 8-bit controls, and scroll no terminal of whatever size.
         """
         self._settle()
-        dump = _plain(self._vt.dump())
-        enter, leave = dump.find(_ENTER), dump.find(_LEAVE)
+        dump = written_out(self._vt.dump())
+        enter, leave = dump.find(ENTER), dump.find(LEAVE)
         if leave >= 0:  # only a saved cursor of the alternate screen, which is not in use
-            dump = dump[:enter] + dump[leave + len(_LEAVE) :]
+            dump = dump[:enter] + dump[leave + len(LEAVE) :]
             enter = -1
         out = [RESET_MODES, b"\x1b[?25l\x1b[?6l\x1b[?7l\x1b[H\x1b[J"]
         if enter >= 0:
-            primary, dump = dump[:enter], dump[enter + len(_ENTER + _HOME) :]
+            primary, dump = dump[:enter], dump[enter + len(ENTER + HOME) :]
             hidden, _ = self._hidden_screen(primary)
             if self._hidden:
-                primary = _plain(hidden.dump())
-            lines, state = _split_lines(primary)
-            out += [self._shown(_paint(lines, hidden.view())), _SAVE_NOTHING]
-            out.append(self._shown(_seven_bit(state)))
+                primary = written_out(hidden.dump())
+            lines, state = split_lines(primary)
+            out += [self._shown(paint(lines, hidden.view())), _SAVE_NOTHING]
+            out.append(self._shown(seven_bit(state)))
             out.append(keyboard_sequences(self._modes.keyboards[0]))
             # 1049 saves the cursor, which 1047 would not: the program may leave by 1049
             saved = re.search("\x9b(\\d+;\\d+)H(\x1b\\[[0-9;:]*m)\x1b7", state)
             if not self._hidden:
                 out.append(f"\x1b[{saved[1]}H{saved[2]}".encode() if saved else b"\x1b[H")
             out.append(b"\x1b[?1049h" + RESET_KEYBOARD + b"\x1b[m\x1b[?7l\x1b[H\x1b[J")
-        lines, state = _split_lines(dump)
+        lines, state = split_lines(dump)
         # A cursor behind the last column: a wider terminal has a column there.
         state = state.replace(f";{self.cols + 1}H", f";{self.cols}H")
-        out += [self._shown(_paint(lines, self._vt.view())), _SAVE_NOTHING, b"\x1b[?25h"]
-        out.append(self._shown(_seven_bit(state)))
+        out += [self._shown(paint(lines, self._vt.view())), _SAVE_NOTHING, b"\x1b[?25h"]
+        out.append(self._shown(seven_bit(state)))
         out.append(self._modes.sequences())
         return b"".join(out)
 
@@ -209,7 +202,7 @@ class Screen:
         hidden.feed_str(primary)
         if not self._hidden:
             return hidden, []
-        hidden.feed_str(_ENTER)
+        hidden.feed_str(ENTER)
         hidden.resize(self.cols, self.rows)
         _, gone = hidden.feed_str("\x9b?1049l")
         return hidden, gone
@@ -250,11 +243,11 @@ class Screen:
             raise ValueError("a checkpoint of an unknown version")
         cols, rows, hidden = state["cols"], state["rows"], state.get("hidden")
         screen = cls(*(hidden or (cols, rows)))
-        dump = _plain(state["dump"])  # the model repeats a wide character as blanks
+        dump = written_out(state["dump"])  # the model repeats a wide character as blanks
         screen._marks = Marks(state.get("marks", ()))
         screen._last = screen._marks.composed(state["last"]) if state.get("last") else None
         if hidden:
-            primary, enter, dump = dump.partition(_ENTER)
+            primary, enter, dump = dump.partition(ENTER)
             screen._print(primary + enter)
             screen._vt.resize(cols, rows)
             screen.cols, screen.rows, screen._hidden = cols, rows, tuple(hidden)
@@ -294,10 +287,10 @@ class Screen:
         for match in _lasting(data).finditer(data):
             start, end = match.span()
             sequence = match[0]
-            out.append(_last_pens(data[done:start]) if skipping else data[done:start])
+            out.append(last_pens(data[done:start]) if skipping else data[done:start])
             done = end
-            if end == len(data) and _unfinished(sequence):
-                self._carry = _shortened(sequence)
+            if end == len(data) and unfinished(sequence):
+                self._carry = shortened(sequence)
                 break
             out.append(self._modes.take(sequence))
             if not self._modes.alternate:
@@ -305,11 +298,11 @@ class Screen:
             if skipping and self._repaint and _SAVES.match(sequence):
                 self._repaint.saved_lost = True
         rest = data[done:]
-        cut = _partial_start(rest)
+        cut = partial_start(rest)
         if cut < len(rest):
-            self._carry = rest[cut:][:_CARRY]
+            self._carry = rest[cut:][:MOST_CARRIED]
             rest = rest[:cut]
-        out.append(_last_pens(rest) if skipping else rest)
+        out.append(last_pens(rest) if skipping else rest)
         return b"".join(out)
 
     def _draw(self, plain: bytes) -> None:
@@ -379,99 +372,3 @@ def _tail_size(cols: int, rows: int) -> int:
 
 def _lasting(data: bytes) -> re.Pattern[bytes]:
     return LASTING_58 if b"\x1b" in data and b"58" in data else LASTING
-
-
-def _unfinished(sequence: bytes) -> bool:
-    """Whether a sequence at the end of the data is a string that goes on."""
-    if sequence[1] not in _STRING:
-        return False
-    return not sequence.endswith(b"\x1b\\") and not (
-        sequence[1:2] == b"]" and sequence.endswith(b"\x07")
-    )
-
-
-def _shortened(string: bytes) -> bytes:
-    """The start of an unfinished string, as much of it as can matter, and an ESC that ends it."""
-    keep = _CARRY if string[1:2] == b"]" else 2
-    if len(string) <= keep:
-        return string
-    return string[:keep] + (b"\x1b" if string.endswith(b"\x1b") else b"")
-
-
-def _partial_start(data: bytes) -> int:
-    """Where an unfinished escape sequence or character at the end of `data` begins."""
-    escape = data.rfind(b"\x1b")
-    if escape >= 0 and _PARTIAL.fullmatch(data, escape):
-        return escape
-    for back in range(1, min(len(data), 3) + 1):
-        byte = data[-back]
-        if byte >= 0xC2:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(data) - back if byte < 0xF5 and length > back else len(data)
-        if byte < 0x80:
-            break
-    return len(data)
-
-
-def _last_pens(data: bytes) -> bytes:
-    """The pens and charset shifts in `data` that still matter behind it.
-
-    Each pen sequence sets some attributes to fixed values, so only its last occurrence counts.
-    """
-    pens: list[bytes] = []
-    if b"\x1b" in data:
-        reset = max(data.rfind(b"\x1b[m"), data.rfind(b"\x1b[0m"))
-        pens = _SGR.findall(data, max(reset, 0))
-        pens = list(dict.fromkeys(reversed(pens)))[::-1]
-    out, into = data.rfind(b"\x0e"), data.rfind(b"\x0f")
-    if out != into:
-        pens.append(b"\x0e" if out > into else b"\x0f")
-    return b"".join(pens)
-
-
-def _plain(dump: str) -> str:
-    """A dump with runs of one character written out."""
-    return _REP.sub(lambda run: run[1] * (int(run[2]) + 1), dump)
-
-
-def _split_lines(dump: str) -> tuple[str, str]:
-    """The lines that a dump begins with, and the state behind them."""
-    end = _LINES_END.search(dump)
-    cut = end.start() if end else len(dump)
-    return dump[:cut], dump[cut:]
-
-
-def _seven_bit(state: str) -> str:
-    """A dump's state for real terminals, which know HTS but not CTC."""
-    state = state.replace("\x9b5W", "\x1b[3g").replace("\x1b[W", "\x1bH")
-    return state.replace("\x9b", "\x1b[")
-
-
-def _paint(lines: str, view: list[Line]) -> str:
-    """Draws each row at its own address on a cleared screen.
-
-    A dump's wrapped rows run on, so `view` says how many characters each row has.
-    """
-    out = ["\x1b[m"]
-    plain = True
-    row, left = 0, 0
-    widths = [len(line.text) for line in view]
-    for run in _DRAWN.findall(lines):
-        if run[0] == "\x1b":
-            plain = run == "\x1b[0m"
-            out.append(run)
-            continue
-        done = 0
-        while done < len(run):
-            if left == 0:
-                left = widths[row]
-                row += 1
-                out.append(f"\x1b[{row}H")
-            part = run[done : done + left]
-            done += len(part)
-            left -= len(part)
-            if left == 0 and is_stand_in(part[-1]):
-                # without autowrap the cursor stays on it, and its marks would go to the one before
-                part = f"{part[:-1]}\x1b[?7h{part[-1]}\x1b[?7l"
-            out.append(part.rstrip(" ") if plain and left == 0 else part)
-    return "".join(out) + "\x1b[m"

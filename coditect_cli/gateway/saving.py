@@ -153,7 +153,11 @@ class Saving:
     def save_now(self, terminal: Terminal) -> None:
         """Save what is new of it without delay."""
         watched = self._watched.get(terminal.id)
-        if watched is not None and (watched.changed or terminal.outcome is not None):
+        if watched is None:
+            return
+        if "hook" in terminal.fds:
+            self._hear(watched)  # what it has said may not have been read yet
+        if watched.changed or terminal.outcome is not None:
             terminal.catch_up()
             self._save(watched)
 

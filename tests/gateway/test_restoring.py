@@ -216,13 +216,14 @@ def test_a_stopped_gateway_has_saved_everything(
     clients = [gateway.attach(session="new") for _ in range(5)]
     for number, client in enumerate(clients):
         client.run(f"export N={number}; cd /usr")
+        client.run("true")  # by then the prompt before it has told of the line above
     gateway.keeper.terminate()
     gateway.keeper.wait()
     for number, client in enumerate(clients):
         state, output = recorded(gateway, client.session)
         assert state is not None
         assert output is not None
-        assert f"N={number}" in state.command_history[-1]
+        assert f"N={number}" in state.command_history[0]
         assert state.ended_at == 0
     again = start(shell=shell)
     assert again.attach(session=clients[3].session).run("echo $N $PWD")[-8:] == b"3 /usr\r\n"

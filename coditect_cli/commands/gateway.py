@@ -119,12 +119,10 @@ def _kept(role: str, addresses: list[str], paths: Paths) -> list[str]:
 
 def _edge(runtime: Runtime, addresses: list[str]) -> list[str]:
     from coditect_cli.gateway.edge import accepted_keys
-    from coditect_cli.kube import Kube
 
     if any(address.startswith("unix:") for address in addresses):
         raise UsageError("--role edge listens on HOST:PORT only")
     accepted_keys(runtime.context.settings)
-    Kube(runtime.context.settings)
     return ["-m", "coditect_cli.gateway.edge", *_listening(addresses)]
 
 

@@ -57,8 +57,11 @@ class Edge:
         self.keys.write_bytes(key_set(self.key))
         self.log = folder / "edge.log"
         self.stack = ExitStack()
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
         self.environ = {
             "PATH": os.environ["PATH"],
+            "TMPDIR": str(self.temporary),
             "CODITECT_HOME": str(folder / "edge"),
             "CODITECT_KUBECONFIG": str(cluster.kubeconfig),
             "CODITECT_NAMESPACE": self.namespace,
@@ -200,6 +203,7 @@ class Edge:
     def stop(self) -> None:
         self.stack.close()
         print(self.log.read_text()[-5000:])
+        assert not list(self.temporary.iterdir())  # a kubeconfig's certificates and keys
 
 
 @pytest.fixture

@@ -152,7 +152,8 @@ class Engine:
             return False
         if step.confirm is not None and not is_done:
             self._ask(step, step.confirm)
-        self._append("step.started", step.name, before=facts, detail=detail)
+        whole = seen.whole if seen is not None else {}
+        self._append("step.started", step.name, whole=whole, before=facts, detail=detail)
         if not is_done:
             here = replace(self._world, before=record.before or {})
             for action in self._try(step, lambda: step.actions(here)):

@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,19 @@ class Journal:
         self._last: tuple[int, str] = (0, self.run)
 
     def append(
-        self, type: str, step: str | None = None, attempt: int | None = None, **data: Any
+        self,
+        type: str,
+        step: str | None = None,
+        attempt: int | None = None,
+        whole: Mapping[str, Any] | None = None,
+        **data: Any,
     ) -> None:
-        """Write one event; durable on return. Secrets in `data` are redacted.
+        """Write one event; durable on return. Secrets in `data` are redacted, not those in `whole`.
 
         Raises Conflict (migrate.lock_lost), Failed (migrate.journal_broken).
         """
         id = secrets.token_hex(8)
-        data = json.loads(json.dumps(redacted(data)))
+        data = json.loads(json.dumps(redacted(data) | ({"whole": whole} if whole else {})))
 
         def write(transaction: Transaction) -> None:
             if self._lock is not None:

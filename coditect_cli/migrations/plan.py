@@ -47,7 +47,7 @@ def _planned(step: Step, world: World) -> dict[str, Any]:
     try:
         seen = step.observe(world)
         if seen is not None:
-            before = dict(seen.facts)
+            before = {**seen.facts, **seen.whole}
             planned["now"] = seen.detail
         if seen is not None and seen.is_done:
             planned["status"] = "already so"

@@ -161,7 +161,7 @@ class Run:
             step.acted = False
             step.started_at = step.started_at or event.at
             if step.before is None:
-                step.before = data["before"]
+                step.before = data["before"] | data.get("whole", {})
         elif event.type == "step.acted":
             step.acted, step.detail = True, data["detail"]
         elif event.type == "bake.started":

@@ -74,12 +74,14 @@ class Observation:
     """Whether what a step is for is already so, in words, and the facts that show it.
 
     The facts of the first look are what the way back restores; those of the last one are what
-    later steps find in `World.outputs`.
+    later steps find in `World.outputs`. `whole` is for the way back too, and it alone is kept as
+    it is, to the last character: nothing secret may be in it.
     """
 
     is_done: bool
     detail: str
     facts: Facts = field(default_factory=dict)
+    whole: Facts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from coditect_cli.migrations.phase2.objects import (
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 from coditect_cli.workspaces.manifest import folder
 
+UNKEPT = "no journal may keep what the way back would need, so replace it by hand first"
 GATEWAY_IMAGE = "gcr.io/{project}/gateway:latest"  # the manifests say PROJECT_ID there
 
 
@@ -29,11 +30,14 @@ class ApplyManifests(Step):
     expected = 10.0
 
     def precondition(self, world: World) -> str | None:
-        """Fields that somebody else manages, and has set to something else."""
+        """Fields that somebody else manages, and has set to something else; secrets that differ."""
         kube, conflicts = world.kube(), []
         for item in _items(world):
+            path = path_of(kube, item)
             try:
-                kube.apply(path_of(kube, item), item, dryRun="All")
+                applied = kube.apply(path, item, dryRun="All")
+                if item["kind"] == "Secret" and _content(kube.get(path)) != _content(applied):
+                    conflicts.append(f"{key_of(item)} is another one: {UNKEPT}")
             except Conflict as conflict:
                 conflicts.append(f"{key_of(item)}: {conflict.message}")
             except NotFound:
@@ -57,10 +61,10 @@ class ApplyManifests(Step):
                 changed[key_of(item)] = {}  # never applied: the precondition says why
                 continue
             if _content(live) != _content(applied):
-                changed[key_of(item)] = _content(live)
+                changed[key_of(item)] = {} if item["kind"] == "Secret" else _content(live)
         detail = f"{len(items)} objects: {len(missing)} missing, {len(changed)} to change"
-        facts = {"missing": missing, "changed": changed}
-        return Observation(not missing and not changed, detail, facts)
+        is_done = not missing and not changed
+        return Observation(is_done, detail, {"missing": missing}, whole={"changed": changed})
 
     def actions(self, world: World) -> Sequence[Action]:
         return [_apply(world, item) for item in _items(world)]
@@ -88,10 +92,12 @@ class ApplyManifests(Step):
             try:
                 live = kube.get(path_of(kube, item))
             except NotFound:
+                if key in before["changed"]:
+                    return f"{key} is gone"
                 continue
             if key in before["missing"]:
                 return f"{key} is still there"
-            if _content(live).get("spec") != before["changed"].get(key, live).get("spec"):
+            if _content(live) != before["changed"].get(key, _content(live)):
                 return f"{key} is not as it was"
         return None
 
@@ -133,8 +139,11 @@ def _put_back(world: World, item: Object, content: Object) -> Action:
     def perform() -> Facts:
         kube = world.kube()
         path = path_of(kube, item)
+        live = kube.get(path)["metadata"]
         body = deepcopy(content)
-        body["metadata"]["resourceVersion"] = kube.get(path)["metadata"]["resourceVersion"]
+        body["metadata"]["resourceVersion"] = live["resourceVersion"]
+        notes = {k: v for k, v in (live.get("annotations") or {}).items() if _is_noise(k)}
+        body["metadata"]["annotations"] = notes | body["metadata"].get("annotations", {})
         kube.replace(path, body)
         return {}
 
@@ -145,5 +154,18 @@ def _content(item: Object) -> Object:
     """An object without what changes by itself."""
     content = {key: value for key, value in item.items() if key != "status"}
     own = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
-    content["metadata"] = {k: v for k, v in item["metadata"].items() if k not in own}
+    metadata = {k: v for k, v in item["metadata"].items() if k not in own}
+    notes = metadata.pop("annotations", None) or {}
+    if kept := {k: v for k, v in notes.items() if not _is_noise(k)}:
+        metadata["annotations"] = kept
+    content["metadata"] = metadata
     return content
+
+
+def _is_noise(annotation: str) -> bool:
+    """Whether a controller or kubectl writes this annotation, each time anew."""
+    return annotation.startswith("autopilot.gke.io/") or annotation in (
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "deployment.kubernetes.io/revision",
+        "cloud.google.com/neg-status",
+    )

@@ -242,13 +242,13 @@ def test_a_file_that_is_no_cluster_file_is_refused_before_the_cluster(
     assert field.secret() is None
 
 
-def manifests(field: Field, **data: str) -> None:
+def manifests(field: Field, kind: str = "ConfigMap", **data: str) -> None:
     """A folder with one ConfigMap, which the run applies."""
     folder = field.folder / "manifests"
     folder.mkdir(exist_ok=True)
     item = {
         "apiVersion": "v1",
-        "kind": "ConfigMap",
+        "kind": kind,
         "metadata": {"name": "limits", "namespace": "coditect"},
         "data": data,
     }
@@ -278,6 +278,47 @@ def test_what_was_changed_is_put_back_as_it_was(field: Field) -> None:
     assert field.get("/api/v1//configmaps/limits")["data"] == {"sessions": "20", "idle": "1h"}
     field.roll_back()
     assert field.get("/api/v1//configmaps/limits")["data"] == {"sessions": "10"}
+
+
+LIMITS = "/api/v1//configmaps/limits"
+
+
+def test_what_comes_back_is_all_of_what_was(field: Field) -> None:
+    """Also what looks like a secret, and what is long; but kubectl's copy of it is not kept."""
+    said = "--token-file=/run/keys/token " + "0123456789" * 1_000
+    manifests(field, flags=said)
+    field.go(field.steps())
+    path = f"/api/v1/namespaces/{field.namespace}/configmaps/limits"
+    note = "kubectl.kubernetes.io/last-applied-configuration"
+    field.cluster.patch(path, {"metadata": {"annotations": {note: "{}", "team": "x" * 5_000}}})
+    manifests(field, flags="--none")
+    field.go(field.steps())
+    field.roll_back()
+    assert field.get(LIMITS)["data"] == {"flags": said}
+    assert field.get(LIMITS)["metadata"]["annotations"] == {note: "{}", "team": "x" * 5_000}
+    assert note not in str([event.as_dict() for event in field.events()])
+
+
+def test_a_way_back_that_changed_nothing_is_told(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests(field, sessions="10")
+    field.go(field.steps())
+    manifests(field, sessions="20")
+    field.go(field.steps())
+    monkeypatch.setattr(Kube, "replace", lambda *_: {})
+    with pytest.raises(RollbackNotVerified, match=r"ConfigMap \S+/limits is not as it was"):
+        field.roll_back()
+
+
+def test_a_secret_that_differs_is_in_no_journal_and_stays(field: Field) -> None:
+    manifests(field, "Secret", key="b25lb25l")
+    field.go(field.steps())
+    manifests(field, "Secret", key="dHdvdHdv")
+    with pytest.raises(Failed, match=r"limits is another one: .*by hand"):
+        field.go(field.steps())
+    assert field.get("/api/v1//secrets/limits")["data"] == {"key": "b25lb25l"}
+    assert "b25lb25l" not in str([event.as_dict() for event in field.events()])
 
 
 def test_a_kustomization_that_asks_for_more_is_refused(field: Field) -> None:

@@ -140,7 +140,8 @@ class Engine:
 
     def _act(self, step: Step, record: StepRun) -> bool:
         """Bring it about. False: there was nothing to do, and nothing is left to wait for."""
-        reason = self._try(step, lambda: step.precondition(self._world))
+        begun = replace(self._world, before=record.before or {})
+        reason = self._try(step, lambda: step.precondition(begun))
         if reason is not None:
             raise self._fail(step, Failed(reason, code="migrate.precondition"))
         seen = self._try(step, lambda: step.observe(self._world))

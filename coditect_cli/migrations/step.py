@@ -111,7 +111,10 @@ class Step(ABC):
     confirm: str | None = None  # the name that must be typed before the actions
 
     def precondition(self, world: World) -> str | None:
-        """Why the step can't run now; None when it can. Looks, changes nothing."""
+        """Why the step can't run now; None when it can. Looks, changes nothing.
+
+        Asked again where a run goes on: what the first attempt did half is no reason then.
+        """
         return None
 
     def observe(self, world: World) -> Observation | None:

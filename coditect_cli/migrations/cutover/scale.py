@@ -26,7 +26,8 @@ class Scale(Step):
         service = _cloud_run(world).describe(world.settings.service)
         if service is None:
             return f"there is no service {world.settings.service}: coditect migrate phase1 makes it"
-        if service.percents != {service.newest_ready: 100}:
+        begun_at = world.before.get("serving_before_scale")
+        if service.percents not in ({service.newest_ready: 100}, begun_at):
             return (
                 f"{service.name} has a rollout under way ({_shares(service)}, "
                 f"the newest is {service.newest_ready}): finish it first"

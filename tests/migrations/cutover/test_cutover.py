@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 
 from coditect_cli.errors import Conflict, Failed, GateFailed, Paused, RollbackNotVerified
+from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.stores.store import SessionStore
-from tests.migrations.cutover.conftest import CLUSTER, GATEWAY, NAME, NEW, OLD, ZONE, Cutover
+from tests.migrations.cutover.conftest import (
+    CLUSTER,
+    GATEWAY,
+    NAME,
+    NEW,
+    OLD,
+    REVISION,
+    ZONE,
+    Cutover,
+)
 from tests.migrations.cutover.quick import CutoverPrograms
 from tests.migrations.site import outlast
-from tests.support.cloud import Cloud
+from tests.support.cloud import PROJECT, Cloud
 
 LINES = 46
 UPDATE = "gcloud dns record-sets update"
@@ -219,6 +229,17 @@ def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
         assert (run.state, short.weights) == ("rolled back", {OLD: 1})
         assert CLUSTER in short.cloud.clusters.clusters
     assert len(short.cloud.dashboards.dashboards) == (outcome == "pass")
+
+
+@pytest.mark.parametrize("line", range(1, 10))
+def test_a_service_whose_traffic_is_pinned_is_scaled_also_when_killed(
+    short: Cutover, quick: CutoverPrograms, line: int
+) -> None:
+    quick.run(CloudRun(PROJECT, "us-central1").percents_argv(GATEWAY, {REVISION: 100}))
+    assert outlast(short, line, lambda: short.steps()[:1]).state == "done"
+    newest = short.cloud.run.services[GATEWAY]["status"]["latestReadyRevisionName"]
+    assert newest != REVISION
+    assert short.cloud.run.percents(GATEWAY) == {newest: 100}
 
 
 def test_there_are_no_more_lines_than_are_killed_after(

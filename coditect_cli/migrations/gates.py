@@ -27,6 +27,8 @@ _FIELDS = (
 _STARTED = re.compile(r"\b(?:session_started|joined) ")
 _OUR_LINE = re.compile(r"^\S+ \S+ coditect\S* (?P<level>[A-Z]+) ")
 _ERRORS = ("ERROR", "CRITICAL", "ALERT", "EMERGENCY")
+# The same to Cloud Logging: a line on stderr has no severity on Cloud Run, whatever it says.
+_OUR_ERRORS = 'textPayload=~"^[^ ]+ [^ ]+ coditect[^ ]* (ERROR|CRITICAL) "'
 _TERMINALS = ("/ws", "/ws/terminal")
 SERVER_ERROR = 500
 SWITCHING_PROTOCOLS = 101
@@ -185,7 +187,8 @@ def of_service(service: str, region: str) -> str:
     return (
         f'resource.type="cloud_run_revision" AND resource.labels.service_name="{service}" AND '
         f'resource.labels.location="{region}" AND (log_id("run.googleapis.com/requests") OR '
-        'severity>=ERROR OR textPayload:"session_started " OR textPayload:"joined ")'
+        f"severity>=ERROR OR {_OUR_ERRORS} OR "
+        'textPayload:"session_started " OR textPayload:"joined ")'
     )
 
 

@@ -117,6 +117,17 @@ def test_errors_on_cloud_run_give_the_old_cluster_all_traffic_again(site: Cutove
     assert site.cloud.run.percents(GATEWAY) == {f"{GATEWAY}-00001-abc": 100}
 
 
+def test_errors_that_only_the_gateway_logs_are_counted(site: Cutover) -> None:
+    """On Cloud Run its lines have no severity of their own."""
+    site.clients()
+    labels = {"service_name": GATEWAY, "revision_name": REVISION, "location": "us-central1"}
+    for number in range(10):
+        line = f"2026-01-02 03:04:05,678 coditect.gateway ERROR failed n={number}"
+        site.cloud.logs.add({"type": "cloud_run_revision", "labels": labels}, textPayload=line)
+    with pytest.raises(GateFailed, match="10 of 20 requests"):
+        site.go(site.steps())
+
+
 def test_a_record_that_was_weighted_before_is_weighted_again(site: Cutover) -> None:
     record = site.cloud.dns.zones[ZONE][NAME, "A"]
     del record["rrdatas"]

@@ -26,17 +26,20 @@ class MakeCluster(Step):
         name = world.settings.cluster
         if found is None:
             return Observation(False, f"there is no cluster {name}", {"exists": False})
-        status = str(found.get("status"))
-        kind = "Autopilot" if (found.get("autopilot") or {}).get("enabled") else "Standard"
-        return Observation(
-            status in ("RUNNING", "RECONCILING"), f"{name} is {status}, {kind}", {"exists": True}
-        )
+        status, is_autopilot = str(found.get("status")), _is_autopilot(found)
+        kind = "Autopilot" if is_autopilot else "Standard"
+        is_done = is_autopilot and status in ("RUNNING", "RECONCILING")
+        return Observation(is_done, f"{name} is {status}, {kind}", {"exists": True})
 
     def precondition(self, world: World) -> str | None:
         found = _describe(world)
-        status = found.get("status") if found is not None else None
+        if found is None:
+            return None
+        name, status = world.settings.cluster, found.get("status")
         if status in ("ERROR", "DEGRADED", "STOPPING"):
-            return f"{world.settings.cluster} is {status}: {found and found.get('statusMessage')}"
+            return f"{name} is {status}: {found.get('statusMessage')}"
+        if not _is_autopilot(found):
+            return f"{name} is a Standard cluster, not Autopilot: choose another name for --cluster"
         return None
 
     def actions(self, world: World) -> Sequence[Action]:
@@ -103,6 +106,10 @@ def _describe(world: World) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise Failed("gcloud describes a cluster in a way that is not known", code="migrate.gke")
     return found
+
+
+def _is_autopilot(found: dict[str, Any]) -> bool:
+    return bool((found.get("autopilot") or {}).get("enabled"))
 
 
 def _await_running(world: World) -> None:

@@ -162,6 +162,17 @@ def test_what_is_there_already_is_left_alone_and_survives_the_way_back(field: Fi
     assert list(field.cloud.clusters.clusters) == [CLUSTER]
 
 
+def test_a_standard_cluster_of_that_name_is_not_taken_for_it(field: Field) -> None:
+    field.cloud.clusters.add(CLUSTER)
+    field.cloud.clusters.clusters[CLUSTER]["autopilot"] = {}
+    plan = make_plan("phase2", field.steps(), field.world, "nobody")
+    assert plan["steps"][0]["status"] == "to do"
+    assert "not Autopilot" in plan["steps"][0]["precondition"]
+    with pytest.raises(Failed, match="not Autopilot"):
+        field.go(field.steps())
+    assert not field.is_there
+
+
 def test_the_way_back_removes_what_the_run_made(field: Field) -> None:
     field.go(field.steps())
     field.roll_back()

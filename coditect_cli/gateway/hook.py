@@ -65,13 +65,15 @@ _ESCAPES |= {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 # A shell's own, or a new one's: not to be brought back from an older one.
 _ITS_OWN = frozenset(
     ("PWD", "SHLVL", "TERM", "SHELL", "HOME", "USER", "LOGNAME", "_", "WORKSPACE_ID", "USER_ID")
-) | {"IFS"}
+) | {"IFS", "UID", "EUID", "GID", "EGID", "PPID", "BASHOPTS", "SHELLOPTS", "POSIXLY_CORRECT"}
 _OURS = ("CODITECT_", "_coditect_")
 # Code that a shell or a program would run.
 _CODE: tuple[str, ...] = ("LD_*", "DYLD_*", "BASH_ENV", "ENV", "BASH_FUNC_*", "PROMPT_COMMAND")
 _CODE += ("PS0", "PS4", "ZDOTDIR", "FPATH", "PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "PERL5LIB")
 _CODE += ("RUBYOPT", "NODE_OPTIONS", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "SSH_ASKPASS")
-_CODE += ("SUDO_ASKPASS",)
+_CODE += ("SUDO_ASKPASS", "MAILPATH")
+_PROMPTS = ("PS1", "PS2", "PS3", "PROMPT*", "RPROMPT*", "RPS*")  # shells run $(...) in them
+_RUN = re.compile(r"\$\(|\$\{[\s|]|`|@P")
 
 
 @dataclass(frozen=True)
@@ -192,16 +194,25 @@ def comes_back(name: str) -> bool:
     return not its_own and not any(fnmatchcase(name, pattern) for pattern in _CODE)
 
 
+def _is_taken_back(name: str, value: str) -> bool:
+    is_prompt = any(fnmatchcase(name, pattern) for pattern in _PROMPTS)
+    named = _NAME.fullmatch(name) is not None and comes_back(name)
+    return named and not (is_prompt and _RUN.search(value))
+
+
 def saved_state(shell: str, directory: str, state: SessionState) -> int:
     """A descriptor of the commands by which a hook takes a state back, at its first prompt."""
     lines = [f"builtin cd -- {shlex.quote(directory)}"]
-    lines += [
+    changes = [
         f"builtin export {name}={shlex.quote(value)}"
         for name, value in state.environment_vars.items()
-        if _NAME.fullmatch(name) and comes_back(name)
+        if _is_taken_back(name, value)
     ]
-    gone = [name for name in state.variables_unset if _NAME.fullmatch(name) and comes_back(name)]
-    lines += [f"builtin unset -v {name}" for name in gone]
+    gone = [name for name in state.variables_unset if _is_taken_back(name, "")]
+    changes += [f"builtin unset -v {name}" for name in gone]
+    if Path(shell).name == "zsh":  # it would end at the first variable that is readonly
+        changes = [f"{{ {one} }} always {{ TRY_BLOCK_ERROR=0 }}" for one in changes]
+    lines += changes
     if state.command_history:
         before, add, behind = _ADDING[Path(shell).name]
         adding = [f"{add} {shlex.quote(line)}" for line in state.command_history]

@@ -318,11 +318,14 @@ def test_who_reads_may_be_killed_while_somebody_holds_the_pipe(
 def test_a_record_sets_nothing_that_is_code_or_the_shells_own() -> None:
     names = ("LD_PRELOAD", "PROMPT_COMMAND", "BASH_ENV", "TERM", "HOME", "IFS", "PS0", "X;id")
     record = SessionState("s", "demo", 0, 0, "bash", "/", {**dict.fromkeys(names, "x"), "FOO": "1"})
+    record.environment_vars.update(dict.fromkeys(("PS1", "PS2"), "$(touch x)> "), PROMPT="`id`")
+    record.environment_vars.update(PS3="${debian_chroot:+x}\\u> ", RPROMPT="${x@P}", UID="0")
     record.variables_unset.extend(["HOME", "X;id", "BAR"])
     with os.fdopen(hook.saved_state("/bin/bash", "/", record)) as commands:
         assert commands.read().splitlines() == [
             "builtin cd -- /",
             "builtin export FOO=1",
+            "builtin export PS3='${debian_chroot:+x}\\u> '",
             "builtin unset -v BAR",
         ]
 
@@ -348,6 +351,22 @@ def test_a_state_is_taken_back_with_the_shells_own_history(
     assert b"one  tw" in shown
     assert b"cat <<E" in shown or name == "zsh"  # which shows the end of a long list
     assert not (tmp_path / "x").exists()
+
+
+def test_a_readonly_variable_does_not_stop_the_rest_in_zsh(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    if not os.path.exists("/bin/zsh"):
+        pytest.skip("needs zsh: apt install zsh")
+    variables = {"FIRST": "1", "RO": "2", "LAST": "3"}
+    state = SessionState("s", "demo", 0, 0, "zsh", "/", variables, ["echo saved"])
+    state.variables_unset.append("RO")
+    saved = hook.saved_state("/bin/zsh", "/", state)
+    shell = zsh(stack, tmp_path, "typeset -rx RO=0\n", saved)
+    shell.type("echo $FIRST,$RO,$LAST; fc -l 1")
+    shown = shell.shown(b"ready$ ")
+    assert b"1,0,3" in shown
+    assert b"echo saved" in shown
 
 
 def hang_up(shell: Shell) -> None:

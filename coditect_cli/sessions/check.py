@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from coditect_cli.errors import CoditectError
+from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.sessions.ids import id_text
 from coditect_cli.sessions.layer import (
     LEASES,
@@ -20,6 +20,7 @@ from coditect_cli.sessions.layer import (
 )
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
 from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, prefix_end, scan
+from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 
 CLOCK_TOLERANCE = 300 * NANOSECONDS
 LONGEST_LEASE = 30 * NANOSECONDS + CLOCK_TOLERANCE
@@ -128,6 +129,11 @@ def _check_state(row: _Row, now: int) -> Iterator[Finding]:
         return
     if _key_of(state.workspace_id, STATE, state.id) != row.key:
         yield Finding(row.key, "fail", "wrong-ids", "its ids are not those of its key")
+    try:
+        check_workspace_id(state.workspace_id)
+        check_session_id(state.id)
+    except UsageError as error:
+        yield Finding(row.key, "warn", "foreign-ids", f"it can only be looked at: {error.message}")
     if state.last_active < state.started_at:
         yield Finding(row.key, "warn", "clock", "it was last active before it started")
     if state.last_active > now + CLOCK_TOLERANCE:

@@ -50,6 +50,21 @@ def test_each_half_without_the_other_is_found(store: SessionStore) -> None:
     ]
 
 
+def test_ids_that_we_would_not_write_are_told(store: SessionStore) -> None:
+    write(
+        store,
+        {
+            b"demo/terminal_sessions/a b": state(id="a b").encode(),
+            b"Demo X/terminal_sessions/s1": state(workspace_id="Demo X").encode(),
+        },
+    )
+    found = [one for one in problems(store) if one[2] != "no-output"]
+    assert found == [
+        (b"Demo X/terminal_sessions/s1", "warn", "foreign-ids"),
+        (b"demo/terminal_sessions/a b", "warn", "foreign-ids"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "finding"),
     [

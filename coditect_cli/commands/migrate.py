@@ -115,7 +115,7 @@ def phase1(
 
     Examples:
       coditect migrate phase1 --plan
-      coditect migrate phase1 --plan-file phase1.json
+      coditect migrate phase1 --plan-file phase1.json --bake 2h
       coditect migrate phase1 --from-plan phase1.json --bake 2h
       coditect migrate phase1 -o ndjson
 

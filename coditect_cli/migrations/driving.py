@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coditect_cli import __version__
-from coditect_cli.errors import CoditectError, Conflict
+from coditect_cli.errors import CoditectError, Conflict, UsageError
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, new_run_id
 from coditect_cli.migrations.lock import hold
@@ -46,7 +46,15 @@ def run_phase(
     confirm: str | None,
     flags: dict[str, str],
 ) -> Result:
-    """Plan a phase, or begin a run of it and drive it. Raises Conflict, and what steps raise."""
+    """Plan a phase, or begin a run of it and drive it.
+
+    Raises UsageError where both are asked for, Conflict, and what steps raise.
+    """
+    if from_plan is not None and (plan or plan_file is not None):
+        raise UsageError(
+            "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
+            code="migrate.plan",
+        )
     settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
     target, problem = find_target(runtime.context.name, settings, sources)
     settings = replace(settings, project=target.project)

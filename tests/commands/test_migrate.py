@@ -171,6 +171,9 @@ def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> No
     file = str(tmp_path / "plan.json")
     assert desk.phase1("--plan-file", file)[0] == 0
     assert desk.programs.ran == []
+    for asked in (["--plan"], ["--plan-file", f"{file}2"]):  # this once began a run
+        assert desk.phase1("--from-plan", file, *asked)[0] == 2
+    assert (desk.programs.ran, Path(f"{file}2").exists()) == ([], False)
     code, _, err = desk.phase1("--from-plan", file, "--canary-percent", "50")
     assert (code, "canary_percent: 10 is now 50" in err) == (6, True)
     desk.cloud.run.deploy(GATEWAY, "newer@sha256:" + "d" * 64)

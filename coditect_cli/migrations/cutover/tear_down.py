@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from coditect_cli.errors import Failed, NotFound
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.cutover.metrics import read_metrics
 from coditect_cli.migrations.cutover.shift import ALL, share_of
-from coditect_cli.migrations.gates import read_entries
+from coditect_cli.migrations.gates import MOST_ENTRIES, read_entries
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
+from coditect_cli.sessions.session import parse_time
 
 DELETE = 1800.0  # seconds
 LOOK_BACK = 7 * 86_400.0  # seconds in which a session that still lives must have started
@@ -87,32 +89,54 @@ def why_in_use(world: World) -> str | None:
     live = live_sessions(entries)
     if live:
         return f"{live} sessions of {settings.old_cluster} have started and not ended"
-    if not entries and not settings.old_metrics:
+    is_cut = len(entries) >= MOST_ENTRIES  # who started before the oldest line may still be there
+    if (is_cut or not entries) and not settings.old_metrics:
+        logged = f"it logged {f'{MOST_ENTRIES:,} lines or more' if is_cut else 'none'} in 7 days"
         return (
-            f"nothing tells whether {settings.old_cluster} has live sessions: it logged none in 7 "
-            "days; name its gateways' /metrics: --old-metrics URL, or coditect migrate resume "
+            f"nothing tells whether {settings.old_cluster} has live sessions: {logged}; name its "
+            "gateways' /metrics: --old-metrics URL, or coditect migrate resume "
             "--set old_metrics=URL"
         )
     return None
 
 
 def live_sessions(entries: Iterable[Mapping[str, Any]]) -> int:
-    """How many sessions have started and not ended, and connections joined and not left."""
-    started: set[str] = set()
-    ended: set[str] = set()
-    joined = 0
+    """How many sessions have started and not ended, and connections joined and not left.
+
+    A session lives when its last line is its start: one that was restored starts again. Who left
+    without having joined in these entries is not set off against those who joined later.
+    """
+    sessions: dict[str, bool] = {}
+    connections: Counter[str] = Counter()
+    for event, fields in _in_order(entries):
+        identity = re.search(r"\bid=(\S+)", fields)
+        if event == "joined":
+            connections[fields] += 1
+        elif event == "left":
+            connections[fields] = max(0, connections[fields] - 1)
+        elif identity is not None:
+            sessions[identity[1]] = event == "session_started"
+    return sum(sessions.values()) + connections.total()
+
+
+def _in_order(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The gateways' events and their fields, the oldest first; of one moment, ends before starts.
+
+    Raises Failed for an entry without its time.
+    """
+    lines = []
     for entry in entries:
         line = _EVENT.search(str(entry.get("textPayload", "")))
         if line is None:
             continue
-        identity = re.search(r"\bid=(\S+)", line["fields"])
-        if line["event"] == "joined":
-            joined += 1
-        elif line["event"] == "left":
-            joined -= 1
-        elif identity is not None:
-            (started if line["event"] == "session_started" else ended).add(identity[1])
-    return len(started - ended) + max(0, joined)
+        try:
+            at = parse_time(entry.get("timestamp"))
+        except ValueError as rule:
+            raise Failed(f"a time in the log is {rule}", code="cutover.unknown_time") from None
+        is_start = line["event"] in ("session_started", "joined")
+        lines.append((at, is_start, line["event"], line["fields"].strip()))
+    for _, _, event, fields in sorted(lines):
+        yield event, fields
 
 
 def _argv(world: World, verb: str) -> tuple[str, ...]:

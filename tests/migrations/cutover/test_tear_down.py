@@ -40,7 +40,7 @@ def test_not_before_cloud_run_has_all_traffic(site: Cutover) -> None:
 def test_not_while_a_session_that_started_has_not_ended(done: Cutover) -> None:
     done.cloud.logs.serve_cluster(CLUSTER, requests=0, errors=0, sessions=5)
     reason = TearDown(CLUSTER).precondition(done.world)
-    assert reason == f"2 sessions of {CLUSTER} have started and not ended"
+    assert reason == f"5 sessions of {CLUSTER} have started and not ended"
 
 
 def test_not_while_nothing_tells(done: Cutover) -> None:
@@ -48,6 +48,14 @@ def test_not_while_nothing_tells(done: Cutover) -> None:
     reason = TearDown(CLUSTER).precondition(done.world)
     assert "nothing tells" in str(reason)
     assert "--old-metrics" in str(reason)
+
+
+def test_not_while_the_log_was_not_read_to_its_end(
+    done: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tear_down, "MOST_ENTRIES", 6)
+    reason = TearDown(CLUSTER).precondition(done.world)
+    assert "it logged 6 lines or more in 7 days" in str(reason)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +99,24 @@ def test_a_cluster_that_is_gone_needs_no_more(site: Cutover) -> None:
     [
         ([], 0),
         (["session_started id=a workspace=w"], 1),
-        (["session_ended id=a status=0", "session_started id=a workspace=w"], 0),
+        (["session_started id=a workspace=w", "session_ended id=a status=0"], 0),
         (["session_ended id=b status=0", "session_started id=a workspace=w"], 1),
         (["joined workspace=w", "joined workspace=w", "left workspace=w"], 1),
         (["left workspace=w"], 0),
+        (["session_started id=a", "session_ended id=a", "session_started id=a"], 1),
+        (["left workspace=w", "joined workspace=w"], 1),  # its own start is too old to be seen
+        (["left workspace=v", "joined workspace=w"], 1),
+        (["joined workspace=w", "left workspace=v"], 1),
         (["refused code=x"], 0),
     ],
 )
 def test_who_lives_is_counted_from_the_lines(events: list[str], live: int) -> None:
     entries: list[dict[str, Any]] = [
-        {"textPayload": f"2026-01-02 03:04:05,678 coditect.gateway INFO {event}"}
-        for event in events
+        {
+            "timestamp": f"2026-01-02T03:04:05{fraction}Z",
+            "textPayload": f"2026-01-02 03:04:05,678 coditect.gateway INFO {event}",
+        }
+        for event, fraction in zip(events, ("", ".1", ".15"), strict=False)
     ]
     assert live_sessions(entries) == live
+    assert live_sessions(reversed(entries)) == live  # as gcloud gives them: the newest first

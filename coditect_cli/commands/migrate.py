@@ -12,21 +12,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from coditect_cli.errors import (
-    Conflict,
-    NotFound,
-)
+from coditect_cli.errors import Conflict, NotFound
 from coditect_cli.migrations.driving import actor, drive, frozen, open_journals, run_phase, taken
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, run_ids
 from coditect_cli.migrations.lock import break_lock, read_lock
 from coditect_cli.migrations.report import run_fields, run_text
 from coditect_cli.migrations.run import Run
-from coditect_cli.migrations.runs import (
-    await_run,
-    chosen_run,
-    read_run,
-)
+from coditect_cli.migrations.runs import await_run, awaited_run, chosen_run, read_run
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
@@ -204,6 +197,8 @@ def status(
 ) -> Result:
     """Show the runs, or one of them with its steps; the journal's hash chain is checked.
 
+    --wait-for without RUN waits for the newest unfinished run, else tells of the newest.
+
     Examples:
       coditect migrate status
       coditect migrate status phase1-20260131T120000-0a1b2c
@@ -216,7 +211,7 @@ def status(
     runtime: Runtime = ctx.obj
     with open_journals(runtime) as store:
         if wait_for is not None:
-            return _shown(await_run(store, chosen_run(store, run), wait_for, timeout))
+            return _shown(await_run(store, awaited_run(store, run), wait_for, timeout))
         if run is None and not journal:
             items = [run_fields(read_run(store, id)) for id in run_ids(store)]
             columns = {"RUN": "id", "PHASE": "phase", "STATE": "state", "STEP": "step"}
@@ -323,13 +318,19 @@ def pause(ctx: typer.Context, run: OptionalRunId = None) -> Result:
       coditect migrate pause
       coditect migrate pause && coditect migrate status --wait-for paused --timeout 5m
 
-    Exit codes: 0 asked, 3 no such run, 6 it is not under way
+    Exit codes: 0 asked, 3 no such run, 6 it is not under way, or rolling back
     """
     runtime: Runtime = ctx.obj
     with open_journals(runtime) as store:
         found = read_run(store, chosen_run(store, run))
         if found.state not in ("running", "rolling back"):
             raise Conflict(f"{found.id} is {found.state}", code="migrate.not_running")
+        if found.rollback_cause:
+            raise Conflict(
+                f"{found.id} is rolling back: {found.rollback_reason}",
+                code="migrate.rolling_back",
+                hint="a way back does not pause; Ctrl-C where it runs stops it between two steps",
+            )
         Journal(store, found.id, actor()).append("pause.asked")
     text = f"{found.id} stops at its next safe point"
     return Result("MigrationRun", run_fields(found), text=text)
@@ -365,7 +366,8 @@ def lock(
             question = f"{found.actor} on {found.host} may still be running {found.run}."
             runtime.confirm_name(question, found.run, confirm, "--confirm")
             break_lock(store)
-            Journal(store, found.run, actor()).append("lock.broken", token=found.token)
+            if found.run in run_ids(store):  # else it ended before it began one
+                Journal(store, found.run, actor()).append("lock.broken", token=found.token)
             text = f"the lock of {found.run} is broken"
             return Result("MigrationLock", {**found.as_dict(), "held": False}, text=text)
     return Result("MigrationLock", {**found.as_dict(), "held": held}, name="run")
@@ -377,15 +379,16 @@ def _decide(runtime: Runtime, run: str | None, decision: str, reason: str) -> Re
         step = found.current
         if found.is_over or found.rollback_cause:
             raise Conflict(f"{found.id} is {found.state}", code="migrate.over")
-        if step is None or (decision == "approved" and step.gate != "hold"):
+        if decision == "approved" and (step is None or step.gate != "hold"):
             raise Conflict(
                 f"no gate holds {found.id}",
                 code="migrate.no_gate",
                 hint=f"coditect migrate status {found.id} shows where it is",
             )
-        Journal(store, found.id, actor()).append(decision, step.name, reason=reason)
+        where = step.name if step is not None else None
+        Journal(store, found.id, actor()).append(decision, where, reason=reason)
         found = read_run(store, found.id)
-    text = f"{step.name} of {found.id} is {decision}"
+    text = f"{f'{where} of ' if where else ''}{found.id} is {decision}"
     if found.state != "running":
         text += f"; coditect migrate resume {found.id} acts on it"
     return Result("MigrationRun", run_fields(found), text=text)

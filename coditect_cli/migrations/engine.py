@@ -239,7 +239,7 @@ class Engine:
                 "gate.read", step.name, decision=verdict.decision, reason=verdict.reason,
                 numbers=dict(verdict.numbers),
             )  # fmt: skip
-            if verdict.decision == "hold":
+            if record.gate == "hold":
                 self._hold(step, record, verdict.reason)
 
     def _hold(self, step: Step, record: StepRun, reason: str) -> None:

@@ -169,7 +169,8 @@ class Run:
         elif event.type == "hold.started":
             step.hold_deadline = data["deadline"]
         elif event.type == "gate.read":
-            step.gate = data["decision"]
+            if step.gate != "approved" or data["decision"] == "fail":
+                step.gate = data["decision"]  # an approval may have come while it looked
             step.detail = data["reason"]
         elif event.type == "approved":
             step.gate = "approved"

@@ -33,6 +33,16 @@ def chosen_run(store: SessionStore, run: str | None) -> str:
     raise NotFound("there are no runs yet", code="migrate.no_run")
 
 
+def awaited_run(store: SessionStore, run: str | None) -> str:
+    """The run that chosen_run() takes, else the newest: it may be over by now. Raises NotFound."""
+    try:
+        return chosen_run(store, run)
+    except NotFound:
+        if not (ids := run_ids(store)):
+            raise
+        return ids[-1]
+
+
 def read_run(store: SessionStore, id: str) -> Run:
     """A run as it is; one whose process is gone is interrupted."""
     run = Run.of(id, Journal(store, id, "").new_events())

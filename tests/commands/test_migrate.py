@@ -150,6 +150,7 @@ def test_a_whole_run_and_its_status(desk: Desk) -> None:
     assert events[0]["data"]["settings"]["secret_name"] == "fdb-cluster"
     assert desk.run("status", "--wait-for", "done", run["id"])[0] == 0
     assert desk.run("status", "--wait-for", "canary", run["id"])[0] == 0
+    assert desk.run("status", "--wait-for", "done")[0] == 0  # it may be over before one looks
     assert desk.run("resume", run["id"])[0] == 6
     assert desk.run("resume")[0] == 3
     assert desk.run("rollback", run["id"])[0] == 0
@@ -238,12 +239,50 @@ def test_only_one_runs_at_a_time(desk: Desk) -> None:
     store.close()
 
 
-def test_a_run_whose_process_is_gone_is_interrupted(desk: Desk) -> None:
+def test_a_lock_whose_holder_began_no_run_leaves_none_when_it_is_broken(desk: Desk) -> None:
+    store = SQLiteStore(desk.paths.session_store)
+    run = new_run_id("phase1", time.time_ns())
+    with hold(store, run, "colleague@elsewhere"):
+        assert desk.run("lock", "break", "--confirm", run)[0] == 0
+    store.close()
+    assert desk.document("status")["items"] == []
+    for args in (["resume"], ["resume", run], ["status", "--wait-for", "done"]):
+        assert desk.run(*args)[0] == 3, args
+
+
+def test_a_run_that_was_paused_between_two_steps_is_rejected(desk: Desk) -> None:
+    run = _begun(desk, "run.paused")
+    assert desk.run("approve", "--reason", "x")[0] == 6
+    code, out, err = desk.run("reject", "--reason", "not today")
+    assert (code, f"{run} is rejected" in out) == (0, True), err
+    events = desk.document("status", run, "--journal")["items"]
+    assert events[-1]["type"] == "rejected"
+
+
+def test_what_rolls_back_does_not_pause(desk: Desk) -> None:
+    back = {"cause": "asked", "reason": "support complains", "to": None}
+    run = _begun(desk, "rollback.started", **back)
+    store = SQLiteStore(desk.paths.session_store)
+    with hold(store, run, "me"):
+        code, _, err = desk.run("pause")
+    store.close()
+    assert (code, "is rolling back: support complains" in err) == (6, True)
+
+
+def _begun(desk: Desk, *types: str, **data: Any) -> str:
+    """A run that began, and then this."""
     store = SQLiteStore(desk.paths.session_store)
     id = new_run_id("phase1", time.time_ns())
-    fields: dict[str, Any] = {"phase": "phase1", "settings": {}, "target": {}, "steps": ["a"]}
-    Journal(store, id, "me").append("run.started", **fields)
+    journal = Journal(store, id, "me")
+    journal.append("run.started", phase="phase1", settings={}, target={}, steps=["a"])
+    for type in types:
+        journal.append(type, **data)
     store.close()
+    return id
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(desk: Desk) -> None:
+    id = _begun(desk)
     assert desk.document("status", id)["state"] == "interrupted"
     assert desk.run("pause")[0] == 6
     assert desk.run("status", "--wait-for", "done")[0] == 8

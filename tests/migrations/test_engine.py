@@ -241,6 +241,41 @@ def test_a_held_run_is_approved_or_rejected_by_a_person(site: Site) -> None:
     assert site.go(phase(site.folder, HOLD)).state == "done"
 
 
+@pytest.mark.parametrize("found", [HOLD, FAIL])
+def test_an_approval_that_comes_while_the_gate_looks_stands_unless_it_fails(
+    site: Site, found: Verdict
+) -> None:
+    steps = phase(site.folder)
+    looks = [HOLD, found]
+
+    def look(world: World, since: float) -> Verdict:
+        if len(looks) == 1:
+            Journal(site.store, site.run, "boss").append("approved", "two", reason="looks fine")
+        return looks.pop(0)
+
+    steps[2].gate = look  # type: ignore[method-assign]
+    if found is HOLD:
+        assert site.go(steps).state == "done"
+    else:
+        with pytest.raises(GateFailed, match="90 errors of 900"):
+            site.go(steps)
+
+
+def test_a_run_that_is_rejected_between_two_steps_rolls_back(site: Site) -> None:
+    steps = phase(site.folder)
+
+    def pausing(world: World) -> None:
+        Journal(site.store, site.run, "boss").append("pause.asked")
+
+    steps[1].precondition = pausing  # type: ignore[method-assign]
+    with pytest.raises(Paused):
+        site.go(steps)
+    Journal(site.store, site.run, "boss").append("rejected", reason="not today")
+    with pytest.raises(GateFailed, match="rejected by boss: not today"):
+        site.go(phase(site.folder))
+    assert site.state().state == "rolled back"
+
+
 def test_a_rejected_run_rolls_back(site: Site) -> None:
     with pytest.raises(Paused):
         site.go(phase(site.folder, HOLD))

@@ -59,10 +59,14 @@ class Service:
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision, and whether it can serve. `image` has the digest that Cloud Run resolved."""
+    """A revision, and whether it can serve. `image` has the digest that Cloud Run resolved.
+
+    `spec` has its containers, with their variables and limits, as the API says them.
+    """
 
     name: str
     image: str
+    spec: Mapping[str, Any]
     is_ready: bool
     why_not: str | None
 
@@ -115,9 +119,13 @@ class CloudRun:
         """Give the newest revision that is ready all traffic, and each later one by itself."""
         return self._shift(service, "--to-latest")
 
-    def scale_argv(self, service: str, max_instances: int) -> tuple[str, ...]:
-        """Bound the instances and keep a client on one where possible; makes a revision."""
-        flags = [f"--max-instances={max_instances}", "--session-affinity"]
+    def scale_argv(
+        self, service: str, max_instances: int | None, session_affinity: bool = True
+    ) -> tuple[str, ...]:
+        """Bound the instances or don't, keep a client on one where possible; makes a revision."""
+        affinity = "--session-affinity" if session_affinity else "--no-session-affinity"
+        most = "default" if max_instances is None else max_instances
+        flags = [f"--max-instances={most}", affinity]
         return self._argv("services", "update", service, *flags)
 
     def _shift(self, service: str, how: str) -> tuple[str, ...]:
@@ -160,6 +168,7 @@ def read_revision(document: Any) -> Revision:
         return Revision(
             name=document["metadata"]["name"],
             image=document["status"].get("imageDigest") or image,
+            spec=document["spec"],
             is_ready=why_not is None,
             why_not=why_not,
         )

@@ -66,6 +66,10 @@ def test_instances_are_bounded_by_a_revision_that_takes_over(google: Cloud) -> N
     assert service is not None
     assert (service.max_instances, service.session_affinity) == (100, True)
     assert service.percents == {service.newest: 100}
+    programs.run(RUN.scale_argv(NAME, None, session_affinity=False))
+    service = RUN.describe(NAME)
+    assert service is not None
+    assert (service.max_instances, service.session_affinity) == (None, False)
 
 
 @pytest.mark.slow

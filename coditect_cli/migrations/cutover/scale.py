@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from coditect_cli.migrations import programs
 from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service
 from coditect_cli.migrations.cutover.shift import why_not_shared
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
@@ -27,12 +28,14 @@ class Scale(Step):
         if service is None:
             return f"there is no service {world.settings.service}: coditect migrate phase1 makes it"
         begun_at = world.before.get("serving_before_scale")
-        if service.percents not in ({service.newest_ready: 100}, begun_at):
-            return (
-                f"{service.name} has a rollout under way ({_shares(service)}, "
-                f"the newest is {service.newest_ready}): finish it first"
-            )
-        return None
+        if service.percents in ({service.newest_ready: 100}, begun_at):
+            return None
+        if _is_newest_the_same(_cloud_run(world), service.percents, service):
+            return None
+        return (
+            f"{service.name} has a rollout under way ({_shares(service)}, "
+            f"the newest is {service.newest_ready}): finish it first"
+        )
 
     def observe(self, world: World) -> Observation:
         settings = world.settings
@@ -46,7 +49,14 @@ class Scale(Step):
         return Observation(
             is_scaled and service.percents == {service.newest_ready: 100},
             f"{_shares(service)}; {bound}, {affinity} session affinity",
-            {"serving_before_scale": service.percents},
+            {
+                "serving_before_scale": service.percents,
+                "scale_before": {
+                    "max_instances": service.max_instances,
+                    "session_affinity": service.session_affinity,
+                    "follows_latest": service.follows_latest,
+                },
+            },
         )
 
     def actions(self, world: World) -> Sequence[Action]:
@@ -58,16 +68,55 @@ class Scale(Step):
         ]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
+        """The revisions that served, at once; then a newest one that is as they were."""
+        run, name = _cloud_run(world), world.settings.service
         percents = before.get("serving_before_scale") or {"{serving}": 100}
-        argv = _cloud_run(world).percents_argv(world.settings.service, percents)
-        return [program(argv, timeout=SHIFT)]
+        back = [program(run.percents_argv(name, percents), timeout=SHIFT)]
+        if (scale := before.get("scale_before")) is None:
+            return back
+        argv = run.scale_argv(name, scale["max_instances"], scale["session_affinity"])
+        back.append(program(argv, timeout=DEPLOY))
+        if scale["follows_latest"]:
+            back.append(_follow_latest(run, name, percents))
+        return back
 
     def restored(self, world: World, before: Facts) -> str | None:
         service = _cloud_run(world).describe(world.settings.service)
         if service is None:
             return f"there is no service {world.settings.service} any more"
-        is_back = service.percents == before["serving_before_scale"]
-        return None if is_back else f"traffic is {_shares(service)}"
+        scale = before.get("scale_before") or {}
+        if scale.get("follows_latest"):
+            is_back = service.follows_latest
+        else:
+            is_back = service.percents == before["serving_before_scale"]
+        if not is_back:
+            return f"traffic is {_shares(service)}, and the newest is {service.newest_ready}"
+        found = (service.max_instances, service.session_affinity)
+        wanted = (scale.get("max_instances"), scale.get("session_affinity"))
+        return None if not scale or found == wanted else "the newest revision is scaled otherwise"
+
+
+def _follow_latest(run: CloudRun, name: str, serving: Mapping[str, int]) -> Action:
+    """Give the newest revision all traffic, if it is what served; another's stays without."""
+    argv = run.latest_argv(name)
+
+    def follow() -> Facts:
+        service = run.describe(name)
+        if service is not None and _is_newest_the_same(run, serving, service):
+            programs.run(argv, timeout=SHIFT)
+        return {}
+
+    return Action(follow, argv=argv)
+
+
+def _is_newest_the_same(run: CloudRun, serving: Mapping[str, int], service: Service) -> bool:
+    """Whether the one revision that serves runs what the newest one would: image, variables."""
+    if len(serving) != 1 or service.newest_ready is None:
+        return False
+    mine, newest = run.revision(*serving), run.revision(service.newest_ready)
+    if mine is None or newest is None:
+        return False
+    return (mine.image, mine.spec) == (newest.image, newest.spec)
 
 
 def _cloud_run(world: World) -> CloudRun:

@@ -84,12 +84,11 @@ class CutoverPrograms(Programs):
 
     def _scale(self, name: str, flags: dict[str, str]) -> None:
         old = self._found(self.cloud.run.services, name)
-        notes = {
-            "autoscaling.knative.dev/maxScale": flags["--max-instances"],
-            "run.googleapis.com/sessionAffinity": "true",
-        }
-        count = sum(revision.startswith(name + "-0") for revision in self.cloud.run.revisions)
-        metadata = {"name": f"{name}-{count + 1:05d}-abc", "annotations": notes}
+        notes = {"run.googleapis.com/sessionAffinity": str("--session-affinity" in flags).lower()}
+        if flags["--max-instances"] != "default":
+            notes["autoscaling.knative.dev/maxScale"] = flags["--max-instances"]
+        generation = old["metadata"]["generation"] + 1
+        metadata = {"name": f"{name}-{generation:05d}-abc", "annotations": notes}
         template = {"metadata": metadata, "spec": old["spec"]["template"]["spec"]}
         self._write(name, {"template": template, "traffic": old["spec"]["traffic"]}, old)
 

@@ -114,7 +114,40 @@ def test_errors_on_cloud_run_give_the_old_cluster_all_traffic_again(site: Cutove
         site.go(site.steps())
     assert caught.value.exit_code == 10
     assert site.cloud.dns.zones[ZONE][NAME, "A"] == before
-    assert site.cloud.run.percents(GATEWAY) == {f"{GATEWAY}-00001-abc": 100}
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_after_the_way_back_the_service_is_as_it_was_and_another_cutover_can_begin(
+    site: Cutover, quick: CutoverPrograms, is_pinned: bool
+) -> None:
+    run = CloudRun(PROJECT, "us-central1")
+    if is_pinned:
+        quick.run(run.percents_argv(GATEWAY, {REVISION: 100}))
+    site.clients(errors=10)
+    with pytest.raises(GateFailed):
+        site.go(site.steps())
+    service = run.describe(GATEWAY)
+    assert service is not None
+    assert (service.max_instances, service.session_affinity) == (None, False)
+    assert service.follows_latest is not is_pinned
+    assert (service.percents == {REVISION: 100}) is is_pinned
+    assert site.steps()[0].precondition(site.world) is None
+
+
+def test_what_somebody_deployed_meanwhile_gets_no_traffic_by_the_way_back(
+    site: Cutover, quick: CutoverPrograms
+) -> None:
+    scale = site.steps()[0]
+    before = scale.observe(site.world).facts
+    for action in scale.actions(site.world):
+        action.perform()
+    other = site.cloud.run.deploy(GATEWAY, "gateway@sha256:" + "f" * 64)
+    for action in scale.inverse(site.world, before):
+        action.perform()
+    assert site.cloud.run.percents(GATEWAY) == {REVISION: 100}
+    assert f"the newest is {GATEWAY}" in str(scale.restored(site.world, before))
+    assert "rollout under way" in str(scale.precondition(site.world))
+    assert other in site.cloud.run.revisions
 
 
 def test_errors_that_only_the_gateway_logs_are_counted(site: Cutover) -> None:

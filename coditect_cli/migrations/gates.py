@@ -30,6 +30,7 @@ _ERRORS = ("ERROR", "CRITICAL", "ALERT", "EMERGENCY")
 # The same to Cloud Logging: a line on stderr has no severity on Cloud Run, whatever it says.
 _OUR_ERRORS = 'textPayload=~"^[^ ]+ [^ ]+ coditect[^ ]* (ERROR|CRITICAL) "'
 _TERMINALS = ("/ws", "/ws/terminal")
+HOPELESS = 0.5  # a rate of errors that needs nothing to compare it with
 SERVER_ERROR = 500
 SWITCHING_PROTOCOLS = 101
 
@@ -72,7 +73,8 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
     then it is measured against one without errors.
 
     Too small a sample never passes. It fails before it is full only where no further success
-    could save it: that many errors are too many even in a full sample.
+    could save it: that many errors are too many even in a full sample. With too few requests on
+    what served before, only a rate fails that is too high whatever it would be compared with.
     """
     base = serving or Sample()
     has_base = serving is None or base.requests >= limits.min_requests
@@ -100,7 +102,9 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
             + (against if serving is not None else "and nothing else serves")
         )
         most = _ratio(base_failed, base_tried) + limits.max_error_increase
-        if has_base and failed > most * max(tried, least):
+        if not has_base:
+            most = max(most, HOPELESS)
+        if failed > most * max(tried, least):
             return Verdict("fail", told[-1], numbers)
     missing = []
     if new.sessions < limits.min_sessions:

@@ -48,7 +48,11 @@ def test_too_little_data_never_passes(new: Sample, serving: Sample | None, limit
     if new.sessions < limits.min_sessions or new.requests < limits.min_requests:
         assert verdict.decision != "pass"
     if serving is not None and serving.requests < limits.min_requests:
-        assert verdict.decision == "hold"
+        is_hopeless = (
+            new.errors > max(new.requests, limits.min_requests) / 2
+            or new.failed_sessions > max(new.starts, limits.min_sessions) / 2
+        )
+        assert verdict.decision in (("hold", "fail") if is_hopeless else ("hold",))
 
 
 @given(samples(), samples(), limits)
@@ -108,6 +112,11 @@ def test_an_early_fail_would_also_be_one_with_a_full_sample(
         ),
         (Sample(499, 0, 49), GOOD, "hold", "49 new sessions of 50; 499 requests of 500"),
         (GOOD, Sample(10), "hold", "10 requests of 500 on what served before"),
+        (Sample(1000, 501, 100), Sample(10), "fail", "501 of 1,000 requests (50.10%) failed"),
+        (Sample(1000, 500, 100), Sample(10), "hold", "10 requests of 500 on what served before"),
+        (Sample(1000, 900, 100), Sample(10, 10), "hold", "10 requests of 500"),
+        (Sample(1000, 0, 40, 60), Sample(), "fail", "60 of 100 session starts (60.00%) failed"),
+        (Sample(499, 250, 100), Sample(10), "hold", "499 requests of 500"),
         (Sample(20, 20, 0), GOOD, "fail", "20 of 20 requests"),
         (Sample(20, 2, 0), GOOD, "hold", "0 new sessions"),
         (Sample(), Sample(), "hold", "0 new sessions of 50"),

@@ -69,7 +69,7 @@ def is_wide(character: str) -> bool:
 
 def leading(text: str) -> str:
     """The marks that `text` begins with."""
-    found = _leading().match(text)
+    found = _run().match(text)
     return found[0] if found else ""
 
 
@@ -80,7 +80,7 @@ def last_character(text: str) -> str | None:
 
 
 def has_marks(text: str) -> bool:
-    return _any().search(text) is not None
+    return _run().search(text) is not None
 
 
 @functools.cache
@@ -94,12 +94,7 @@ def _marks() -> str:
 
 
 @functools.cache
-def _any() -> re.Pattern[str]:
-    return re.compile(f"[{_marks()}]")
-
-
-@functools.cache
-def _leading() -> re.Pattern[str]:
+def _run() -> re.Pattern[str]:
     return re.compile(f"[{_marks()}]+")
 
 

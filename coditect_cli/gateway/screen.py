@@ -143,8 +143,8 @@ class Screen:
         """
         self._settle()
         vt, gone = self._vt, list[Line]()
-        before, enter, behind = written_out(vt.dump()).partition(ENTER)
-        if enter and LEAVE not in behind:
+        if self._modes.alternate:
+            before, _, _ = written_out(vt.dump()).partition(ENTER)
             vt, gone = self._hidden_screen(before)
         for index, line in enumerate(self._scrolled):
             if not isinstance(line, str):

@@ -96,8 +96,7 @@ class _Snapshot(Snapshot):
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[Row]:
         bounds = _bounds(self._prefix, begin, end)
-        rows = self._whole.range(*bounds, limit=limit, reverse=reverse)
-        return [(key.removeprefix(self._prefix), value) for key, value in rows]
+        return _without(self._prefix, self._whole.range(*bounds, limit=limit, reverse=reverse))
 
 
 class _Transaction(Transaction):
@@ -113,8 +112,7 @@ class _Transaction(Transaction):
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[Row]:
         bounds = _bounds(self._prefix, begin, end)
-        rows = self._whole.range(*bounds, limit=limit, reverse=reverse)
-        return [(key.removeprefix(self._prefix), value) for key, value in rows]
+        return _without(self._prefix, self._whole.range(*bounds, limit=limit, reverse=reverse))
 
     def _set(self, key: bytes, value: bytes) -> None:
         self._whole.set(self._prefix + key, value)
@@ -125,6 +123,10 @@ class _Transaction(Transaction):
 
 def _bounds(prefix: bytes, begin: bytes, end: bytes) -> tuple[bytes, bytes]:
     return prefix + begin, min(prefix + end, prefix_end(prefix))
+
+
+def _without(prefix: bytes, rows: list[Row]) -> list[Row]:
+    return [(key.removeprefix(prefix), value) for key, value in rows]
 
 
 def open_place(place: str) -> SessionStore:

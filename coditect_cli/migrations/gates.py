@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from coditect_cli.errors import Failed
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Verdict
+from coditect_cli.sessions.session import NANOSECONDS, format_time, parse_time
 
-MOST_ENTRIES = 20_000  # of a look; when there are more, the window is that of the newest ones
+MOST_ENTRIES = 20_000  # the newest ones, of a look: 20 requests of the 60 that a minute's quota has
 _FIELDS = (
     "timestamp,severity,insertId,trace,resource.type,resource.labels.revision_name,"
     "httpRequest.status,httpRequest.requestUrl,textPayload,jsonPayload.message"
@@ -57,6 +58,33 @@ class Sample:
             "sessions": self.sessions,
             "failedSessions": self.failed_sessions,
         }
+
+
+@dataclass(frozen=True)
+class Window:
+    """What each of some sources wrote from `since` on (nanoseconds since 1970): all of it.
+
+    It is cut where a source wrote more than one look brings: it then begins where the look that
+    reaches back least has its oldest entry, for all of them.
+    """
+
+    since: int
+    is_cut: bool
+    entries: tuple[list[dict[str, Any]], ...]
+
+    def later(self, since: int) -> Window:
+        """What is left of it from then on."""
+        kept = tuple([one for one in look if _at(one) >= since] for look in self.entries)
+        return replace(self, since=since, entries=kept)
+
+    def named_in(self, verdict: Verdict) -> Verdict:
+        """The verdict with the window that it is about; in its words too, where that was cut."""
+        since = format_time(self.since)
+        numbers = {**verdict.numbers, "since": since, "isCut": self.is_cut}
+        reason = verdict.reason
+        if self.is_cut:
+            reason += f" (since {since}: a look brings {MOST_ENTRIES:,} lines, and there were more)"
+        return replace(verdict, reason=reason, numbers=numbers)
 
 
 @dataclass(frozen=True)
@@ -163,6 +191,25 @@ def read_entries(
     return entries
 
 
+def read_window(
+    project: str, sources: Iterable[str], since: float, until: float | None = None
+) -> Window:
+    """What each source wrote in the longest window of which all is at hand. As read_entries()."""
+    looks = [read_entries(project, source, since, until) for source in sources]
+    begin = int(since * NANOSECONDS)
+    # There may be more of the oldest entry's moment, so a cut look is whole only after it.
+    cuts = [1 + min(map(_at, look)) for look in looks if len(look) >= MOST_ENTRIES]
+    window = Window(begin, bool(cuts), tuple(looks))
+    return window.later(max(begin, *cuts)) if cuts else window
+
+
+def _at(entry: Mapping[str, Any]) -> int:
+    try:
+        return parse_time(entry.get("timestamp"))
+    except ValueError as rule:
+        raise Failed(f"a time in the log is {rule}", code="gate.unknown_time") from None
+
+
 def entries_argv(
     project: str, source: str, since: float, until: float | None = None
 ) -> tuple[str, ...]:
@@ -205,14 +252,9 @@ def of_cluster(cluster: str, region: str) -> str:
     )
 
 
-def compare_revisions(
-    project: str, region: str, service: str, new: str, since: float
-) -> tuple[Sample, Sample]:
-    """What happened since then on a revision, and on all others of its service together.
-
-    One look for both, so that the window is the same.
-    """
-    entries = read_entries(project, of_service(service, region), since)
+def compare_revisions(window: Window, new: str) -> tuple[Sample, Sample]:
+    """What happened in a service's window on a revision, and on all others of it together."""
+    (entries,) = window.entries
     of_new = [entry for entry in entries if _revision(entry) == new]
     of_others = [entry for entry in entries if _revision(entry) != new]
     return sample(of_new), sample(of_others)

@@ -37,14 +37,14 @@ class Programs:
     def _answer(self, argv: list[str]) -> str:
         words = [word for word in argv if not word.startswith("--")]
         flags = dict(word.partition("=")[::2] for word in argv if word.startswith("--"))
-        seen = self._seen(words)
+        seen = self._seen(words, flags)
         if seen is not None:
             return seen
         self.ran.append(" ".join(words[:4]))
         self._do(words, flags)
         return f"pty-fix: digest: {DIGEST} size: 528\n" if words[:2] == ["docker", "push"] else "{}"
 
-    def _seen(self, words: list[str]) -> str | None:
+    def _seen(self, words: list[str], flags: dict[str, str]) -> str | None:
         match words:
             case ["gcloud", "config", "list"]:
                 return json.dumps({"core": {"account": "ops@example.com", "project": PROJECT}})
@@ -55,7 +55,12 @@ class Programs:
             case ["gcloud", "container", "clusters", "describe", name]:
                 return json.dumps(self._found(self.cloud.clusters.clusters, name))
             case ["gcloud", "logging", "read", filter_]:
-                request = Request("POST", "/v2/entries:list", {}, {"filter": filter_})
+                body = {
+                    "filter": filter_,
+                    "pageSize": flags["--limit"],
+                    "orderBy": "timestamp desc",
+                }
+                request = Request("POST", "/v2/entries:list", {}, body)
                 return json.dumps(self.cloud.logs.list(request, None)["entries"])
             case ["docker", "push"]:  # its --help
                 return ""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coditect_cli.migrations import gates, programs
 from coditect_cli.migrations.gates import (
     Limits,
     Sample,
     compare_revisions,
     decide,
     of_cluster,
+    of_service,
     read_entries,
+    read_window,
     sample,
 )
+from coditect_cli.migrations.step import Verdict
 from tests.support.cloud import PROJECT, Cloud
 
 LIMITS = Limits(min_sessions=50, min_requests=500, max_error_increase=0.01)
@@ -172,6 +177,30 @@ def test_sessions_are_counted_once_however_they_are_told() -> None:
     )
 
 
+def test_no_look_counts_more_of_the_window_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy side's 20,000 lines were once its last minute, and were set against an hour."""
+    monkeypatch.setattr(gates, "MOST_ENTRIES", 4)
+    seconds = {"busy": [9, 8, 7, 7], "quiet": [9, 8, 7, 1]}
+
+    def read(argv: Sequence[str], **_: object) -> Any:
+        name = "busy" if "busy" in argv[3] else "quiet"
+        moments = seconds[name]
+        return [{"timestamp": f"2026-01-01T00:00:0{second}Z"} for second in moments]
+
+    monkeypatch.setattr(programs, "run_json", read)
+    window = read_window(PROJECT, ["busy", "quiet"], 0.0)
+    assert [len(look) for look in window.entries] == [2, 2]
+    verdict = window.named_in(Verdict("pass", "all well"))
+    assert "since 2026-01-01T00:00:07.000000001Z" in verdict.reason
+    assert verdict.numbers["isCut"] is True
+
+    seconds["busy"].pop()
+    seconds["quiet"].pop()
+    window = read_window(PROJECT, ["busy", "quiet"], 0.0)
+    assert [len(look) for look in window.entries] == [3, 3]
+    assert window.named_in(Verdict("pass", "all well")).reason == "all well"
+
+
 @pytest.mark.slow
 def test_revisions_are_compared_in_one_window(google: Cloud) -> None:
     google.logs.serve("websocket-gateway", "new", requests=30, errors=3, sessions=5)
@@ -181,7 +210,8 @@ def test_revisions_are_compared_in_one_window(google: Cloud) -> None:
     google.logs.add(
         {"type": "cloud_run_revision", "labels": {"service_name": "websocket-gateway"}}, ago=600
     )
-    new, old = compare_revisions(PROJECT, "us-central1", "websocket-gateway", "new", start)
+    window = read_window(PROJECT, [of_service("websocket-gateway", "us-central1")], start)
+    new, old = compare_revisions(window, "new")
     assert new == Sample(30, 3, 5, 3)
     assert old == Sample(70, 1, 9, 1)
     looks = [one for one in google.server.requests if one.path == "/v2/entries:list"]

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 from coditect_cli.errors import CoditectError, Failed, NotFound
 from coditect_cli.migrations.cutover.dns import WeightedRecord
-from coditect_cli.migrations.cutover.metrics import counted_since, note_counters
+from coditect_cli.migrations.cutover.metrics import Counts, counted_since, note_counters
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.cutover.url_map import UrlMap
 from coditect_cli.migrations.gates import (
     Limits,
+    Window,
     decide,
     of_cluster,
     of_service,
-    read_entries,
+    read_window,
     sample,
 )
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, World
@@ -35,6 +36,7 @@ class Shift(Step):
         self.bake = bake
         self._percent = percent
         self._counters = f"old_counters_at_{percent}"
+        self._notes: dict[int, Counts] = {}  # each look's, by its time
 
     def precondition(self, world: World) -> str | None:
         return why_not_shared(world)
@@ -68,17 +70,27 @@ class Shift(Step):
 
     def gate(self, world: World, since: float) -> Verdict:
         settings, project = world.settings, str(world.target.project)
-        until = time.time()
-        cloud_run = of_service(settings.service, settings.region)
-        old = settings.old_logs or of_cluster(settings.old_cluster, settings.region)
-        new = sample(read_entries(project, cloud_run, since, until))
-        serving = None
+        sources = [of_service(settings.service, settings.region)]
         if self._percent < ALL:
-            logged = sample(read_entries(project, old, since, until))
-            counted = counted_since(world.outputs.get(self._counters, {}))
-            serving = max(logged, counted, key=lambda one: one.requests)
+            cluster = of_cluster(settings.old_cluster, settings.region)
+            sources.append(settings.old_logs or cluster)
+        window = read_window(project, sources, since, time.time())
+        noted = world.outputs.get(self._counters, {})
+        if window.is_cut:
+            window, noted = self._since_a_note(window)
+        if settings.old_metrics:
+            self._notes[time.time_ns()] = note_counters(settings.old_metrics)
+        new, *logged = map(sample, window.entries)
+        serving = [*logged, counted_since(noted)] if logged else []
         limits = Limits(settings.min_sessions, settings.min_requests, settings.max_error_increase)
-        return decide(new, serving, limits)
+        best = max(serving, key=lambda one: one.requests, default=None)
+        return window.named_in(decide(new, best, limits))
+
+    def _since_a_note(self, window: Window) -> tuple[Window, Counts]:
+        """Where a window doesn't reach back to the shift: what the counters were within it."""
+        self._notes = {at: one for at, one in self._notes.items() if at >= window.since}
+        at = min(self._notes, default=None)
+        return (window, {}) if at is None else (window.later(at), self._notes[at])
 
 
 def split_of(world: World) -> Split:

@@ -22,11 +22,11 @@ class Bake(Step):
 
     def gate(self, world: World, since: float) -> Verdict:
         settings, canary = world.settings, world.output("canary")
-        new, others = gates.compare_revisions(
-            str(world.target.project), settings.region, settings.service, canary, since
-        )
+        source = gates.of_service(settings.service, settings.region)
+        window = gates.read_window(str(world.target.project), [source], since)
+        new, others = gates.compare_revisions(window, canary)
         is_alone = set(world.outputs["serving"]) == {canary}
         limits = gates.Limits(
             settings.min_sessions, settings.min_requests, settings.max_error_increase
         )
-        return gates.decide(new, None if is_alone else others, limits)
+        return window.named_in(gates.decide(new, None if is_alone else others, limits))

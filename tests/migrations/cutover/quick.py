@@ -48,10 +48,6 @@ class CutoverPrograms(Programs):
                 return cloud.dashboards.dashboards
             case ["gcloud", "container", "clusters", "describe", name]:
                 return self._found(cloud.clusters.clusters, name)
-            case ["gcloud", "logging", "read", filter_]:
-                body = {"filter": filter_, "pageSize": int(one["--limit"])}
-                request = Request("POST", "/v2/entries:list", {}, body)
-                return cloud.logs.list(request, None)["entries"]
             case ["gcloud", "compute", "url-maps", "describe", name]:
                 return self._found(cloud.url_maps.maps, name)
         return None

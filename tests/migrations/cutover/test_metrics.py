@@ -11,8 +11,10 @@ import pytest
 
 from coditect_cli.errors import Failed, Unreachable
 from coditect_cli.gateway.metrics import EdgeMetrics, Metrics
+from coditect_cli.migrations import gates
 from coditect_cli.migrations.cutover.metrics import counted_since, note_counters, read_metrics
 from coditect_cli.migrations.gates import Sample
+from coditect_cli.migrations.step import Verdict
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.cutover.conftest import GATEWAY, NEW, OLD, REVISION, Cutover
 from tests.migrations.cutover.quick import CutoverPrograms
@@ -131,3 +133,35 @@ def test_a_gate_counts_what_served_before_by_its_own_pages(
     assert site.weights == {NEW: 10, OLD: 90}
     numbers = [event.data["numbers"] for event in site.events() if event.type == "gate.read"]
     assert numbers[-1]["serving"]["requests"] == 20
+
+
+def test_counters_are_compared_with_a_cut_log_only_where_both_begin_at_once(
+    store: SessionStore,
+    tmp_path: Path,
+    quick: CutoverPrograms,
+    page: Page,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All errors since the shift were once set against the log's last minute of requests."""
+    monkeypatch.setattr(gates, "MOST_ENTRIES", 30)
+    site = Cutover(store, tmp_path, quick.cloud, old_metrics=(page.url,))
+    site.cloud.logs.serve(GATEWAY, REVISION, requests=40, errors=0, sessions=30)
+    metrics = EdgeMetrics()
+    page.content = shown(metrics)
+    shift = site.steps()[1]
+    site.world.outputs["old_counters_at_10"] = note_counters([page.url])
+
+    def look(admitted: int) -> Verdict:
+        metrics.admitted += admitted
+        page.content = shown(metrics)
+        return shift.gate(site.world, site.clock.now)  # type: ignore[no-any-return]
+
+    first = look(1000)
+    assert (first.decision, first.numbers["isCut"]) == ("hold", True)
+    assert first.numbers["serving"]["requests"] == 0
+    site.cloud.logs.serve(GATEWAY, REVISION, requests=40, errors=0, sessions=30)
+    site.cloud.logs.serve(GATEWAY, REVISION, requests=20, errors=0, sessions=15)
+    assert look(7).numbers["serving"]["requests"] == 0  # the note is older than the log's window
+    site.cloud.logs.serve(GATEWAY, REVISION, requests=20, errors=0, sessions=15)
+    third = look(9)
+    assert (third.decision, third.numbers["serving"]["requests"]) == ("pass", 9)

@@ -6,8 +6,9 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from coditect_cli.gateway.hook import Report, Reports, comes_back
+from coditect_cli.gateway.hook import Report, Reports
 from coditect_cli.gateway.ring import HISTORY
+from coditect_cli.gateway.variables import comes_back
 from coditect_cli.sessions.redaction import holds_secret, is_secret, without_secrets
 from coditect_cli.sessions.session import SessionState
 

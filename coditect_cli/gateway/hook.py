@@ -15,9 +15,9 @@ import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
+from coditect_cli.gateway.variables import is_taken_back
 from coditect_cli.sessions.session import SessionState
 
 PIPE = "CODITECT_HOOK"  # the variable that tells a hook which descriptor it writes to
@@ -26,7 +26,6 @@ MOST = 1 << 20  # bytes of an unfinished record
 UNIQUE = 500  # lines of history that bash looks for among all others as they are added
 _START = b"\0\0"
 _FOLDER = Path(__file__).parent / "hooks"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DECLARED = re.compile(
     r"""(?:declare\ -[A-Za-z]+|export)\ (?P<name>[A-Za-z_][A-Za-z0-9_]*)=
         (?:"(?P<plain>(?:[^"\\]|\\.)*)"|\$'(?P<ansi>(?:[^'\\]|\\.)*)')\n""",
@@ -60,20 +59,6 @@ _ADDING = {
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\033", "E": "\033", "f": "\f"}
 _ESCAPES |= {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-
-
-# A shell's own, or a new one's: not to be brought back from an older one.
-_ITS_OWN = frozenset(
-    ("PWD", "SHLVL", "TERM", "SHELL", "HOME", "USER", "LOGNAME", "_", "WORKSPACE_ID", "USER_ID")
-) | {"IFS", "UID", "EUID", "GID", "EGID", "PPID", "BASHOPTS", "SHELLOPTS", "POSIXLY_CORRECT"}
-_OURS = ("CODITECT_", "_coditect_")
-# Code that a shell or a program would run.
-_CODE: tuple[str, ...] = ("LD_*", "DYLD_*", "BASH_ENV", "ENV", "BASH_FUNC_*", "PROMPT_COMMAND")
-_CODE += ("PS0", "PS4", "ZDOTDIR", "FPATH", "PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "PERL5LIB")
-_CODE += ("RUBYOPT", "NODE_OPTIONS", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "SSH_ASKPASS")
-_CODE += ("SUDO_ASKPASS", "MAILPATH")
-_PROMPTS = ("PS1", "PS2", "PS3", "PROMPT*", "RPROMPT*", "RPS*")  # shells run $(...) in them
-_RUN = re.compile(r"\$\(|\$\{[\s|]|`|@P")
 
 
 @dataclass(frozen=True)
@@ -188,27 +173,15 @@ def _byte(number: int) -> str:
     return os.fsdecode(bytes([number & 0xFF]))
 
 
-def comes_back(name: str) -> bool:
-    """Whether a restored shell is to have a variable of this name as the one before it had it."""
-    its_own = name in _ITS_OWN or name.startswith(_OURS)
-    return not its_own and not any(fnmatchcase(name, pattern) for pattern in _CODE)
-
-
-def _is_taken_back(name: str, value: str) -> bool:
-    is_prompt = any(fnmatchcase(name, pattern) for pattern in _PROMPTS)
-    named = _NAME.fullmatch(name) is not None and comes_back(name)
-    return named and not (is_prompt and _RUN.search(value))
-
-
 def saved_state(shell: str, directory: str, state: SessionState) -> int:
     """A descriptor of the commands by which a hook takes a state back, at its first prompt."""
     lines = [f"builtin cd -- {shlex.quote(directory)}"]
     changes = [
         f"builtin export {name}={shlex.quote(value)}"
         for name, value in state.environment_vars.items()
-        if _is_taken_back(name, value)
+        if is_taken_back(name, value)
     ]
-    gone = [name for name in state.variables_unset if _is_taken_back(name, "")]
+    gone = [name for name in state.variables_unset if is_taken_back(name, "")]
     changes += [f"builtin unset -v {name}" for name in gone]
     if Path(shell).name == "zsh":  # it would end at the first variable that is readonly
         changes = [f"{{ {one} }} always {{ TRY_BLOCK_ERROR=0 }}" for one in changes]

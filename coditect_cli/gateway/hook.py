@@ -32,30 +32,23 @@ _DECLARED = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _NUMBERED = re.compile(r"(\d+)\t(.*)", re.DOTALL)
-# How lines are added to a shell's history. What comes behind has the shell think that they are in
-# its history file already, so that it does not write them there again with each restore.
-_ADDING = {
-    "bash": (
-        # Of lines that it has from that file, too, one is left.
-        [
-            "_coditect_control=${HISTCONTROL+x$HISTCONTROL} _coditect_append=",
-            "builtin shopt -q histappend && _coditect_append=1",
-            "builtin declare -g HISTCONTROL=erasedups",
-        ],
-        "builtin history -s --",
-        [
-            'builtin declare -g HISTCONTROL="${_coditect_control#x}"',
-            "[[ -n $_coditect_control ]] || builtin unset -v HISTCONTROL",
-            "builtin history -a /dev/null",
-            # That counts them as lines of the file; -n counts anew, and with histappend it
-            # takes nothing off the lines that are to be written.
-            "builtin shopt -s histappend",
-            "builtin history -n",
-            "[[ -n $_coditect_append ]] || builtin shopt -u histappend",
-        ],
-    ),
-    "zsh": ([], "builtin print -rs --", ["setopt hist_fcntl_lock", "builtin fc -AI /dev/null"]),
-}
+# How bash adds lines of history. Of those that it has from its file, too, one is left.
+_BEFORE_ADDING = [
+    "_coditect_control=${HISTCONTROL+x$HISTCONTROL} _coditect_append=",
+    "builtin shopt -q histappend && _coditect_append=1",
+    "builtin declare -g HISTCONTROL=erasedups",
+]
+# Then it thinks that they are in its file already, and does not write them there again.
+_BEHIND_ADDING = [
+    'builtin declare -g HISTCONTROL="${_coditect_control#x}"',
+    "[[ -n $_coditect_control ]] || builtin unset -v HISTCONTROL",
+    "builtin history -a /dev/null",
+    # That counts them as lines of the file; -n counts anew, and with histappend it
+    # takes nothing off the lines that are to be written.
+    "builtin shopt -s histappend",
+    "builtin history -n",
+    "[[ -n $_coditect_append ]] || builtin shopt -u histappend",
+]
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\033", "E": "\033", "f": "\f"}
 _ESCAPES |= {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -183,13 +176,18 @@ def saved_state(shell: str, directory: str, state: SessionState) -> int:
     ]
     gone = [name for name in state.variables_unset if is_taken_back(name, "")]
     changes += [f"builtin unset -v {name}" for name in gone]
+    # Of lines that are the same, the last one alone, as those in the shell's file.
+    history = [
+        shlex.quote(line) for line in reversed(dict.fromkeys(reversed(state.command_history)))
+    ]
     if Path(shell).name == "zsh":  # it would end at the first variable that is readonly
-        changes = [f"{{ {one} }} always {{ TRY_BLOCK_ERROR=0 }}" for one in changes]
-    lines += changes
-    if state.command_history:
-        before, add, behind = _ADDING[Path(shell).name]
-        adding = [f"{add} {shlex.quote(line)}" for line in state.command_history]
-        lines += [*adding[:-UNIQUE], *before, *adding[-UNIQUE:], *behind]
+        lines += [f"{{ {one} }} always {{ TRY_BLOCK_ERROR=0 }}" for one in changes]
+        lines += [" ".join(["_coditect_remember", *history])] if history else []
+    else:
+        lines += changes
+        adding = [f"builtin history -s -- {line}" for line in history]
+        if adding:
+            lines += [*adding[:-UNIQUE], *_BEFORE_ADDING, *adding[-UNIQUE:], *_BEHIND_ADDING]
     content = os.fsencode("\n".join(line.replace("\0", "") for line in lines)) + b"\n"
     fd = _private_file()
     with os.fdopen(os.dup(fd), "wb") as file:

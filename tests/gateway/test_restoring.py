@@ -318,6 +318,34 @@ def test_a_shell_without_a_hook_has_its_screen_and_directory(
     assert again.run("pwd") == b"/usr\r\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("bash", "exec bash --norc"),
+        ("bash", "unset PROMPT_COMMAND"),
+        ("bash", "PROMPT_COMMAND=(true)"),
+        ("bash", "exec sh"),
+        ("zsh", "exec zsh -f"),
+        ("zsh", "precmd_functions=()"),
+    ],
+)
+def test_a_shell_that_lost_its_hook_has_its_directory(
+    start: Callable[..., Gateway], tmp_path: Path, name: str, command: str
+) -> None:
+    if not Path("/bin", name).exists():
+        pytest.skip(f"needs {name}: apt install {name}")
+    gateway = start(shell=hooked_shell(tmp_path, name))
+    client = gateway.attach()
+    client.run("export KEPT=1")
+    state_when(gateway, client.session, lambda state, _: "KEPT" in state.environment_vars)
+    client.send(f"{command}\n".encode())
+    client.run("cd /usr/share")
+    state = state_when(
+        gateway, client.session, lambda state, _: state.working_directory == "/usr/share"
+    )
+    assert state.environment_vars["KEPT"] == "1"
+
+
 def test_counts_of_what_was_dropped_are_kept(start: Callable[..., Gateway], tmp_path: Path) -> None:
     shell = hooked_shell(tmp_path)
     gateway = start(shell=shell)

@@ -31,28 +31,34 @@ _coditect_prompt() {
   } >&"$_coditect_hook"
 }
 
-if shopt -q login_shell; then
-  if [ -r /etc/profile ]; then . /etc/profile; fi
-  if [ -r ~/.bash_profile ]; then
-    . ~/.bash_profile
-  elif [ -r ~/.bash_login ]; then
-    . ~/.bash_login
-  elif [ -r ~/.profile ]; then
-    . ~/.profile
-  fi
-else
-  if [ -r /etc/bash.bashrc ]; then . /etc/bash.bashrc; fi
-  if [ -r ~/.bashrc ]; then . ~/.bashrc; fi
-fi
-
 # Behind the user's own, and not the first: that one is replaced by PROMPT_COMMAND=... . Braces keep
-# it out of what `set -x` and a DEBUG trap print, `||` out of the reach of `set -e` and an ERR trap,
-# and where PROMPT_COMMAND is readonly there is no hook.
-{
+# it out of what `set -x` and a DEBUG trap print, `||` out of the reach of `set -e` and an ERR trap.
+# `set -v` prints it, and then its comment, which wipes that line and takes its line feed back; in a
+# PROMPT_COMMAND that is one text the comment would take in what is put behind it.
+_coditect_install() {
   if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)); then
-    \builtin declare -a "PROMPT_COMMAND[${PROMPT_COMMAND[*]+${#PROMPT_COMMAND[*]}}+1]={ _coditect_prompt || :; } >/dev/null 2>&1"
+    \builtin declare -ag "PROMPT_COMMAND[${PROMPT_COMMAND[*]+${#PROMPT_COMMAND[*]}}+1]={ _coditect_prompt || :; } >/dev/null 2>&1 #"$'\r\e[K\e[A'
   else
-    \builtin declare "PROMPT_COMMAND=${PROMPT_COMMAND:+$PROMPT_COMMAND
+    \builtin declare -g "PROMPT_COMMAND=${PROMPT_COMMAND:+$PROMPT_COMMAND
 }{ _coditect_prompt || :; } >/dev/null 2>&1"
   fi
-} >/dev/null 2>&1 || :
+}
+
+# All that is left is one command, read before a start-up file can say `set -v`. Where
+# PROMPT_COMMAND is readonly there is no hook.
+{
+  if shopt -q login_shell; then
+    if [ -r /etc/profile ]; then . /etc/profile; fi
+    if [ -r ~/.bash_profile ]; then
+      . ~/.bash_profile
+    elif [ -r ~/.bash_login ]; then
+      . ~/.bash_login
+    elif [ -r ~/.profile ]; then
+      . ~/.profile
+    fi
+  else
+    if [ -r /etc/bash.bashrc ]; then . /etc/bash.bashrc; fi
+    if [ -r ~/.bashrc ]; then . ~/.bashrc; fi
+  fi
+  { _coditect_install || :; } >/dev/null 2>&1
+}

@@ -8,9 +8,10 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
   # The braces keep it out of what `set -x` prints; a DEBUG trap is back when the function ends.
   _coditect_prompt() {
     {
+      setopt local_options local_traps
+      trap - DEBUG
       local _coditect_extended=${options[extendedglob]}
       emulate -L zsh
-      trap - DEBUG
       _coditect_report
     } >/dev/null 2>&1
   }
@@ -32,6 +33,23 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
         done &&
         builtin printf 'H%s\t %s\n\0E' "$_coditect_newest" "$_coditect_line"
     } >&$_coditect_hook
+  }
+  # Adds lines of history behind those that the shell has from its file, where each that is in both
+  # is taken out: then all are added anew. Last it thinks that they are in its file already.
+  _coditect_remember() {
+    zmodload zsh/parameter
+    local _coditect_line
+    local -a _coditect_lines=("$@")
+    if (( ${#${(@)history:*argv}} )); then
+      _coditect_lines=("${(@Oa)history}")
+      _coditect_lines=("${(@)_coditect_lines:|argv}" "$@")
+      builtin print -rs -- "$_coditect_lines[1]" # the one that is left where there may be one
+      { () { local HISTSIZE=1 } } always { TRY_BLOCK_ERROR=0 }
+      shift _coditect_lines
+    fi
+    for _coditect_line in "${(@)_coditect_lines}"; do builtin print -rs -- "$_coditect_line"; done
+    setopt hist_fcntl_lock
+    builtin fc -AI /dev/null
   }
   # Once, before the first prompt: start-up files may have set precmd_functions anew.
   _coditect_start() {

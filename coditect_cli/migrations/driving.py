@@ -62,7 +62,7 @@ def run_phase(
     steps = steps_of(phase, world)
     scope = _scope(runtime, settings)
     if plan or plan_file is not None or from_plan is not None:
-        planned = make_plan(phase, steps, world, scope)
+        planned = make_plan(phase, steps, world, scope, plan_file or from_plan, problem)
         if from_plan is None:
             if plan_file is not None:
                 save_plan(plan_file, planned)

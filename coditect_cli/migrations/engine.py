@@ -182,8 +182,7 @@ class Engine:
             ) from refusal
 
     def _perform(self, step: Step, action: Action, undo: str = "") -> None:
-        what: dict[str, Any] = {"argv": action.argv} if action.argv else {"call": action.call}
-        self._append(undo + "action.started", step.name, **what)
+        self._append(undo + "action.started", step.name, **action.as_dict())
         started = time.monotonic()
         try:
             outputs = dict(action.perform())

@@ -9,16 +9,19 @@ on stderr counts as an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from coditect_cli.errors import Failed
 from coditect_cli.migrations import programs
-from coditect_cli.migrations.step import Verdict
+from coditect_cli.migrations.step import Verdict, Watch
 from coditect_cli.sessions.session import NANOSECONDS, format_time, parse_time
+
+if TYPE_CHECKING:
+    from coditect_cli.migrations.settings import MigrateSettings
 
 MOST_ENTRIES = 20_000  # the newest ones, of a look: 20 requests of the 60 that a minute's quota has
 _FIELDS = (
@@ -210,10 +213,36 @@ def _at(entry: Mapping[str, Any]) -> int:
         raise Failed(f"a time in the log is {rule}", code="gate.unknown_time") from None
 
 
+def watch(
+    settings: MigrateSettings,
+    project: str,
+    sources: Iterable[str],
+    pages: Sequence[str] = (),
+    until: str | None = None,
+) -> Watch:
+    """A gate that reads these sources, for a plan."""
+    return Watch(
+        [entries_argv(project, source, "{since}", until) for source in sources],
+        pages,
+        {
+            "minSessions": settings.min_sessions,
+            "minRequests": settings.min_requests,
+            "maxErrorIncrease": settings.max_error_increase,
+            "intervalSeconds": settings.gate_interval,
+            "holdSeconds": settings.hold,
+        },
+    )
+
+
+def limits_of(settings: MigrateSettings) -> Limits:
+    """What the settings ask of a decision."""
+    return Limits(settings.min_sessions, settings.min_requests, settings.max_error_increase)
+
+
 def entries_argv(
-    project: str, source: str, since: float, until: float | None = None
+    project: str, source: str, since: float | str, until: float | str | None = None
 ) -> tuple[str, ...]:
-    """The command line of such a look; times in seconds since 1970."""
+    """The command line of such a look; times in seconds since 1970, or a name for one to come."""
     window = f'timestamp>="{_moment(since)}"'
     if until is not None:
         window += f' AND timestamp<="{_moment(until)}"'
@@ -228,7 +257,9 @@ def entries_argv(
     )
 
 
-def _moment(seconds: float) -> str:
+def _moment(seconds: float | str) -> str:
+    if isinstance(seconds, str):
+        return seconds
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
     return text.replace("+00:00", "Z")
 

@@ -8,18 +8,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.errors import CoditectError, Conflict, UsageError
+from coditect_cli.errors import CoditectError, Conflict, NotAuthenticated, UsageError
 from coditect_cli.migrations.step import Action, Step, World
 from coditect_cli.paths import write_private
 
+MOST_NAMES = 5  # of files, in an error
 _LISTS = {"actions": "what it runs changed", "inverse": "its way back changed"}
 
 
-def make_plan(phase: str, steps: Sequence[Step], world: World, lock_scope: str) -> dict[str, Any]:
-    """The plan as JSON has it. Looks at the world, changes nothing.
+def make_plan(
+    phase: str,
+    steps: Sequence[Step],
+    world: World,
+    lock_scope: str,
+    file: Path | None = None,
+    problem: CoditectError | None = None,
+) -> dict[str, Any]:
+    """The plan as JSON has it, which may be in `file`. Looks at the world, changes nothing.
 
-    What can't be looked at is said in `unobserved` of its step, and the step is still there.
+    What can't be looked at is said in `unobserved` of its step, and the step is still there:
+    without a project nothing can; `problem` is why gcloud does not name one.
     """
+    if world.target.project is None:
+        problem = problem or NotAuthenticated("there is no project to look at")
+    else:
+        problem = None
     world = replace(world, outputs=dict(world.outputs))
     return {
         "phase": phase,
@@ -27,11 +40,13 @@ def make_plan(phase: str, steps: Sequence[Step], world: World, lock_scope: str) 
         "disagreement": world.target.disagreement(),
         "excludes": lock_scope,
         "settings": world.settings.as_dict(),
-        "steps": [_planned(step, world) for step in steps],
+        "steps": [_planned(step, world, file, problem) for step in steps],
     }
 
 
-def _planned(step: Step, world: World) -> dict[str, Any]:
+def _planned(
+    step: Step, world: World, file: Path | None, problem: CoditectError | None
+) -> dict[str, Any]:
     planned: dict[str, Any] = {
         "name": step.name,
         "title": step.title,
@@ -45,6 +60,8 @@ def _planned(step: Step, world: World) -> dict[str, Any]:
     }
     before: dict[str, Any] = {}
     try:
+        if problem is not None:
+            raise problem
         seen = step.observe(world)
         if seen is not None:
             before = {**seen.facts, **seen.whole}
@@ -56,6 +73,13 @@ def _planned(step: Step, world: World) -> dict[str, Any]:
             planned["precondition"] = step.precondition(world)
     except CoditectError as error:
         planned["status"], planned["unobserved"] = "unknown", error.message
+    planned["sends"] = {
+        name: digest
+        for name, digest in step.sends(world).items()
+        if file is None or Path(name).resolve() != file.resolve()
+    }
+    watch = step.watch(world)
+    planned["gate"] = None if watch is None else watch.as_dict()
     planned["actions"] = _listed(step.actions(replace(world, before=before)))
     is_left_alone = planned["status"] == "already so" and not step.bake
     planned["inverse"] = [] if is_left_alone else _listed(step.inverse(world, before))
@@ -68,10 +92,7 @@ def _planned(step: Step, world: World) -> dict[str, Any]:
 
 
 def _listed(actions: Sequence[Action]) -> list[dict[str, Any]]:
-    return [
-        {"argv": list(action.argv)} if action.argv is not None else {"call": action.call}
-        for action in actions
-    ]
+    return [action.as_dict() for action in actions]
 
 
 def save_plan(path: Path, plan: dict[str, Any]) -> None:
@@ -101,7 +122,9 @@ def check_plan(path: Path, plan: dict[str, Any]) -> None:
     for step in now["steps"]:
         old = saved_steps.get(step["name"], {})
         for key in step if old else ():
-            if old.get(key) != step[key]:
+            if key == "sends":
+                moved += _files_moved(old.get(key) or {}, step[key])
+            elif old.get(key) != step[key]:
                 what = f"{old.get(key)!r} is now {step[key]!r}"
                 moved.append(f"step {step['name']}: {_LISTS.get(key, what)}")
     if moved:
@@ -110,3 +133,13 @@ def check_plan(path: Path, plan: dict[str, Any]) -> None:
             code="migrate.plan_moved",
             hint="look at a new --plan, and save it with --plan-file",
         )
+
+
+def _files_moved(old: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Which files are not what they were, the first few of them by name."""
+    names = [name for name in sorted(old.keys() | now.keys()) if old.get(name) != now.get(name)]
+    moved = [
+        f"{name} {('changed' if name in old else 'is new') if name in now else 'is gone'}"
+        for name in names[:MOST_NAMES]
+    ]
+    return moved + ([f"{len(names) - MOST_NAMES} more files"] if len(names) > MOST_NAMES else [])

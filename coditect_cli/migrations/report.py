@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.step import action_text
 
 
 def plan_text(plan: dict[str, Any]) -> str:
@@ -13,22 +13,39 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines = [plan["phase"], head_text(plan["target"], plan["excludes"])]
     if plan["disagreement"]:
         lines.append(f"  A run would stop: {plan['disagreement']}")
+    if plan["target"]["project"] is None:
+        lines.append("  A run would stop: there is no project to migrate")
     for number, step in enumerate(plan["steps"], 1):
-        took = f", takes about {step['expectedSeconds']:g} s" if step["status"] == "to do" else ""
-        lines += ["", f"{number}. {step['title']} [{step['name']}]: {step['status']}{took}"]
-        for label, key in (("now", "now"), ("can't look", "unobserved"), ("needs", "precondition")):
-            if step[key]:
-                lines.append(f"   {label}: {step[key]}")
-        lines += [f"   {line}" for line in _commands(step["actions"])]
-        if step["bakeSeconds"]:
-            lines.append(f"   then watch for {step['bakeSeconds']:g} s, and decide")
-        if step["confirm"]:
-            lines.append(f"   asks for the name {step['confirm']}, or --confirm")
-        if step["inverse"]:
-            lines += ["   back:", *(f"   {line}" for line in _commands(step["inverse"]))]
-        else:
-            lines.append(f"   back: none: {step['noInverse']}")
+        lines += ["", *_step_lines(number, step)]
     return "\n".join(lines)
+
+
+def _step_lines(number: int, step: dict[str, Any]) -> list[str]:
+    takes = "else takes" if step["status"] == "already so" else "takes"
+    takes += f" about {step['expectedSeconds']:g} s"
+    lines = [f"{number}. {step['title']} [{step['name']}]: {step['status']}, {takes}"]
+    for label, key in (("now", "now"), ("can't look", "unobserved"), ("needs", "precondition")):
+        if step[key]:
+            lines.append(f"   {label}: {step[key]}")
+    if step["sends"]:
+        first, *more = step["sends"]
+        lines.append(f"   sends: {first}" + (f" and {len(more)} more files" if more else ""))
+    lines += [f"   {line}" for line in _commands(step["actions"])]
+    if step["bakeSeconds"]:
+        lines.append(f"   then watch for {step['bakeSeconds']:g} s")
+    if gate := step["gate"]:
+        lines.append(f"   gate, each {gate['intervalSeconds']:g} s:")
+        lines += [f"   {line}" for line in _commands(gate["actions"])]
+        lines.append(
+            f"   passes from {gate['minSessions']:,} new sessions and {gate['minRequests']:,} "
+            f"requests on, fails at a rate of errors more than {gate['maxErrorIncrease']:.2%} "
+            f"above the serving one's, else holds for {gate['holdSeconds']:g} s"
+        )
+    if step["confirm"]:
+        lines.append(f"   asks for the name {step['confirm']}, or --confirm")
+    if step["inverse"]:
+        return [*lines, "   back:", *(f"   {line}" for line in _commands(step["inverse"]))]
+    return [*lines, f"   back: none: {step['noInverse']}"]
 
 
 def head_text(target: dict[str, Any], excludes: str) -> str:
@@ -46,10 +63,7 @@ def head_text(target: dict[str, Any], excludes: str) -> str:
 
 
 def _commands(actions: list[dict[str, Any]]) -> list[str]:
-    return [
-        f"$ {shlex.join(action['argv'])}" if "argv" in action else f"- {action['call']}"
-        for action in actions
-    ]
+    return [f"{'$' if 'argv' in action else '-'} {action_text(action)}" for action in actions]
 
 
 def run_fields(run: Run) -> dict[str, Any]:

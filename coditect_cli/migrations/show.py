@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from coditect_cli.migrations.journal import Event
 from coditect_cli.migrations.run import Run
+from coditect_cli.migrations.step import action_text
 from coditect_cli.output import Format
 from coditect_cli.streams import Streams
 
@@ -49,8 +49,7 @@ def told(type: str, data: dict[str, Any]) -> str:
     """What an event says, in words."""
     match type.removeprefix("undo."):
         case "action.started":
-            action = shlex.join(data["argv"]) if "argv" in data else data["call"]
-            return f"{'back: ' if type.startswith('undo.') else ''}{action}"
+            return f"{'back: ' if type.startswith('undo.') else ''}{action_text(data)}"
         case "action.done":
             return f"took {data['seconds']:.1f} s"
         case "action.failed":

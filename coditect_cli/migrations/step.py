@@ -34,6 +34,11 @@ class World:
     outputs: dict[str, Any] = field(default_factory=dict)
     before: Facts = field(default_factory=dict)
 
+    @property
+    def project(self) -> str:
+        """The project's id; in a plan that knows of none, `{project}`."""
+        return self.target.project or "{project}"
+
     def output(self, name: str) -> str:
         """What an earlier step left under `name`; in a plan, before that step ran, `{name}`."""
         return str(self.outputs.get(name, f"{{{name}}}"))
@@ -43,18 +48,34 @@ class World:
 class Action:
     """One thing that a step does: `argv` is the program it runs, else `call` names the API call.
 
-    `perform` does it and returns outputs for later steps. A run that was killed performs its last
-    action again, so that must be harmless.
+    `stdin` is in words what the program reads there. `perform` does it and returns outputs for
+    later steps. A run that was killed performs its last action again, so that must be harmless.
     """
 
     perform: Callable[[], Facts]
     argv: tuple[str, ...] | None = None
     call: str | None = None
+    stdin: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it is in a plan and in the journal."""
+        if self.argv is None:
+            return {"call": self.call}
+        given = {} if self.stdin is None else {"stdin": self.stdin}
+        return {"argv": list(self.argv), **given}
 
     @property
     def text(self) -> str:
         """A line that can be pasted into a shell, or the call in words."""
-        return shlex.join(self.argv) if self.argv is not None else str(self.call)
+        return action_text(self.as_dict())
+
+
+def action_text(action: Facts) -> str:
+    """An action of a plan or a journal in one line, which a shell takes where it has an argv."""
+    if "argv" not in action:
+        return str(action["call"])
+    given = f"  # stdin: {action['stdin']}" if "stdin" in action else ""
+    return shlex.join(action["argv"]) + given
 
 
 def program(argv: Sequence[str], *, timeout: float) -> Action:
@@ -91,6 +112,23 @@ class Verdict:
     decision: Literal["pass", "fail", "hold"]
     reason: str
     numbers: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a gate comes to decide: the command lines that it looks with, what else it reads, and
+    by which settings. What isn't known before it looks is a name in braces.
+    """
+
+    looks: Sequence[Sequence[str]]
+    pages: Sequence[str]
+    thresholds: Facts
+
+    def as_dict(self) -> dict[str, Any]:
+        """The gate in a plan."""
+        looks = [{"argv": list(argv)} for argv in self.looks]
+        pages = [{"call": f"read {page}"} for page in self.pages]
+        return {"actions": [*looks, *pages], **self.thresholds}
 
 
 class Step(ABC):
@@ -137,6 +175,14 @@ class Step(ABC):
         """
         seen = self.observe(world)
         return f"still so: {seen.detail}" if seen is not None and seen.is_done else None
+
+    def sends(self, world: World) -> Mapping[str, str]:
+        """The files whose content the actions send, each with what tells one content apart."""
+        return {}
+
+    def watch(self, world: World) -> Watch | None:
+        """What the gate will look at, for a plan. None: no gate."""
+        return None
 
     def gate(self, world: World, since: float) -> Verdict | None:
         """The decision about what happened since then (seconds since 1970). None: no gate."""

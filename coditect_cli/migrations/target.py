@@ -92,6 +92,8 @@ def find_target(
     if account is None and environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"):
         account = "(an access token)"
     source = "CLOUDSDK_CORE_PROJECT" if variable else "gcloud config"
+    if not gcloud_project:
+        source = "nothing names one"
     if settings.project is not None:
         source = sources.get("project", "the run's journal")
     target = Target(
@@ -108,7 +110,8 @@ def find_target(
 
 def kube_context_of(settings: MigrateSettings, target: Target) -> str:
     """The kubeconfig context of the cluster that is migrated to: the setting, else gcloud's."""
-    return settings.kube_context or f"gke_{target.project}_{settings.region}_{settings.cluster}"
+    project = target.project or "{project}"
+    return settings.kube_context or f"gke_{project}_{settings.region}_{settings.cluster}"
 
 
 def kubeconfig_clusters(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -188,6 +188,61 @@ def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> No
         assert desk.phase1("--from-plan", file)[0] == 2, content
 
 
+def test_a_saved_plan_does_not_outlive_a_change_of_what_it_sends(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """The plan of an image was once run with another source than the one that was looked at."""
+    source = tmp_path / "source"
+    for name in ("a.py", "b.py"):
+        (source / name).write_text("1")
+    file = str(source / "plan.json")  # it is in the folder, and no part of what was planned
+    assert desk.phase1("--plan-file", file)[0] == 0
+    assert (source / "plan.json").exists()
+    (source / "a.py").write_text("2")
+    (source / "b.py").unlink()
+    (source / "c.py").touch()
+    code, _, err = desk.phase1("--from-plan", file)
+    assert code == 6
+    for moved in ("a.py changed", "b.py is gone", "c.py is new"):
+        assert f"{source}/{moved}" in err
+    assert desk.programs.ran == []
+    assert desk.phase1("--plan-file", file)[0] == 0
+    assert desk.phase1("--from-plan", file)[0] == 12
+
+
+def test_a_plan_shows_what_a_gate_looks_at_and_by_what_it_decides(desk: Desk) -> None:
+    bake = desk.document("phase1", *desk.flags, "--plan")["steps"][5]
+    assert bake["gate"]["actions"][0]["argv"][:3] == ["gcloud", "logging", "read"]
+    assert (bake["gate"]["minSessions"], bake["gate"]["maxErrorIncrease"]) == (2, 0.01)
+    _, out, _ = desk.phase1("--plan")
+    assert "   $ gcloud logging read '(resource.type=" in out
+    assert "passes from 2 new sessions and 5 requests on, fails at a rate" in out
+    assert "more than 1.00% above" in out
+
+
+def test_each_step_of_a_plan_has_its_expected_time(desk: Desk) -> None:
+    desk.programs.run(["gcloud", "run", "deploy", f"{GATEWAY}-staging", "--image=x", "--tag=t"])
+    _, out, _ = desk.phase1("--plan")
+    heads = [line for line in out.splitlines() if line[:1].isdigit()]
+    assert len(heads) == 7
+    assert all(" takes about " in line for line in heads)
+
+
+def test_a_plan_without_a_project_says_so_and_shows_what_it_could_not_look_at(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "run_json", lambda *_, **__: {})
+    document = desk.document("phase1", *desk.flags, "--plan")
+    assert {step["unobserved"] for step in document["steps"]} == {"there is no project to look at"}
+    assert document["target"]["project"] is None
+    for phase in ("phase1", "phase2", "cutover"):
+        code, out, _ = desk.run(phase, "--plan")
+        assert (code, "None" in out) == (0, False)
+        assert "project   not known" in out
+        assert "A run would stop: there is no project" in out
+        assert "--project={project}" in out
+
+
 def test_a_held_run_is_decided_by_a_person(desk: Desk) -> None:
     run = desk.held()
     assert desk.traffic == {OLD: 90, NEW: 10}

@@ -37,7 +37,10 @@ def planned(phase: str, **settings: Any) -> Iterator[list[str]]:
     """The command lines of a plan, there and back, made where nothing can be looked at."""
     world = World(MigrateSettings(project=PROJECT, **settings), TARGET, nowhere)
     for step in make_plan(phase, steps_of(phase, world), world, "")["steps"]:
-        yield from (one["argv"] for one in (*step["actions"], *step["inverse"]) if "argv" in one)
+        gate = step["gate"]["actions"] if step["gate"] else ()
+        for one in (*step["actions"], *gate, *step["inverse"]):
+            if "argv" in one:
+                yield one["argv"]
 
 
 def looks() -> Iterator[tuple[str, ...]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from coditect_cli.errors import Failed, NotFound
 from coditect_cli.migrations import programs
+from coditect_cli.migrations.sent import digests
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
 CHANGE = 120.0  # seconds
@@ -34,6 +35,9 @@ class MakeDashboard(Step):
         if not names:
             return Observation(False, f"there is no dashboard {title!r}", {"dashboard": None})
         return Observation(True, f"dashboard {title!r} is there", {"dashboard": names[0]})
+
+    def sends(self, world: World) -> Mapping[str, str]:
+        return digests([file_of(world)])
 
     def actions(self, world: World) -> Sequence[Action]:
         flags = (f"--config-from-file={file_of(world)}", "--format=json")
@@ -79,5 +83,5 @@ def title_of(file: Path) -> str:
 
 
 def _argv(world: World, verb: str, *words: str) -> tuple[str, ...]:
-    project = f"--project={world.target.project}"
+    project = f"--project={world.project}"
     return ("gcloud", "monitoring", "dashboards", verb, *words, project)

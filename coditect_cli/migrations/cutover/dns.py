@@ -105,7 +105,7 @@ def _update(world: World, *flags: str) -> Action:
 def _argv(world: World, *words: str) -> tuple[str, ...]:
     where = (
         f"--type={world.settings.dns_type}",
-        f"--project={world.target.project}",
+        f"--project={world.project}",
         "--format=json",
     )
     return ("gcloud", "dns", "record-sets", *words, *where)

@@ -120,7 +120,7 @@ def _is_newest_the_same(run: CloudRun, serving: Mapping[str, int], service: Serv
 
 
 def _cloud_run(world: World) -> CloudRun:
-    return CloudRun(str(world.target.project), world.settings.region)
+    return CloudRun(world.project, world.settings.region)
 
 
 def _shares(service: Service) -> str:

@@ -11,15 +11,16 @@ from coditect_cli.migrations.cutover.metrics import Counts, counted_since, note_
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.cutover.url_map import UrlMap
 from coditect_cli.migrations.gates import (
-    Limits,
     Window,
     decide,
+    limits_of,
     of_cluster,
     of_service,
     read_window,
     sample,
+    watch,
 )
-from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, World
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, Watch, World
 
 ALL = 100  # percent
 
@@ -68,13 +69,13 @@ class Shift(Step):
             return None
         return f"Cloud Run has {now['share']} %, and had {before['share']} %"
 
+    def watch(self, world: World) -> Watch:
+        pages = world.settings.old_metrics if self._percent < ALL else ()
+        return watch(world.settings, world.project, self._sources(world), pages, "{until}")
+
     def gate(self, world: World, since: float) -> Verdict:
-        settings, project = world.settings, str(world.target.project)
-        sources = [of_service(settings.service, settings.region)]
-        if self._percent < ALL:
-            cluster = of_cluster(settings.old_cluster, settings.region)
-            sources.append(settings.old_logs or cluster)
-        window = read_window(project, sources, since, time.time())
+        settings = world.settings
+        window = read_window(world.project, self._sources(world), since, time.time())
         noted = world.outputs.get(self._counters, {})
         if window.is_cut:
             window, noted = self._since_a_note(window)
@@ -82,9 +83,15 @@ class Shift(Step):
             self._notes[time.time_ns()] = note_counters(settings.old_metrics)
         new, *logged = map(sample, window.entries)
         serving = [*logged, counted_since(noted)] if logged else []
-        limits = Limits(settings.min_sessions, settings.min_requests, settings.max_error_increase)
         best = max(serving, key=lambda one: one.requests, default=None)
-        return window.named_in(decide(new, best, limits))
+        return window.named_in(decide(new, best, limits_of(settings)))
+
+    def _sources(self, world: World) -> list[str]:
+        """What is new; then what served before, while it still does."""
+        settings = world.settings
+        cluster = of_cluster(settings.old_cluster, settings.region)
+        old = [settings.old_logs or cluster] if self._percent < ALL else []
+        return [of_service(settings.service, settings.region), *old]
 
     def _since_a_note(self, window: Window) -> tuple[Window, Counts]:
         """Where a window doesn't reach back to the shift: what the counters were within it."""

@@ -70,7 +70,7 @@ class TearDown(Step):
 
 def why_in_use(world: World) -> str | None:
     """Why the old cluster can't be said to have no live sessions; None when it can."""
-    settings, project = world.settings, str(world.target.project)
+    settings, project = world.settings, world.project
     for url in settings.old_metrics:
         found = read_metrics(url)
         told = {name: found[name] for name in _GAUGES if name in found}
@@ -142,7 +142,7 @@ def _in_order(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]
 def _argv(world: World, verb: str) -> tuple[str, ...]:
     where = (
         f"--region={world.settings.region}",
-        f"--project={world.target.project}",
+        f"--project={world.project}",
         "--format=json",
     )
     return ("gcloud", "container", "clusters", verb, world.settings.old_cluster, *where)

@@ -60,7 +60,7 @@ class UrlMap(Split):
 
     def shift(self, world: World, percent: int, before: Facts) -> Sequence[Action]:
         settings = world.settings
-        place = f"projects/{world.target.project}/global/backendServices"
+        place = f"projects/{world.project}/global/backendServices"
         weighted = [
             {"backendService": f"{place}/{name}", "weight": weight}
             for name, weight in (
@@ -89,10 +89,24 @@ def _import(world: World, default: dict[str, Any]) -> Action:
         programs.run(argv, timeout=CHANGE, stdin=json.dumps({**rest, **default}))
         return {}
 
-    return Action(perform, argv=argv)
+    return Action(perform, argv=argv, stdin=f"the map as it is, but {_told(default)}")
+
+
+def _told(default: dict[str, Any]) -> str:
+    """A map's default in words: which backend has which weight."""
+    if not default:
+        return "with the default that it has now"
+    action = default.get("defaultRouteAction") or {}
+    weights = [
+        f"{str(one.get('backendService')).rsplit('/', 1)[-1]}={one.get('weight', 0)}"
+        for one in action.get("weightedBackendServices", ())
+    ]
+    if weights:
+        return f"with the weights {', '.join(weights)}"
+    return f"with the default {str(default.get('defaultService')).rsplit('/', 1)[-1]}"
 
 
 def _argv(world: World, verb: str, *flags: str) -> tuple[str, ...]:
     name = world.settings.url_map or "{url_map}"
-    where = ("--global", f"--project={world.target.project}")
+    where = ("--global", f"--project={world.project}")
     return ("gcloud", "compute", "url-maps", verb, name, *where, *flags)

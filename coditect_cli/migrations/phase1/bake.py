@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coditect_cli.migrations import gates
-from coditect_cli.migrations.step import Action, Step, Verdict, World
+from coditect_cli.migrations.step import Action, Step, Verdict, Watch, World
 
 
 class Bake(Step):
@@ -20,13 +20,17 @@ class Bake(Step):
     def actions(self, world: World) -> Sequence[Action]:
         return []
 
+    def watch(self, world: World) -> Watch:
+        return gates.watch(world.settings, world.project, [_source(world)])
+
     def gate(self, world: World, since: float) -> Verdict:
-        settings, canary = world.settings, world.output("canary")
-        source = gates.of_service(settings.service, settings.region)
-        window = gates.read_window(str(world.target.project), [source], since)
+        canary = world.output("canary")
+        window = gates.read_window(world.project, [_source(world)], since)
         new, others = gates.compare_revisions(window, canary)
         is_alone = set(world.outputs["serving"]) == {canary}
-        limits = gates.Limits(
-            settings.min_sessions, settings.min_requests, settings.max_error_increase
-        )
+        limits = gates.limits_of(world.settings)
         return window.named_in(gates.decide(new, None if is_alone else others, limits))
+
+
+def _source(world: World) -> str:
+    return gates.of_service(world.settings.service, world.settings.region)

@@ -69,7 +69,7 @@ class Canary(Step):
 
 
 def _delete_argv(world: World) -> tuple[str, ...]:
-    where = (f"--region={world.settings.region}", f"--project={world.target.project}")
+    where = (f"--region={world.settings.region}", f"--project={world.project}")
     return ("gcloud", "run", "services", "delete", world.settings.service, *where, "--quiet")
 
 

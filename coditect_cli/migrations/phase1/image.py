@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from coditect_cli.errors import CoditectError, Failed
 from coditect_cli.migrations import programs
+from coditect_cli.migrations.sent import build_files, digests
 from coditect_cli.migrations.step import Action, Facts, Step, World, program
 
 BUILD = 3600.0  # seconds
@@ -21,14 +22,16 @@ class PushImage(Step):
     no_inverse = "an image that nothing deploys serves nobody"
 
     def precondition(self, world: World) -> str | None:
-        settings = world.settings
-        file = Path(settings.dockerfile or Path(settings.source) / "Dockerfile")
+        file = _dockerfile(world)
         if not file.is_file():
             return (
                 f"there is no {file}; name the folder with --source, its Dockerfile with "
                 "--dockerfile"
             )
         return None
+
+    def sends(self, world: World) -> Mapping[str, str]:
+        return digests(build_files(Path(world.settings.source), _dockerfile(world)))
 
     def actions(self, world: World) -> Sequence[Action]:
         settings = world.settings
@@ -50,6 +53,11 @@ class PushImage(Step):
         return [program(build, timeout=BUILD), Action(pushed, argv=push)]
 
 
+def _dockerfile(world: World) -> Path:
+    settings = world.settings
+    return Path(settings.dockerfile or Path(settings.source) / "Dockerfile")
+
+
 def _digest_flag(docker: tuple[str, ...]) -> tuple[str, ...]:
     """What makes `push` say the registry's digest: docker does by itself, podman when asked.
 
@@ -64,7 +72,7 @@ def _digest_flag(docker: tuple[str, ...]) -> tuple[str, ...]:
 
 def image_name(world: World) -> str:
     """The image without tag and digest."""
-    return world.settings.image or f"gcr.io/{world.target.project}/websocket-gateway"
+    return world.settings.image or f"gcr.io/{world.project}/websocket-gateway"
 
 
 def image_by_digest(world: World) -> str:

@@ -10,7 +10,7 @@ from coditect_cli.migrations.step import World
 
 def cloud_run(world: World) -> CloudRun:
     """The services of the run's project and region."""
-    return CloudRun(str(world.target.project), world.settings.region)
+    return CloudRun(world.project, world.settings.region)
 
 
 def tagged_revision(world: World, service: Service) -> Revision | None:

@@ -94,7 +94,7 @@ class GetCredentials(Step):
 
 def _argv(world: World, *words: str) -> tuple[str, ...]:
     verb, *flags = words
-    where = (f"--region={world.settings.region}", f"--project={world.target.project}")
+    where = (f"--region={world.settings.region}", f"--project={world.project}")
     return ("gcloud", "container", "clusters", verb, world.settings.cluster, *where, *flags)
 
 

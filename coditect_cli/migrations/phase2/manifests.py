@@ -5,7 +5,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from coditect_cli.migrations.phase2.objects import (
     Object,
     containers_of,
     key_of,
+    manifest_files,
     path_of,
     read_manifests,
 )
+from coditect_cli.migrations.sent import digests
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 from coditect_cli.workspaces.manifest import folder
 
@@ -66,6 +68,9 @@ class ApplyManifests(Step):
         is_done = not missing and not changed
         return Observation(is_done, detail, {"missing": missing}, whole={"changed": changed})
 
+    def sends(self, world: World) -> Mapping[str, str]:
+        return digests(manifest_files(_place(world)))
+
     def actions(self, world: World) -> Sequence[Action]:
         return [_apply(world, item) for item in _items(world)]
 
@@ -102,11 +107,15 @@ class ApplyManifests(Step):
         return None
 
 
+def _place(world: World) -> Path:
+    chosen = world.settings.manifests
+    return Path(chosen) if chosen else folder() / "base"
+
+
 def _items(world: World) -> list[Object]:
     settings = world.settings
-    place = Path(settings.manifests) if settings.manifests else folder() / "base"
-    items = read_manifests(place, settings.namespace)
-    image = settings.gateway_image or GATEWAY_IMAGE.format(project=world.target.project)
+    items = read_manifests(_place(world), settings.namespace)
+    image = settings.gateway_image or GATEWAY_IMAGE.format(project=world.project)
     for item in items:
         for container in containers_of(item):
             if container.get("image") == GATEWAY_IMAGE.format(project="PROJECT_ID"):

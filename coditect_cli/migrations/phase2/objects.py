@@ -31,6 +31,13 @@ def read_manifests(folder: Path, namespace: str) -> list[Object]:
     return sorted(objects, key=lambda item: order.get(item["kind"], len(_FIRST)))
 
 
+def manifest_files(folder: Path) -> list[Path]:
+    """The files that the objects of a folder are in. Raises as read_manifests()."""
+    seen: set[Path] = set()
+    list(_read(folder, seen))
+    return sorted(place for place in seen if place.is_file())
+
+
 def key_of(item: Object) -> str:
     """An object's name for people, and in the journal: kind, namespace, name."""
     metadata = item["metadata"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ class StoreSecret(Step):
             is_same = False
         words = "this" if is_same else "another"
         return Observation(is_same, f"secret {name} holds {words} cluster file", facts)
+
+    def sends(self, world: World) -> Mapping[str, str]:
+        file = Path(world.settings.cluster_file)
+        try:
+            return {str(file): _digest(read_cluster_file(file))}
+        except UsageError as error:
+            return {str(file): error.message}
 
     def actions(self, world: World) -> Sequence[Action]:
         name, file = world.settings.secret_name, Path(world.settings.cluster_file)

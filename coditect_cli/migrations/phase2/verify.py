@@ -27,7 +27,7 @@ class Verify(Step):
     def actions(self, world: World) -> Sequence[Action]:
         settings = world.settings
         id, patience = settings.canary_workspace, settings.ready_timeout
-        image = settings.workspace_image or f"gcr.io/{world.target.project}/workspace:latest"
+        image = settings.workspace_image or f"gcr.io/{world.project}/workspace:latest"
         make = ("create", id, "--if-not-exists", "--wait", f"--timeout={patience:g}s")
         return [
             *([self._removal(world)] if _is_ours(world) else []),  # an earlier attempt's

@@ -11,6 +11,8 @@ from coditect_cli.errors import Failed, NotFound
 from coditect_cli.migrations.cutover.dns import WeightedRecord, read_record
 from coditect_cli.migrations.cutover.shift import Shift
 from coditect_cli.migrations.cutover.url_map import UrlMap
+from coditect_cli.migrations.plan import make_plan
+from coditect_cli.migrations.report import plan_text
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.cutover.conftest import NAME, NEW, OLD, ZONE, Cutover
 from tests.migrations.cutover.quick import CutoverPrograms
@@ -85,6 +87,25 @@ def test_a_record_that_is_not_there_is_told(site: Cutover) -> None:
     assert "no A record in zone" in str(Shift(10, 0).precondition(site.world))
     with pytest.raises(NotFound):
         WeightedRecord().look(site.world)
+
+
+def test_a_plan_tells_the_weights_that_a_map_gets(
+    store: SessionStore, tmp_path: Path, quick: CutoverPrograms
+) -> None:
+    """They go by stdin: all shifts of a plan once looked the same."""
+    site = Cutover(store, tmp_path, quick.cloud, **VIA_MAP)
+    plan = make_plan("cutover", site.steps(), site.world, "nobody")
+    shifts = [step for step in plan["steps"] if step["name"].startswith("traffic-")]
+    given = [step["actions"][0]["stdin"] for step in shifts]
+    assert [text.rpartition("weights ")[2] for text in given] == [
+        f"new-backend={share}, old-backend={100 - share}" for share in (10, 25, 50, 75, 100)
+    ]
+    assert "the default old-backend" in shifts[0]["inverse"][0]["stdin"]
+    assert "# stdin: the map as it is, but with the weights new-backend=75" in plan_text(plan)
+    site.go(site.steps()[:1])
+    Shift(10, 0).actions(site.world)[0].perform()
+    plan = make_plan("cutover", site.steps(), site.world, "nobody")
+    assert "new-backend=10, old-backend=90" in plan["steps"][3]["inverse"][0]["stdin"]
 
 
 def test_a_map_that_routes_by_path_is_left_alone(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from unicodedata import combining, east_asian_width
 
 from coditect_cli.gateway.screen import Screen
 from coditect_cli.sessions.escapes import Kind, Splitter, ends_unfinished
-from coditect_cli.sessions.redaction import hints, secret_spans
+from coditect_cli.sessions.redaction import KEY_BEGIN, KEY_END, hints, secret_spans
 
+# A private key's line, or one of its head; quoted, indented, or typed at a shell's second prompt.
+_KEY_LINE = re.compile(
+    r"""\s*(?:[a-z]*>\ ?)?["']?(?:[A-Za-z0-9+/=]*["']?|[A-Za-z][A-Za-z-]*(?::.*)?)""", re.VERBOSE
+)
 BULK = 512  # characters from which on it pays to look for hints first
 CLIPBOARD = ("\x1b]52;", "\x9d52;")
 
@@ -17,8 +22,8 @@ class Redactor:
     """Takes output as it comes, in any pieces; `names` are those of variables that are secret.
 
     Text is judged together with what stands left of it on the screen, so that a secret is found
-    too when it is typed key by key or edited. Each of its cells becomes a bullet. What is copied
-    to a clipboard (OSC 52) is left out.
+    too when it is typed key by key or edited. Each of its cells becomes a bullet. Of the secrets
+    that span lines it knows private keys. What is copied to a clipboard (OSC 52) is left out.
     """
 
     def __init__(self, cols: int, rows: int, names: tuple[str, ...]) -> None:
@@ -27,6 +32,7 @@ class Redactor:
         self._hints = hints(names)
         self._splitter = Splitter()
         self._held: list[tuple[Kind, str]] = []  # maybe the start of a password in a URL
+        self._in_key = False  # behind the first line of a private key
 
     def resize(self, cols: int, rows: int) -> None:
         self._screen.resize(cols, rows)
@@ -48,9 +54,8 @@ class Redactor:
 
     def _is_plain(self, text: str) -> bool:
         whole = self._splitter.is_between and not ends_unfinished(text)
-        return (
-            whole and not self._held and not self._hints.search(self._screen.before_cursor() + text)
-        )
+        open_ = self._held or self._in_key
+        return whole and not open_ and not self._hints.search(self._screen.before_cursor() + text)
 
     def _take(self, kind: Kind, token: str) -> str:
         if kind is Kind.TEXT:
@@ -64,8 +69,13 @@ class Redactor:
     def _take_text(self, text: str) -> str:
         left = self._screen.before_cursor()
         self._screen.feed(text.encode())
+        self._in_key = self._in_key and _KEY_LINE.fullmatch(left + text) is not None
+        if self._in_key:
+            return self._release() + _masked(text, [(0, len(text))], 0)
         if not self._hints.search(left + text):
             return self._release() + text
+        begin = KEY_BEGIN.search(left + text)
+        self._in_key = begin is not None and KEY_END not in (left + text)[begin.end() :]
         spans, undecided = secret_spans(left + text, self._names)
         start = len(left)
         if undecided is not None:

@@ -110,14 +110,21 @@ class Capture:
         return without_secrets(line, self.secret_names)
 
     def take_back(self, state: SessionState) -> None:
-        """Begin with what a record has; lines heard since then come behind its own."""
+        """Begin with what a record has; lines heard since then come behind its own.
+
+        What may not be kept of it, as others wrote it or an import did, is not.
+        """
         self.known = True
         self.started_at = state.started_at
-        self.history = state.command_history + self.history
+        self.history = [*map(self._masked, state.command_history), *self.history]
         self.history_trimmed += state.history_trimmed
         if not self.variables:
-            self.variables = dict(state.environment_vars)
-            self._exported = set(self.variables)
+            self.variables = {
+                name: value
+                for name, value in state.environment_vars.items()
+                if comes_back(name) and self._may_keep(name, value)
+            }
+            self._exported = set(state.environment_vars)
             self.directory = state.working_directory
         self.unset = dict.fromkeys(state.variables_unset) | self.unset
         self._note_unset(state.environment_vars, self._exported)

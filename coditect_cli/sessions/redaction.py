@@ -12,7 +12,9 @@ from typing import Any
 MAX_DEPTH = 100
 HIDDEN = "••••"
 
-_VALUE = r"""(?:"((?:\\.|[^"\\])++)|'([^']++)|([^\s"']\S*+))"""
+_VALUE = r"""(?:\$?"((?s:\\.|[^"\\])++)|\$'((?s:\\.|[^'\\])++)|'([^']++)|([^\s"']\S*+))"""
+KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+KEY_END = "-----END"
 _SECRETS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -25,6 +27,7 @@ _SECRETS = [
         r"""authorization["']?\s{0,8}[:=]\s{0,8}["']?(?:(?:bearer|basic|token)\s+)?([^\s"']++)""",
         r"--?[\w-]{0,32}(?:token|secret|password|passwd|passphrase|api-?key)\s+(?!-)" + _VALUE,
         r"eyJ[\w-]{6,}(?:\.[\w-]*+){0,2}",  # a JSON web token
+        rf"{KEY_BEGIN.pattern}((?s:.*?))(?:{KEY_END}|\Z)",
     )
 ]
 _URL_PASSWORD = re.compile(r"""://[^\s/:@\["'<>]{0,256}:([^\s/"'<>]{0,1024})""")
@@ -77,13 +80,11 @@ def secret_spans(
     """Where a line of text holds secrets, as (start, end); and from where on it may hold one.
 
     Secrets are the values of names that look like it (TOKEN=…, password: …, --api-key …), what
-    follows Authorization:, JSON web tokens, passwords in URLs, and what variables of such
-    `names` are given. A line that ends in what is either a port or the start of such a password
-    is undecided from there on.
+    follows Authorization:, JSON web tokens, private keys as PEM, passwords in URLs, and what
+    variables of such `names` are given. A command may have several lines. A line that ends in
+    what is either a port or the start of such a password is undecided from there on.
     """
-    spans = [
-        match.span(match.lastindex or 0) for pattern in _SECRETS for match in pattern.finditer(line)
-    ]
+    spans = [_value(match) for pattern in _SECRETS for match in pattern.finditer(line)]
     spans += [one.span("value") for one in _ASSIGNED.finditer(line) if is_secret(one[1], names)]
     undecided = None
     for match in _URL_PASSWORD.finditer(line):
@@ -95,7 +96,13 @@ def secret_spans(
             undecided = start
         elif end == len(line):
             spans.append((start, end))
-    return spans, undecided
+    return [span for span in spans if span[0] < span[1]], undecided
+
+
+def _value(match: re.Match[str]) -> tuple[int, int]:
+    """Where the secret of a match is; what ends a command in a shell is no part of it."""
+    start, end = match.span(match.lastindex or 0)
+    return start, start + len(match.string[start:end].rstrip(";"))
 
 
 def readable(content: bytes, reveal: Collection[str] = ()) -> Any:

@@ -93,6 +93,28 @@ def test_bulk_is_kept_as_it_is_but_for_secrets() -> None:
     assert found == output.replace(SECRET, "•" * len(SECRET))
 
 
+KEY_LINES = ["MIIEow+/AQ" * 7, "Proc-Type: 4,ENCRYPTED", "", "c2VjcmV0" * 5 + "=="]
+
+
+@pytest.mark.parametrize("prompt", ["", "> ", "quote> ", "  "])
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_private_key_is_hidden_to_its_end(prompt: str, size: int) -> None:
+    begin, end = (f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    behind = f"{end}'\r\n$ ls\r\n" + "abc\r\n" * BULK
+    lines = [f"$ X='{begin}", *(prompt + line for line in KEY_LINES), prompt + behind]
+    output = "\r\n".join(lines)
+    found = kept(output, size)
+    assert not re.search("MII|c2V", found)
+    assert found.endswith(behind)
+    assert len(found) == len(output)
+
+
+def test_a_private_key_without_an_end_hides_no_more_than_its_lines() -> None:
+    begin = "$ head -2 id\r\n-----BEGIN PRIVATE KEY-----\r\n"
+    prompt = "\r\nada@demo:~$ ls\r\nfile\r\n"
+    assert kept(f"{begin}MIIEow{prompt}", 1000) == f"{begin}••••••{prompt}"
+
+
 def test_bulk_that_ends_in_a_name_hides_the_value_behind_it() -> None:
     redactor = Redactor(80, 24, SECRET_NAMES)
     redactor.feed("x\r\n" * BULK + "TOKEN=")

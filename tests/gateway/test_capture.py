@@ -111,3 +111,19 @@ def test_secrets_and_code_are_not_kept(capture: Capture) -> None:
     kept = capture.history[0]
     assert not [word for word in ("abc", "pass@", "xyz", "=k") if word in kept]
     assert kept.startswith("curl --token •••• https://me:••••@host")
+
+
+def test_secrets_that_a_record_has_are_not_written_again(capture: Capture) -> None:
+    variables = {"GH_TOKEN": "1", "PLAIN": "2", "URL": "https://a:hunter2@h", "LD_PRELOAD": "x"}
+    history = ["API_KEY='a\nb'; ls", "ls"]
+    capture.take_back(SessionState("s", "demo", 1, 1, "sh", "/", variables, history))
+    assert capture.variables == {"PLAIN": "2"}
+    assert capture.history == ["API_KEY=••••; ls", "ls"]
+
+
+def test_a_secret_of_several_lines_is_hidden_whole(capture: Capture) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIIE\nabc=\n-----END PRIVATE KEY-----"
+    capture.feed(said(1, "first"))
+    capture.feed(said(2, f"cat > id <<E\n{key}\nE", PEM=key, MY_SECRET="x", LINES="a\nb"))
+    assert capture.variables == {"LINES": "a\nb"}
+    assert not [word for word in ("MIIE", "abc") if word in capture.history[0]]

@@ -292,13 +292,25 @@ def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> Non
     shell = bash(stack, tmp_path, "")
     shell.report()
     shell.type(
-        r"""export A='x  y' B=$'l1\nl2\t\001' C='q"\$`'"'" D= E=é; declare -x F; unset HOME"""
+        r"""export A='x  y' B=$'l1\nl2\t\001' C='q"\$`'"'" D= E=é; declare -x F; unset HOME; """
+        r"""declare -ax MY_TOKEN=(a 'declare -x G="1"') H=(b); declare -xi I=7; export -a J"""
     )
     variables = shell.report().variables
     assert [variables.get(name) for name in "ABCDEF"] == [
         "x  y", "l1\nl2\t\x01", "q\"\\$`'", "", "é", None
     ]  # fmt: skip
     assert "HOME" not in variables
+    assert variables["I"] == "7"
+    assert not {"MY_TOKEN", "G", "H", "J"} & set(variables)  # no program gets an array
+
+
+def test_arrays_that_zsh_exports_are_what_programs_get(stack: ExitStack, tmp_path: Path) -> None:
+    shell = zsh(stack, tmp_path, "")
+    shell.report()
+    shell.type("typeset -xT MY_LIST my_list; my_list=(a b); typeset -x U='x y'; typeset -ax W=(c)")
+    variables = shell.report().variables
+    assert (variables["MY_LIST"], variables["U"]) == ("a:b", "x y")
+    assert "my_list" not in variables
 
 
 def test_a_full_pipe_delays_no_prompt_and_tears_nothing(stack: ExitStack, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ import pytest
 from coditect_cli.sessions.redaction import hints, holds_secret, secret_spans
 from coditect_cli.settings import SECRET_NAMES
 
+PEM_BODY = "\nMIIEow+/=\nAQ==\n"
+PEM = f"-----BEGIN RSA PRIVATE KEY-----{PEM_BODY}-----END RSA PRIVATE KEY-----"
+
 
 def hidden(line: str) -> list[str]:
     spans, _ = secret_spans(line)
@@ -18,6 +21,16 @@ def hidden(line: str) -> list[str]:
         ("AWS_SECRET_ACCESS_KEY='a b' x", ["a b"]),
         ('password = "a \\" b" x', ['a \\" b']),
         ("DB_PASSWORD=", []),
+        ("DB_PASSWORD=; API_TOKEN=x; ls", ["x"]),
+        ("curl -H 'X: y' --token abc; MY_KEY=a;b", ["abc", "a;b"]),
+        ("export API_TOKEN='one\ntwo' X=1", ["one\ntwo"]),
+        ('API_KEY="one\\\ntwo\nthree"; ls', ["one\\\ntwo\nthree"]),
+        ("password=$'it\\'s one\n two' x", ["it\\'s one\n two"]),
+        (f"export X='{PEM}' Y=1", [PEM_BODY]),
+        (f"cat > id_rsa <<E\n{PEM}\nE", [PEM_BODY]),
+        (f'{{"k": "{PEM.replace(chr(10), chr(92) + "n")}"}}', ["\\nMIIEow+/=\\nAQ==\\n"]),
+        ("echo '-----BEGIN PGP PRIVATE KEY BLOCK-----\nabc\ndef", ["\nabc\ndef"]),
+        ("-----BEGIN PUBLIC KEY-----\nabc\n-----END PUBLIC KEY-----", []),
         ('{"api_key":"abc","n":1}', ["abc"]),
         ("  client-secret: abc", ["abc"]),
         ("Authorization: Bearer abc.def", ["abc.def"]),
@@ -82,7 +95,16 @@ def test_a_password_that_goes_on_is_one_before_its_end_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["key" * 50_000, "x" * 200_000, "://" + "a" * 200_000, "=" * 200_000, "a='" * 60_000]
+    "text",
+    [
+        "key" * 50_000,
+        "x" * 200_000,
+        "://" + "a" * 200_000,
+        "=" * 200_000,
+        "a='" * 60_000,
+        "-----BEGIN PRIVATE KEY-----" * 9_000,
+        "key=" + ";" * 200_000,
+    ],
 )
 def test_long_lines_take_no_quadratic_time(text: str) -> None:
     secret_spans(text, SECRET_NAMES)

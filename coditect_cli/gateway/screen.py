@@ -28,6 +28,7 @@ _SLICE = 4096  # avt keeps every line of one call until it returns: 80 columns o
 _SAVES = re.compile(rb"\x1b(?:7|\[[0-9;]*s|\[\?[0-9;]*104[89][0-9;]*h)")
 
 _C1 = re.compile("[\x80-\x9f]+")
+_ENTERS = re.compile("(?=\x1b\\[\\?[0-9;]*(?:47|1047|1049)[0-9;]*h)")
 _LONGEST_CSI = 64
 _INSERT = "\x9b4h"
 _SAVE_NOTHING = b"\x1b[?7h\x1b[H\x1b7"
@@ -333,10 +334,14 @@ class Screen:
             self._last = marked
 
     def _print(self, text: str) -> None:
+        # Behind the alternate screen avt would keep the lines that have just left the primary one,
+        # and bring them back when that grows: no dump has them.
+        parts = _ENTERS.split(text) if "\x1b[?" in text else [text]
         try:
-            _, gone = self._vt.feed_str(text)
-            if gone:
-                self._keep(gone)
+            for part in parts:
+                _, gone = self._vt.feed_str(part)
+                if gone:
+                    self._keep(gone)
         except BaseException as error:
             self._recover(error)
 

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from coditect_cli.gateway.screen import Screen
@@ -274,6 +274,7 @@ SIZES = st.tuples(st.integers(4, 30), st.integers(2, 12))
 
 
 @settings(deadline=None, max_examples=200)
+@example("a" + "\n" * ROWS, [(4, 2)], (4, ROWS + 1))  # it left the screen just before
 @given(st.text("abc xyz\n", max_size=120), st.lists(SIZES, min_size=1, max_size=3), SIZES)
 def test_a_screen_behind_the_alternate_one_is_wrapped_anew(
     text: str, sizes: list[tuple[int, int]], last: tuple[int, int]

@@ -6,6 +6,7 @@ models are left alone: decoding 10,000 objects takes them 9 s, and plain JSON a 
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -205,6 +206,7 @@ def _client(settings: Settings) -> Any:
     Raises UsageError where the package is missing or the kubeconfig can't be used,
     NotAuthenticated where its credential plugin fails.
     """
+    gc.disable()  # as for our own modules: main.entry()
     try:
         import kubernetes
     except ImportError:
@@ -213,6 +215,9 @@ def _client(settings: Settings) -> Any:
             code="kube.not_installed",
             hint="pip install 'coditect[kubernetes]'",
         ) from None
+    finally:
+        gc.freeze()
+        gc.enable()
     client, config = cast(Any, kubernetes).client, cast(Any, kubernetes).config
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS

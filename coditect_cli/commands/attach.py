@@ -198,8 +198,7 @@ def _running_workspace(runtime: Runtime, id: str, limit: float) -> dict[str, Any
     if record.desired != "running":
         record = workspaces.set_desired(id, "running")
     if record.status not in (None, "running"):
-        workspaces.wait(id, "running", limit, runtime.streams.say)
-        record = workspaces.get(id)
+        record = workspaces.wait(id, "running", limit, runtime.streams.say) or record
     return record.as_dict()
 
 

@@ -103,8 +103,7 @@ def create(
         text = f"workspace {id} exists already"
         return _workspace(runtime.workspaces.get(id), text)
     if wait:
-        runtime.workspaces.wait(id, "running", limit, runtime.streams.say)
-        record = runtime.workspaces.get(id)
+        record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
     return _workspace(record, text)
 
 
@@ -249,8 +248,7 @@ def start(
     limit = seconds(timeout, "--timeout")
     record = runtime.workspaces.set_desired(id, "running")
     if wait:
-        runtime.workspaces.wait(id, "running", limit, runtime.streams.say)
-        record = runtime.workspaces.get(id)
+        record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
     return _workspace(record, f"workspace {id} runs")
 
 

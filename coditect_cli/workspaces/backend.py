@@ -55,8 +55,10 @@ class WorkspaceBackend(Protocol):
     def delete(self, id: str, purge: bool = False) -> None:
         """Remove a workspace, and with `purge` its files too, also those that were kept."""
 
-    def wait(self, id: str, condition: Condition, limit: float, tell: Tell) -> None:
-        """Return when it is so, within `limit` seconds; progress is told.
+    def wait(
+        self, id: str, condition: Condition, limit: float, tell: Tell
+    ) -> WorkspaceRecord | None:
+        """The workspace once it is so, within `limit` seconds (None: deleted); progress is told.
 
         Raises TimedOut (workspace.timeout), and at once what waiting can't cure.
         """

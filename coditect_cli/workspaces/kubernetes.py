@@ -14,7 +14,7 @@ from coditect_cli.settings import Settings
 from coditect_cli.workspaces import readiness
 from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found
 from coditect_cli.workspaces.manifest import OWNER, REQUEST, build, claim_name, user_label
-from coditect_cli.workspaces.observed import Pods, StatefulSet, StatefulSets, as_set, record
+from coditect_cli.workspaces.observed import Pods, StatefulSet, StatefulSets, as_set, node, record
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord, check_workspace_id
 
 OURS = "app=workspace"
@@ -57,7 +57,7 @@ class KubernetesWorkspaces:
         return [claim, stateful_set]
 
     def get(self, id: str) -> WorkspaceRecord:
-        return record(as_set(self._find(id)), _node(self._pod(id)))
+        return record(as_set(self._find(id)), node(self._pod(id)))
 
     def details(self, id: str) -> Item:
         found, pod, claim = self._find(id), self._pod(id), self._kept(id)
@@ -141,8 +141,10 @@ class KubernetesWorkspaces:
         if claim is not None:
             self._remove(f"{self._claims}/{claim_name(id)}", claim)
 
-    def wait(self, id: str, condition: Condition, limit: float, tell: Tell) -> None:
-        readiness.wait(self._kube, check_workspace_id(id), condition, limit, tell)
+    def wait(
+        self, id: str, condition: Condition, limit: float, tell: Tell
+    ) -> WorkspaceRecord | None:
+        return readiness.wait(self._kube, check_workspace_id(id), condition, limit, tell)
 
     def _claim(self, id: str, owner: str, claim: Object, **query: object) -> bool:
         """Make the volume claim, or take over what a delete kept; whether it was made."""
@@ -236,7 +238,7 @@ class KubernetesWorkspaces:
 
     def _item(self, found: StatefulSet, nodes: bool) -> Item:
         pod = self._pod(found.metadata.name) if nodes else None
-        return record(found, _node(pod)).as_dict()
+        return record(found, node(pod)).as_dict()
 
     def _items(self, found: list[StatefulSet], on: dict[str, str | None]) -> list[Item]:
         return [record(one, on.get(f"{one.metadata.name}-0")).as_dict() for one in found]
@@ -264,11 +266,6 @@ class KubernetesWorkspaces:
             self._kube.delete(path, preconditions={"uid": uid}, **options)
         except NotFound:
             pass
-
-
-def _node(pod: Object | None) -> str | None:
-    node: str | None = (pod or {}).get("spec", {}).get("nodeName")
-    return node
 
 
 def _end(kind: str) -> Item:

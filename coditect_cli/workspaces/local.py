@@ -99,8 +99,10 @@ class LocalWorkspaces:
         """What a purge would remove, in words. Raises NotFound."""
         return f"all its files in {self.root(id)}"
 
-    def wait(self, id: str, condition: Condition, limit: float, tell: Tell) -> None:
-        """Return when it is so. Raises NotFound, TimedOut (workspace.timeout)."""
+    def wait(
+        self, id: str, condition: Condition, limit: float, tell: Tell
+    ) -> WorkspaceRecord | None:
+        """The workspace once it is so. Raises NotFound, TimedOut (workspace.timeout)."""
         import logging
 
         log = logging.getLogger("coditect.workspace")
@@ -114,6 +116,7 @@ class LocalWorkspaces:
                     retryable=True,
                 )
             time.sleep(POLL)
+        return None if condition == "deleted" else self.get(id)
 
     def mend(self, id: str, owner: str) -> None:
         """Put a new record in the place of a damaged one, so that the workspace can be deleted.

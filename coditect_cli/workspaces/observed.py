@@ -114,6 +114,12 @@ def record(found: StatefulSet, node: str | None = None) -> WorkspaceRecord:
     )
 
 
+def node(pod: Object | None) -> str | None:
+    """Where a pod is."""
+    name: str | None = (pod or {}).get("spec", {}).get("nodeName")
+    return name
+
+
 def status(found: StatefulSet) -> str:
     """running, starting, stopped, stopping or deleting."""
     if found.metadata.deletionTimestamp:

@@ -9,14 +9,17 @@ from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
 from coditect_cli.workspaces.backend import Condition, Tell, not_found
 from coditect_cli.workspaces.manifest import claim_name
-from coditect_cli.workspaces.observed import as_set, record
+from coditect_cli.workspaces.observed import as_set, node, record
 from coditect_cli.workspaces.scene import Scene
+from coditect_cli.workspaces.spec import WorkspaceRecord
 
 TICK = 0.5  # seconds; what may pass by itself is looked at again
 
 
-def wait(kube: Kube, id: str, condition: Condition, limit: float, tell: Tell) -> None:
-    """Return when it is so, within `limit` seconds, and tell what happens meanwhile.
+def wait(
+    kube: Kube, id: str, condition: Condition, limit: float, tell: Tell
+) -> WorkspaceRecord | None:
+    """The workspace once it is so, within `limit` seconds; tells what happens meanwhile.
 
     Raises NotFound when there is no workspace (and none is waited to be gone), TimedOut, and at
     once what no waiting cures: Failed, LimitReached.
@@ -38,6 +41,8 @@ def wait(kube: Kube, id: str, condition: Condition, limit: float, tell: Tell) ->
                 raise problem
     if condition == "running":
         tell(f"{time.monotonic() - began:6.1f} s  pod {id}-0 is ready")
+    found = scene.objects["set"]
+    return None if found is None else record(as_set(found), node(scene.objects["pod"]))
 
 
 def _sources(namespace: str, id: str, *, events: bool) -> dict[str, Source]:

@@ -61,6 +61,18 @@ def test_create_goes_through(
     assert len(cluster.request("GET", path)["items"]) == 1
 
 
+def test_a_create_that_waits_asks_for_nothing_that_it_was_told(
+    run_cli: RunCli, chaos: Chaos, cluster: Cluster
+) -> None:
+    shown = document(run_cli, "workspace", "create", "demo")
+    assert (shown["status"], shown["node"]) == ("running", "node1")
+    kinds = [request.split("?")[0].split(" ")[0] for request in chaos.requests]
+    watched = [request for request in chaos.requests if "watch=true" in request]
+    lists = [request for request in chaos.requests if "limit=" in request]
+    assert kinds.count("POST") == 2
+    assert len(chaos.requests) == 2 + len(watched) + len(lists)
+
+
 def test_retry_after_is_waited_for(
     run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,10 @@ import gc
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlencode
@@ -87,8 +89,8 @@ class Kube:
     def pages(self, path: str, kind: type[P], **query: object) -> Iterator[P]:
         """A list, page by page, and never held whole; `kind` has the fields that are read.
 
-        A list that grows so old that its next page is gone (410) is taken up where it stopped,
-        without the consistency that it had.
+        The next page comes while one is used. A list that grows so old that its next page is gone
+        (410) is taken up where it stopped, without the consistency that it had.
         """
         from msgspec import DecodeError
         from msgspec.json import Decoder
@@ -102,13 +104,13 @@ class Kube:
                 raise ValueError(str(error)) from error
 
         query["limit"] = PAGE
-        while True:
-            page = self._call("GET", path, query, decode=decode)
+        page = cast(P, self._call("GET", path, query, decode=decode))
+        while token := page.metadata.get("continue"):
+            later = query | {"continue": token}
+            coming = _Ahead(partial(self._call, "GET", path, later, decode=decode))
             yield page
-            token = page.metadata.get("continue")
-            if not token:
-                return
-            query["continue"] = token
+            page = cast(P, coming.result())
+        yield page
 
     def open_watch(self, path: str, seconds: int, **query: object) -> Any:
         """The response to a watch, of which the body is still to come; close it."""
@@ -179,6 +181,30 @@ class Kube:
             redirect=False,
             retries=False,
         )
+
+
+class _Ahead(threading.Thread):
+    """A call that is made meanwhile; nobody has to wait for it."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._result: object = None
+        self._error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._call()
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> object:
+        """What it returned. Raises what it raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 def _backoff(attempt: int) -> float:

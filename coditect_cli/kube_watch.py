@@ -121,7 +121,7 @@ class Watches:
     def _list(self, key: str, source: Source) -> str:
         """Put all that is there; returns the version from which on it is to be watched."""
         version, items = "", []
-        for page in self._kube.pages(source.path, _Objects, **source.query):
+        for page in self._kube.pages(source.path, Objects, **source.query):
             version = version or page.metadata["resourceVersion"]
             items += [source.pick(found) for found in page.items]
         self._changes.put(Change(key, "LIST", {"items": items}))
@@ -156,7 +156,7 @@ class Watches:
                 response.close()
 
 
-class _Objects(Struct):
+class Objects(Struct):
     """A page of a list."""
 
     metadata: dict[str, Any]

@@ -162,11 +162,11 @@ class Runtime:
 
         Raises NotAuthenticated when there is no token, and nobody was named.
         """
-        from coditect_cli.attach.credentials import Credentials
-
         settings = self.context.settings
         if settings.provider == "kubernetes" and settings.owner is not None:
             return settings.owner
+        from coditect_cli.attach.credentials import Credentials
+
         return Credentials(self.context, self.paths, id, os.environ).user()
 
     @cached_property

@@ -148,6 +148,24 @@ def test_a_list_goes_on_when_its_next_page_is_gone(
     assert len(pages) == 2
 
 
+def test_the_next_page_comes_while_one_is_used(
+    chaos: Chaos, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    for name in ("one", "two", "three"):
+        cluster.request("POST", path, {"metadata": {"name": name}})
+    monkeypatch.setattr(kube, "PAGE", 1)
+    settings = Settings(kubeconfig=str(chaos.kubeconfig(cluster)), namespace=namespace)
+    pages = kube.Kube(settings).pages(path, kube_watch.Objects)
+    next(pages)
+    until(lambda: "continue=" in chaos.requests[-1], "a request for the next page", PATIENCE)
+    chaos.faults = [Fault("continue=", status=403)]
+    next(pages)
+    with pytest.raises(CoditectError) as caught:
+        next(pages)
+    assert caught.value.code == "kube.forbidden"
+
+
 def test_a_watch_of_the_list_survives(chaos: Chaos, cluster: Cluster, namespace: str) -> None:
     settings = Settings(
         provider="kubernetes", kubeconfig=str(chaos.kubeconfig(cluster)), namespace=namespace

@@ -8,6 +8,7 @@ from typing import Any
 
 from coditect_cli.errors import Failed, NotFound
 from coditect_cli.migrations import programs
+from coditect_cli.migrations.step import Action, Facts
 
 DEPLOY = 900.0  # seconds; Cloud Run gives a container four minutes to start, and pulls before
 SHIFT = 300.0
@@ -115,6 +116,16 @@ class CloudRun:
         parts = ",".join(f"{revision}={percent}" for revision, percent in percents.items())
         return self._shift(service, f"--to-revisions={parts}")
 
+    def tag_argv(self, service: str, tag: str, revision: str | None) -> tuple[str, ...]:
+        """Give a tag to a revision, or take it away; traffic stays."""
+        if revision is None:
+            return self._shift(service, f"--remove-tags={tag}")
+        return self._shift(service, f"--update-tags={tag}={revision}")
+
+    def image_argv(self, service: str, image: str) -> tuple[str, ...]:
+        """Make a revision as the newest one, but with this image."""
+        return self._argv("services", "update", service, f"--image={image}")
+
     def latest_argv(self, service: str) -> tuple[str, ...]:
         """Give the newest revision that is ready all traffic, and each later one by itself."""
         return self._shift(service, "--to-latest")
@@ -128,12 +139,34 @@ class CloudRun:
         flags = [f"--max-instances={most}", affinity]
         return self._argv("services", "update", service, *flags)
 
+    def runs_as_newest(self, serving: Mapping[str, int], service: Service) -> bool:
+        """Whether the one revision that serves is what the newest one is: image, variables."""
+        if len(serving) != 1 or service.newest_ready is None:
+            return False
+        mine, newest = self.revision(*serving), self.revision(service.newest_ready)
+        if mine is None or newest is None:
+            return False
+        return (mine.image, _but_image(mine.spec)) == (newest.image, _but_image(newest.spec))
+
     def _shift(self, service: str, how: str) -> tuple[str, ...]:
         return self._argv("services", "update-traffic", service, how)
 
     def _argv(self, *words: str) -> tuple[str, ...]:
         where = (f"--region={self.region}", f"--project={self.project}", "--format=json")
         return ("gcloud", "run", *words, *where)
+
+
+def follow_latest(run: CloudRun, name: str, serving: Mapping[str, int]) -> Action:
+    """Give the newest revision all traffic, if it is what served; another's stays without."""
+    argv = run.latest_argv(name)
+
+    def follow() -> Facts:
+        service = run.describe(name)
+        if service is not None and run.runs_as_newest(serving, service):
+            programs.run(argv, timeout=SHIFT)
+        return {}
+
+    return Action(follow, argv=argv)
 
 
 def read_service(document: Any) -> Service:
@@ -174,6 +207,12 @@ def read_revision(document: Any) -> Revision:
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise _unknown_answer("revision", error) from error
+
+
+def _but_image(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A revision's spec without the first image's name: its digest is told apart from it."""
+    first, *more = spec["containers"]
+    return {**spec, "containers": [{**first, "image": None}, *more]}
 
 
 def _target(entry: Any) -> Target:

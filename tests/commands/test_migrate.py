@@ -21,6 +21,7 @@ from tests.support.cloud import PROJECT, Cloud
 
 GATEWAY = "websocket-gateway"
 OLD, NEW = f"{GATEWAY}-00001-abc", f"{GATEWAY}-00002-abc"
+RENEWED = f"{GATEWAY}-00003-abc"  # what the way back makes, as the old one was
 
 
 class Desk:
@@ -154,7 +155,7 @@ def test_a_whole_run_and_its_status(desk: Desk) -> None:
     assert desk.run("resume", run["id"])[0] == 6
     assert desk.run("resume")[0] == 3
     assert desk.run("rollback", run["id"])[0] == 0
-    assert desk.traffic == {OLD: 100}
+    assert desk.traffic == {RENEWED: 100}
     assert desk.run("rollback", run["id"])[0] == 6
 
 
@@ -263,7 +264,7 @@ def test_a_rejected_run_goes_back(desk: Desk) -> None:
     assert (code, "acts on it" in out) == (0, True)
     code, _, err = desk.run("resume")
     assert (code, "support complains" in err) == (10, True)
-    assert desk.traffic == {OLD: 100}
+    assert desk.traffic == {RENEWED: 100}
 
 
 def test_rollback_to_a_step_and_on_again(desk: Desk) -> None:
@@ -271,9 +272,9 @@ def test_rollback_to_a_step_and_on_again(desk: Desk) -> None:
     assert desk.run("rollback", "--to", "nothing")[0] == 6
     code, out, _ = desk.run("rollback", "--to", "probe-staging")
     assert (code, out) == (0, f"{run} is paused\n")
-    assert desk.traffic == {OLD: 100}
+    assert desk.traffic == {RENEWED: 100}
     assert desk.run("resume")[0] == 12
-    assert desk.traffic[OLD] == 90
+    assert desk.traffic[RENEWED] == 90
 
 
 def test_only_one_runs_at_a_time(desk: Desk) -> None:

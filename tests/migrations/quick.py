@@ -72,6 +72,8 @@ class Programs:
                 self._deploy(name, flags)
             case ["gcloud", "run", "services", "update-traffic", name]:
                 self._shift(name, flags)
+            case ["gcloud", "run", "services", "update", name]:
+                self._renew(name, flags["--image"])
             case ["gcloud", "run", "services", "delete", name]:
                 self._found(self.cloud.run.services, name)
                 del self.cloud.run.services[name]
@@ -116,6 +118,9 @@ class Programs:
             if "tag" in target
         ]
         percents: dict[str, int]
+        if "--remove-tags" in flags or "--update-tags" in flags:
+            self._retag(name, flags, old)
+            return
         if "--to-latest" in flags:
             traffic = [{"latestRevision": True, "percent": 100}, *tags]
         else:
@@ -133,6 +138,26 @@ class Programs:
                 percents = {revision: int(percent) for revision, percent in parts}
             traffic = [{"revisionName": one, "percent": p} for one, p in percents.items()] + tags
         self._write(name, {"template": old["spec"]["template"], "traffic": traffic}, old)
+
+    def _retag(self, name: str, flags: dict[str, str], old: Any) -> None:
+        tag, _, revision = flags.get("--update-tags", flags.get("--remove-tags", "")).partition("=")
+        traffic = copy.deepcopy(old["spec"]["traffic"])
+        for target in traffic:
+            if target.get("tag") == tag:
+                del target["tag"]
+        traffic = [target for target in traffic if "percent" in target or "tag" in target]
+        if revision:
+            traffic.append({"revisionName": revision, "tag": tag})
+        self._write(name, {"template": old["spec"]["template"], "traffic": traffic}, old)
+
+    def _renew(self, name: str, image: str) -> None:
+        old = self._found(self.cloud.run.services, name)
+        count = sum(revision.startswith(name + "-0") for revision in self.cloud.run.revisions)
+        template = {
+            "metadata": {"name": f"{name}-{count + 1:05d}-abc"},
+            "spec": {"containers": [{"image": image}]},
+        }
+        self._write(name, {"template": template, "traffic": old["spec"]["traffic"]}, old)
 
     def _write(self, name: str, spec: dict[str, Any], old: Any) -> None:
         body = {"metadata": {"name": name}, "spec": spec}

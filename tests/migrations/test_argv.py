@@ -48,6 +48,7 @@ def looks() -> Iterator[tuple[str, ...]]:
     yield from (CloudRun(PROJECT, "us-central1")._argv(*words) for words in (
         ("services", "describe", "s"), ("revisions", "describe", "r"),
     ))  # fmt: skip
+    yield CloudRun(PROJECT, "us-central1").tag_argv("s", "pty-fix", "s-00001-abc")
     yield gates.entries_argv(PROJECT, gates.of_service("s", "us-central1"), 0.0, 1.0)
 
 

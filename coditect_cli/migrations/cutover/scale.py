@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from coditect_cli.migrations import programs
-from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service
+from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service, follow_latest
 from coditect_cli.migrations.cutover.shift import why_not_shared
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
@@ -30,7 +29,7 @@ class Scale(Step):
         begun_at = world.before.get("serving_before_scale")
         if service.percents in ({service.newest_ready: 100}, begun_at):
             return None
-        if _is_newest_the_same(_cloud_run(world), service.percents, service):
+        if _cloud_run(world).runs_as_newest(service.percents, service):
             return None
         return (
             f"{service.name} has a rollout under way ({_shares(service)}, "
@@ -77,7 +76,7 @@ class Scale(Step):
         argv = run.scale_argv(name, scale["max_instances"], scale["session_affinity"])
         back.append(program(argv, timeout=DEPLOY))
         if scale["follows_latest"]:
-            back.append(_follow_latest(run, name, percents))
+            back.append(follow_latest(run, name, percents))
         return back
 
     def restored(self, world: World, before: Facts) -> str | None:
@@ -94,29 +93,6 @@ class Scale(Step):
         found = (service.max_instances, service.session_affinity)
         wanted = (scale.get("max_instances"), scale.get("session_affinity"))
         return None if not scale or found == wanted else "the newest revision is scaled otherwise"
-
-
-def _follow_latest(run: CloudRun, name: str, serving: Mapping[str, int]) -> Action:
-    """Give the newest revision all traffic, if it is what served; another's stays without."""
-    argv = run.latest_argv(name)
-
-    def follow() -> Facts:
-        service = run.describe(name)
-        if service is not None and _is_newest_the_same(run, serving, service):
-            programs.run(argv, timeout=SHIFT)
-        return {}
-
-    return Action(follow, argv=argv)
-
-
-def _is_newest_the_same(run: CloudRun, serving: Mapping[str, int], service: Service) -> bool:
-    """Whether the one revision that serves runs what the newest one would: image, variables."""
-    if len(serving) != 1 or service.newest_ready is None:
-        return False
-    mine, newest = run.revision(*serving), run.revision(service.newest_ready)
-    if mine is None or newest is None:
-        return False
-    return (mine.image, mine.spec) == (newest.image, newest.spec)
 
 
 def _cloud_run(world: World) -> CloudRun:

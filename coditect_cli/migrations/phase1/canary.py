@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coditect_cli.errors import NotFound
 from coditect_cli.migrations import programs
-from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT
+from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service, follow_latest
 from coditect_cli.migrations.phase1.image import image_by_digest
-from coditect_cli.migrations.phase1.service import cloud_run, restored, tagged_revision, told
+from coditect_cli.migrations.phase1.service import cloud_run, shares_differ, tagged_revision, told
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
 
@@ -25,7 +25,8 @@ class Canary(Step):
 
     def observe(self, world: World) -> Observation:
         name, tag = world.settings.service, world.settings.tag
-        service = cloud_run(world).describe(name)
+        run = cloud_run(world)
+        service = run.describe(name)
         if service is None:
             first = f"there is no service {name} yet: its first revision gets all traffic at once"
             return Observation(False, first, {"serving": {}, "canary": None, "exists": False})
@@ -38,7 +39,14 @@ class Canary(Step):
         canary = revision.name if revision is not None else None
         share = service.percents.get(canary or "", 0)
         is_done = share == self._percent or (share == 100 and canary is not None)
-        facts = {"serving": service.percents, "canary": canary, "exists": True}
+        target = service.tagged(tag)
+        facts = {
+            "serving": service.percents,
+            "canary": canary,
+            "exists": True,
+            "tag_before": target.revision if target is not None else None,
+            "latest_before": _image_of_latest(run, service),
+        }
         return Observation(is_done, detail, facts)
 
     def actions(self, world: World) -> Sequence[Action]:
@@ -60,12 +68,64 @@ class Canary(Step):
         if before.get("exists") is False:
             argv = _delete_argv(world)
             return [Action(lambda: _delete(argv), argv=argv)]
+        run, name, tag = cloud_run(world), world.settings.service, world.settings.tag
         serving = before.get("serving") or {"{serving}": 100}
-        argv = cloud_run(world).percents_argv(world.settings.service, serving)
-        return [program(argv, timeout=SHIFT)]
+        back = [
+            program(run.percents_argv(name, serving), timeout=SHIFT),
+            _retag(run, name, tag, before.get("tag_before")),
+        ]
+        if image := before.get("latest_before", "{image}"):
+            # The newest revision is what is undone here: another one is made that is as before.
+            back += [_renew(run, name, serving, image), follow_latest(run, name, serving)]
+        return back
 
     def restored(self, world: World, before: Facts) -> str | None:
-        return restored(world, before["serving"])
+        service = cloud_run(world).describe(world.settings.service)
+        if service is None or not before["exists"]:
+            return shares_differ(service, before["serving"])
+        target, tag = service.tagged(world.settings.tag), world.settings.tag
+        found = target.revision if target is not None else None
+        if found != before["tag_before"]:
+            was = before["tag_before"] or "no revision"
+            return f"{tag} is the tag of {found or 'no revision'}, and was that of {was}"
+        if not before["latest_before"]:
+            return shares_differ(service, before["serving"])
+        if service.follows_latest:
+            return None
+        return f"{told(service.percents)}, and not to the newest, which is {service.newest_ready}"
+
+
+def _image_of_latest(run: CloudRun, service: Service) -> str | None:
+    """The image that serves, where traffic follows the newest revision; else None."""
+    if not service.follows_latest or len(service.percents) != 1:
+        return None
+    revision = run.revision(*service.percents)
+    return revision.image if revision is not None else None
+
+
+def _retag(run: CloudRun, name: str, tag: str, revision: str | None) -> Action:
+    argv = run.tag_argv(name, tag, revision)
+
+    def retag() -> Facts:
+        service = run.describe(name)
+        target = service.tagged(tag) if service is not None else None
+        if (target.revision if target is not None else None) != revision:
+            programs.run(argv, timeout=SHIFT)
+        return {}
+
+    return Action(retag, argv=argv)
+
+
+def _renew(run: CloudRun, name: str, serving: Mapping[str, int], image: str) -> Action:
+    argv = run.image_argv(name, image)
+
+    def renew() -> Facts:
+        service = run.describe(name)
+        if service is not None and not run.runs_as_newest(serving, service):
+            programs.run(argv, timeout=DEPLOY)
+        return {}
+
+    return Action(renew, argv=argv)
 
 
 def _delete_argv(world: World) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coditect_cli.migrations.cloud_run import SHIFT
-from coditect_cli.migrations.phase1.service import cloud_run, restored, told
+from coditect_cli.migrations.phase1.service import cloud_run, shares_differ, told
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
 
@@ -45,4 +45,5 @@ class Rollout(Step):
         return [program(argv, timeout=SHIFT)]
 
     def restored(self, world: World, before: Facts) -> str | None:
-        return restored(world, before["serving_before_rollout"])
+        service = cloud_run(world).describe(world.settings.service)
+        return shares_differ(service, before["serving_before_rollout"])

@@ -30,10 +30,7 @@ def told(percents: Mapping[str, int]) -> str:
     return ", ".join(parts) or "nothing serves yet"
 
 
-def restored(world: World, wanted: Mapping[str, int]) -> str | None:
+def shares_differ(service: Service | None, wanted: Mapping[str, int]) -> str | None:
     """What production serves, where that is not what was wanted."""
-    service = cloud_run(world).describe(world.settings.service)
     found = service.percents if service is not None else {}
-    if found == wanted:
-        return None
-    return f"{world.settings.service}: {told(found)}; it was {told(wanted)}"
+    return None if found == wanted else f"{told(found)}; it was {told(wanted)}"

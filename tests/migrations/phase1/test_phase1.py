@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from coditect_cli.errors import Failed, GateFailed, Paused, RollbackNotVerified
 from coditect_cli.migrations import phase1, programs
+from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.migrations.settings import MigrateSettings
@@ -20,10 +22,12 @@ from tests.migrations.site import Site, outlast
 from tests.migrations.toy import no_cluster
 from tests.support.cloud import PROJECT, Cloud
 
+OLD_IMAGE = "old@sha256:" + "a" * 64
 GATEWAY, STAGING = "websocket-gateway", "websocket-gateway-staging"
 OLD, NEW = f"{GATEWAY}-00001-abc", f"{GATEWAY}-00002-abc"
 TARGET = Target("local", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", None)
-LINES = 46
+RENEWED = f"{GATEWAY}-00003-abc"  # what the way back makes, as the old one was
+LINES = 60
 
 
 class Rehearsal(Site):
@@ -46,6 +50,15 @@ class Rehearsal(Site):
         self.cloud.logs.serve(GATEWAY, revision, requests=requests, errors=errors, sessions=5)
 
     @property
+    def is_as_before(self) -> bool:
+        """Whether production is what it was: the old image, at the newest revision, no tag."""
+        service = CloudRun(PROJECT, "us-central1").describe(GATEWAY)
+        assert service is not None
+        (serving,) = service.percents
+        image = self.cloud.run.image(serving)
+        return service.follows_latest and not service.tagged("pty-fix") and image == OLD_IMAGE
+
+    @property
     def traffic(self) -> dict[str, int]:
         return self.cloud.run.percents(GATEWAY)
 
@@ -60,7 +73,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]
     folder = tmp_path / "source"
     folder.mkdir()
     rehearsal = Rehearsal(store, folder, cloud, ran)
-    assert cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64) == OLD
+    assert cloud.run.deploy(GATEWAY, OLD_IMAGE) == OLD
     yield rehearsal
     store.close()
     cloud.server.close()
@@ -94,16 +107,21 @@ def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
     site.serve(OLD)
     site.serve(NEW, errors=20 if outcome == "fail" else 0)
     run = outlast(site, line, site.steps)
-    assert (run.state, site.traffic) == (
-        ("done", {NEW: 100}) if outcome == "pass" else ("rolled back", {OLD: 100})
-    )
-    assert sorted(site.cloud.run.revisions) == sorted([OLD, NEW, f"{STAGING}-00001-abc"])
+    made = {OLD, NEW, f"{STAGING}-00001-abc"}
+    if outcome == "pass":
+        assert (run.state, site.traffic) == ("done", {NEW: 100})
+    else:
+        assert (run.state, site.is_as_before) == ("rolled back", True)
+        made.add(RENEWED)
+    assert set(site.cloud.run.revisions) == made
 
 
-def test_there_are_no_more_lines_than_are_killed_after(site: Rehearsal) -> None:
+@pytest.mark.parametrize("outcome", ["pass", "fail"])
+def test_there_are_no_more_lines_than_are_killed_after(site: Rehearsal, outcome: str) -> None:
     site.serve(OLD)
-    site.serve(NEW)
-    site.go(site.steps())
+    site.serve(NEW, errors=20 if outcome == "fail" else 0)
+    with suppress(GateFailed):
+        site.go(site.steps())
     assert len(site.events()) < LINES
 
 
@@ -113,6 +131,39 @@ def test_errors_on_the_new_revision_give_the_old_one_all_traffic_again(site: Reh
     with pytest.raises(GateFailed) as caught:
         site.go(site.steps())
     assert caught.value.exit_code == 10
+    assert site.is_as_before
+    undone = [event.data for event in site.events() if event.type == "undo.action.started"]
+    assert f"--to-revisions={OLD}=100" in undone[0]["argv"]  # traffic first
+
+
+def test_the_way_back_gives_back_a_tag_that_was_anothers_and_pins_what_was_pinned(
+    site: Rehearsal,
+) -> None:
+    """The tag once stayed on what was undone, and traffic that followed the newest was pinned."""
+    site.programs.run(CloudRun(PROJECT, "us-central1").percents_argv(GATEWAY, {OLD: 100}))
+    site.programs.run(CloudRun(PROJECT, "us-central1").tag_argv(GATEWAY, "pty-fix", OLD))
+    site.serve(OLD)
+    site.serve(NEW, errors=20)
+    with pytest.raises(GateFailed):
+        site.go(site.steps())
+    service = CloudRun(PROJECT, "us-central1").describe(GATEWAY)
+    assert service is not None
+    assert (service.percents, service.follows_latest) == ({OLD: 100}, False)
+    target = service.tagged("pty-fix")
+    assert target is not None
+    assert target.revision == OLD
+    assert RENEWED not in site.cloud.run.revisions
+
+
+def test_a_newest_revision_that_is_not_as_before_is_not_followed_and_told(
+    site: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.serve(OLD)
+    site.serve(NEW, errors=20)
+    renew = site.programs._renew
+    monkeypatch.setattr(site.programs, "_renew", lambda name, image: renew(name, "another"))
+    with pytest.raises(RollbackNotVerified, match=f"not to the newest, which is {RENEWED}"):
+        site.go(site.steps())
     assert site.traffic == {OLD: 100}
 
 
@@ -192,11 +243,11 @@ def test_a_way_back_that_the_cloud_ignores_is_told_apart(
     shift = site.programs._shift
 
     def ignored(name: str, flags: dict[str, str]) -> None:
-        if "--to-revisions" not in flags:
+        if "--to-tags" in flags:
             shift(name, flags)
 
     monkeypatch.setattr(site.programs, "_shift", ignored)
-    with pytest.raises(RollbackNotVerified, match="90 % to") as caught:
+    with pytest.raises(RollbackNotVerified, match="and was that of no revision") as caught:
         site.go(site.steps())
     assert caught.value.exit_code == 11
 

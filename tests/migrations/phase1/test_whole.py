@@ -178,7 +178,11 @@ def test_killed_during_the_bake_and_resumed_errors_still_roll_it_back(
     cloud.logs.serve(GATEWAY, new, requests=20, errors=15, sessions=5)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 10, err
-    assert cloud.run.percents(GATEWAY) == {old: 100}
+    service = cloud.run.services[GATEWAY]
+    (target,) = service["status"]["traffic"]  # and no tag is left
+    assert (target["percent"], target["latestRevision"]) == (100, True)
+    assert target["revisionName"] not in (old, new)
+    assert cloud.run.image(target["revisionName"]) == cloud.run.image(old)
 
 
 def test_an_interrupt_stops_at_a_safe_point_and_says_how_to_resume(engineer: Engineer) -> None:

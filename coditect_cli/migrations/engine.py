@@ -72,8 +72,14 @@ class Engine:
                 self.run.apply(event)
 
     def start(self, phase: str, **about: Any) -> None:
-        """Begin the run; `about` goes into its first event. Raises as go_on does."""
+        """Begin the run; `about` goes into its first event. Raises as go_on does.
+
+        Nothing begins, and nothing is in the journal, where it is known that a step will fail.
+        """
         world, names = self._world, [step.name for step in self._steps]
+        for step in self._steps:
+            if (reason := step.needs(world)) is not None:
+                raise Failed(f"{step.title}: {reason}", code="migrate.precondition")
         self._append(
             "run.started",
             phase=phase,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from coditect_cli.migrations.settings import MigrateSettings
 
 MOST_ENTRIES = 20_000  # the newest ones, of a look: 20 requests of the 60 that a minute's quota has
+TRY = 60.0  # seconds of a look that only tries whether one may look
 _FIELDS = (
     "timestamp,severity,insertId,trace,resource.type,resource.labels.revision_name,"
     "httpRequest.status,httpRequest.requestUrl,textPayload,jsonPayload.message"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,12 @@ def _planned(
             planned["status"] = "already so"
             world.outputs.update(before)
         else:
-            planned["precondition"] = step.precondition(world)
+            planned["precondition"] = step.needs(world) or step.precondition(world)
     except CoditectError as error:
         planned["status"], planned["unobserved"] = "unknown", error.message
+        if problem is None:
+            with suppress(CoditectError):
+                planned["precondition"] = step.needs(world)
     planned["sends"] = {
         name: digest
         for name, digest in step.sends(world).items()

@@ -147,7 +147,7 @@ class MigrateSettings:
         None, _store, "where journal and lock are: sqlite or foundationdb; unset: the context's"
     )
     project: str | None = setting(None, _project, "the Google Cloud project; unset: gcloud's")
-    region: str = setting("us-central1", _name, "the region of services and clusters")
+    region: str = setting("us-central1", _name, "the region of Cloud Run's services")
     service: str = setting(
         "websocket-gateway", _name, "the Cloud Run service in production", "phase1", "cutover"
     )
@@ -202,6 +202,9 @@ class MigrateSettings:
     old_cluster: str = setting(
         "websocket-gateway-cluster", _name, "the cluster that is replaced", "cutover"
     )
+    old_cluster_region: str | None = setting(
+        None, _name, "the region of that cluster; unset: --region's", "cutover"
+    )
     old_logs: str | None = setting(
         None, _text, "a Logging filter of its requests; unset: its containers", "cutover"
     )
@@ -210,6 +213,9 @@ class MigrateSettings:
     )
 
     cluster: str = setting("coditect-cluster", _name, "the Autopilot cluster", "phase2")
+    cluster_region: str | None = setting(
+        None, _name, "the region of that cluster; unset: --region's", "phase2"
+    )
     kube_context: str | None = setting(
         None, _text, "the kubeconfig context; unset: the cluster's own", "phase2"
     )
@@ -254,6 +260,16 @@ class MigrateSettings:
     gate_interval: float = setting(
         60.0, parse_duration, "how often a gate looks while it waits", "phase1", "cutover"
     )
+
+    @property
+    def region_of_cluster(self) -> str:
+        """Where the cluster is that is migrated to."""
+        return self.cluster_region or self.region
+
+    @property
+    def region_of_old_cluster(self) -> str:
+        """Where the cluster is that is replaced."""
+        return self.old_cluster_region or self.region
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as the journal keeps them for the run's whole life."""

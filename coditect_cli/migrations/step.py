@@ -148,6 +148,13 @@ class Step(ABC):
     moves: str | None = None
     confirm: str | None = None  # the name that must be typed before the actions
 
+    def needs(self, world: World) -> str | None:
+        """Why the run can't come to its end, as far as that is known before its first action.
+
+        Asked of every step before a run begins, so that nothing is half done for it. Looks only.
+        """
+        return None
+
     def precondition(self, world: World) -> str | None:
         """Why the step can't run now; None when it can. Looks, changes nothing.
 

@@ -96,6 +96,7 @@ def find_target(
         source = "nothing names one"
     if settings.project is not None:
         source = sources.get("project", "the run's journal")
+    current = kubeconfig_contexts(environ).get(settings.kube_context or "")
     target = Target(
         context,
         account,
@@ -103,27 +104,38 @@ def find_target(
         source,
         gcloud_project,
         settings.region,
-        kubeconfig_clusters(environ).get(settings.kube_context or ""),
+        current.cluster if current is not None else None,
     )
     return target, problem
 
 
 def kube_context_of(settings: MigrateSettings, target: Target) -> str:
     """The kubeconfig context of the cluster that is migrated to: the setting, else gcloud's."""
-    project = target.project or "{project}"
-    return settings.kube_context or f"gke_{project}_{settings.region}_{settings.cluster}"
+    place = f"{target.project or '{project}'}_{settings.region_of_cluster}"
+    return settings.kube_context or f"gke_{place}_{settings.cluster}"
 
 
-def kubeconfig_clusters(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Each context of the kubeconfig and its cluster; "" for the current context."""
+@dataclass(frozen=True)
+class KubeContext:
+    """A context of the kubeconfig: what it calls its cluster, and the URL where that answers."""
+
+    cluster: str
+    server: str | None
+
+
+def kubeconfig_contexts(environ: Mapping[str, str] = os.environ) -> dict[str, KubeContext]:
+    """Each context of the kubeconfig; "" is the current one."""
     import yaml
 
     files = [Path(name) for name in environ.get("KUBECONFIG", "").split(os.pathsep) if name]
     clusters: dict[str, str] = {}
+    servers: dict[str, str] = {}
     current = None
     for file in files or [Path.home() / ".kube" / "config"]:
         try:
             document = yaml.safe_load(file.read_text())
+            for entry in document.get("clusters") or ():
+                servers.setdefault(str(entry["name"]), str(entry["cluster"]["server"]))
             for entry in document.get("contexts") or ():
                 clusters.setdefault(str(entry["name"]), str(entry["context"]["cluster"]))
             current = current or document.get("current-context")
@@ -131,4 +143,4 @@ def kubeconfig_clusters(environ: Mapping[str, str] = os.environ) -> dict[str, st
             continue  # whoever uses it says what is wrong with it
     if current in clusters:
         clusters[""] = clusters[str(current)]
-    return clusters
+    return {name: KubeContext(one, servers.get(one)) for name, one in clusters.items()}

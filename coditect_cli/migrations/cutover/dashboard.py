@@ -21,12 +21,15 @@ class MakeDashboard(Step):
     title = "Make the dashboard"
     expected = 10.0
 
-    def precondition(self, world: World) -> str | None:
+    def needs(self, world: World) -> str | None:
         try:
             title_of(file_of(world))
         except Failed as error:
             return error.message
         return None
+
+    def precondition(self, world: World) -> str | None:
+        return self.needs(world)
 
     def observe(self, world: World) -> Observation:
         title = title_of(file_of(world))

@@ -11,6 +11,7 @@ from coditect_cli.migrations.cutover.metrics import Counts, counted_since, note_
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.cutover.url_map import UrlMap
 from coditect_cli.migrations.gates import (
+    TRY,
     Window,
     decide,
     limits_of,
@@ -38,6 +39,11 @@ class Shift(Step):
         self._percent = percent
         self._counters = f"old_counters_at_{percent}"
         self._notes: dict[int, Counts] = {}  # each look's, by its time
+
+    def needs(self, world: World) -> str | None:
+        if self._percent == world.settings.canary_percent:  # the others look at the same
+            read_window(world.project, self._sources(world), time.time() - TRY)
+        return None
 
     def precondition(self, world: World) -> str | None:
         return why_not_shared(world)
@@ -89,7 +95,7 @@ class Shift(Step):
     def _sources(self, world: World) -> list[str]:
         """What is new; then what served before, while it still does."""
         settings = world.settings
-        cluster = of_cluster(settings.old_cluster, settings.region)
+        cluster = of_cluster(settings.old_cluster, settings.region_of_old_cluster)
         old = [settings.old_logs or cluster] if self._percent < ALL else []
         return [of_service(settings.service, settings.region), *old]
 

@@ -33,6 +33,12 @@ class TearDown(Step):
         self.title = f"Delete the cluster {cluster}"
         self.confirm = cluster
 
+    def needs(self, world: World) -> str | None:
+        self.observe(world)  # who may not look is told before anything
+        for url in world.settings.old_metrics:
+            read_metrics(url)
+        return None
+
     def precondition(self, world: World) -> str | None:
         if self.observe(world).is_done:
             return None
@@ -70,7 +76,7 @@ class TearDown(Step):
 
 def why_in_use(world: World) -> str | None:
     """Why the old cluster can't be said to have no live sessions; None when it can."""
-    settings, project = world.settings, world.project
+    settings, region = world.settings, world.settings.region_of_old_cluster
     for url in settings.old_metrics:
         found = read_metrics(url)
         told = {name: found[name] for name in _GAUGES if name in found}
@@ -82,10 +88,10 @@ def why_in_use(world: World) -> str | None:
     source = (
         f'resource.type="k8s_container" AND '
         f'resource.labels.cluster_name="{settings.old_cluster}" AND '
-        f'resource.labels.location="{settings.region}" AND (textPayload:"session_started " OR '
+        f'resource.labels.location="{region}" AND (textPayload:"session_started " OR '
         'textPayload:"session_ended " OR textPayload:"joined " OR textPayload:"left ")'
     )
-    entries = read_entries(project, source, now - LOOK_BACK, now)
+    entries = read_entries(world.project, source, now - LOOK_BACK, now)
     live = live_sessions(entries)
     if live:
         return f"{live} sessions of {settings.old_cluster} have started and not ended"
@@ -141,7 +147,7 @@ def _in_order(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]
 
 def _argv(world: World, verb: str) -> tuple[str, ...]:
     where = (
-        f"--region={world.settings.region}",
+        f"--region={world.settings.region_of_old_cluster}",
         f"--project={world.project}",
         "--format=json",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from coditect_cli.migrations import gates
@@ -16,6 +17,10 @@ class Bake(Step):
 
     def __init__(self, bake: float) -> None:
         self.bake = bake
+
+    def needs(self, world: World) -> str | None:
+        gates.read_window(world.project, [_source(world)], time.time() - gates.TRY)
+        return None
 
     def actions(self, world: World) -> Sequence[Action]:
         return []

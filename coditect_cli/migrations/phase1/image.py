@@ -21,6 +21,12 @@ class PushImage(Step):
     expected = 240.0
     no_inverse = "an image that nothing deploys serves nobody"
 
+    def needs(self, world: World) -> str | None:
+        if reason := self.precondition(world):
+            return reason
+        programs.run((*world.settings.docker, "version"))  # it is there, and so is its daemon
+        return None
+
     def precondition(self, world: World) -> str | None:
         file = _dockerfile(world)
         if not file.is_file():

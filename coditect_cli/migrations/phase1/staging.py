@@ -16,6 +16,10 @@ class DeployStaging(Step):
     expected = 60.0
     no_inverse = "only testers use staging; the next deployment replaces it"
 
+    def needs(self, world: World) -> str | None:
+        cloud_run(world).describe(world.settings.staging_service)  # with a login, and allowed to
+        return None
+
     def observe(self, world: World) -> Observation:
         name = world.settings.staging_service
         service = cloud_run(world).describe(name)

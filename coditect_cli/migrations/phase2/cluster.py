@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,10 +11,12 @@ from typing import Any
 from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
-from coditect_cli.migrations.target import kube_context_of, kubeconfig_clusters
+from coditect_cli.migrations.target import kube_context_of, kubeconfig_contexts
 
 MAKE = 2400.0  # seconds; Autopilot takes six to twelve minutes
 POLL = 10.0
+PLUGIN = "gke-gcloud-auth-plugin"
+ABOUT = "https://cloud.google.com/kubernetes-engine/docs/how-to/cluster-access-for-kubectl"
 
 
 class MakeCluster(Step):
@@ -77,16 +80,33 @@ class GetCredentials(Step):
     expected = 5.0
     no_inverse = "an entry in the kubeconfig"
 
-    def observe(self, world: World) -> Observation:
+    def needs(self, world: World) -> str | None:
         context = kube_context_of(world.settings, world.target)
-        found = context in kubeconfig_clusters()
-        words = "has" if found else "has no"
-        return Observation(found, f"the kubeconfig {words} context {context}")
+        if context in kubeconfig_contexts():
+            return None
+        if world.settings.kube_context is not None:
+            return f"the kubeconfig has no context {context}"
+        if shutil.which(PLUGIN) is None:
+            return f"{PLUGIN} is not installed, and the cluster's credentials need it: {ABOUT}"
+        return None
+
+    def observe(self, world: World) -> Observation:
+        """A context that was chosen is taken as it is; gcloud's own must lead to this cluster."""
+        context = kube_context_of(world.settings, world.target)
+        entry = kubeconfig_contexts().get(context)
+        if entry is None:
+            return Observation(False, f"the kubeconfig has no context {context}")
+        words = f"the kubeconfig has context {context}, which leads to {entry.server}"
+        if world.settings.kube_context is not None:
+            return Observation(True, words)
+        places = _places(_describe(world) or {})
+        address = (entry.server or "").removeprefix("https://").rstrip("/")
+        if address in places:
+            return Observation(True, words)
+        return Observation(False, f"{words}, and not to {' or '.join(places) or 'any cluster'}")
 
     def precondition(self, world: World) -> str | None:
-        if world.settings.kube_context is not None and not self.observe(world).is_done:
-            return f"the kubeconfig has no context {world.settings.kube_context}"
-        return None
+        return self.needs(world)
 
     def actions(self, world: World) -> Sequence[Action]:
         return [program(_argv(world, "get-credentials"), timeout=programs.LOOK)]
@@ -94,7 +114,7 @@ class GetCredentials(Step):
 
 def _argv(world: World, *words: str) -> tuple[str, ...]:
     verb, *flags = words
-    where = (f"--region={world.settings.region}", f"--project={world.project}")
+    where = (f"--region={world.settings.region_of_cluster}", f"--project={world.project}")
     return ("gcloud", "container", "clusters", verb, world.settings.cluster, *where, *flags)
 
 
@@ -106,6 +126,20 @@ def _describe(world: World) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise Failed("gcloud describes a cluster in a way that is not known", code="migrate.gke")
     return found
+
+
+def _places(found: dict[str, Any]) -> list[str]:
+    """Where a cluster answers: its addresses, public and private, and its DNS name."""
+    private = found.get("privateClusterConfig") or {}
+    endpoints = found.get("controlPlaneEndpointsConfig") or {}
+    by_name = endpoints.get("dnsEndpointConfig") or {}
+    named = [
+        found.get("endpoint"),
+        private.get("publicEndpoint"),
+        private.get("privateEndpoint"),
+        by_name.get("endpoint"),
+    ]
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def _is_autopilot(found: dict[str, Any]) -> bool:

@@ -31,6 +31,10 @@ class ApplyManifests(Step):
     title = "Apply the manifests"
     expected = 10.0
 
+    def needs(self, world: World) -> str | None:
+        _items(world)  # it says what is wrong with a file
+        return None
+
     def precondition(self, world: World) -> str | None:
         """Fields that somebody else manages, and has set to something else; secrets that differ."""
         kube, conflicts = world.kube(), []

@@ -28,11 +28,17 @@ class StoreSecret(Step):
     title = "Store FoundationDB's cluster file"
     expected = 2.0
 
-    def precondition(self, world: World) -> str | None:
+    def needs(self, world: World) -> str | None:
         try:
-            content = read_cluster_file(Path(world.settings.cluster_file))
+            read_cluster_file(Path(world.settings.cluster_file))
         except UsageError as error:
             return error.message
+        return None
+
+    def precondition(self, world: World) -> str | None:
+        if reason := self.needs(world):
+            return reason
+        content = read_cluster_file(Path(world.settings.cluster_file))
         stored = _stored(world)
         if stored is None or stored == content or world.settings.replace_secret:
             return None

@@ -97,6 +97,29 @@ def test_nothing_is_changed_before_it_is_known_what_shares_the_traffic(
     assert quick.ran == []
 
 
+def test_a_dashboard_that_is_none_is_told_before_anything_is_changed(
+    store: SessionStore, tmp_path: Path, quick: CutoverPrograms
+) -> None:
+    site = Cutover(store, tmp_path, quick.cloud, dashboard=str(tmp_path / "none.yaml"))
+    with pytest.raises(Failed, match=r"Make the dashboard: cannot read .*none\.yaml"):
+        site.go(site.steps())
+    assert (quick.ran, site.events()) == ([], [])
+
+
+def test_the_old_cluster_may_be_in_another_region(
+    store: SessionStore, tmp_path: Path, quick: CutoverPrograms
+) -> None:
+    site = Cutover(store, tmp_path, quick.cloud, old_cluster_region="europe-west1")
+    plan = make_plan("cutover", site.steps(), site.world, "nobody")
+    last = plan["steps"][-1]["actions"][0]["argv"]
+    first = plan["steps"][0]["actions"][0]["argv"]
+    assert "--region=europe-west1" in last
+    assert "--region=us-central1" in first
+    (new, old) = plan["steps"][1]["gate"]["actions"]
+    assert 'location="us-central1"' in new["argv"][3]
+    assert 'location="europe-west1"' in old["argv"][3]
+
+
 def test_nobody_confirmed_so_the_cluster_stays_and_the_run_is_paused(site: Cutover) -> None:
     site.clients()
     with pytest.raises(Paused) as caught:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from coditect_cli.errors import Failed, GateFailed, Paused, RollbackNotVerified
+from coditect_cli.errors import (
+    CoditectError,
+    Failed,
+    Forbidden,
+    GateFailed,
+    NotAuthenticated,
+    Paused,
+    RollbackNotVerified,
+    Unreachable,
+)
 from coditect_cli.migrations import phase1, programs
 from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.lock import hold
@@ -256,4 +265,29 @@ def test_without_a_dockerfile_nothing_is_built(site: Rehearsal) -> None:
     (site.folder / "Dockerfile").unlink()
     with pytest.raises(Failed, match="--source"):
         site.go(site.steps())
-    assert site.programs.ran == ["true"]
+    assert (site.programs.ran, site.events()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["docker", "version"], Unreachable("Cannot connect to the Docker daemon")),
+        (["gcloud", "run", "services", "describe", STAGING], NotAuthenticated("log in first")),
+        (["gcloud", "logging", "read"], Forbidden("no logs for you")),
+    ],
+)
+def test_what_a_later_step_lacks_is_told_before_the_first_one(
+    site: Rehearsal, monkeypatch: pytest.MonkeyPatch, words: list[str], error: CoditectError
+) -> None:
+    """The bridge was once tested and an image built before it was seen that there was no login."""
+    answer = site.programs._answer
+
+    def refusing(argv: list[str]) -> str:
+        if argv[: len(words)] == words:
+            raise error
+        return answer(argv)
+
+    monkeypatch.setattr(site.programs, "_answer", refusing)
+    with pytest.raises(type(error)):
+        site.go(site.steps())
+    assert (site.programs.ran, site.events()) == ([], [])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.workspaces.manifest import folder
 from tests.support.cluster import MANIFESTS, Cluster
 
@@ -38,20 +36,23 @@ def base(cluster: Cluster) -> dict[tuple[str, str], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def gke(cluster: Cluster) -> None:
-    """The kinds that GKE adds, with the fields that its documentation has and we use.
+    """The kinds that GKE adds, with the fields and limits that the controllers' sources have.
 
-    https://cloud.google.com/kubernetes-engine/docs/how-to/ingress-configuration
-    https://cloud.google.com/kubernetes-engine/docs/how-to/managed-certs
+    https://github.com/kubernetes/ingress-gce/blob/acbcf5d66dd9d31297a2a52a2d7d83d4c1a94539/pkg/apis/backendconfig/v1/types.go
+    (of the parts that we leave alone only the names)
+    https://github.com/GoogleCloudPlatform/gke-managed-certs/blob/3498c2a06d023eeedd1f8da125beb62a809ea4c8/deploy/managedcertificates-crd.yaml
     """
-    number = {"type": "integer"}
-    check = {"type": _TEXT, "requestPath": _TEXT, "port": number}
-    check |= {"checkIntervalSec": number, "timeoutSec": number}
-    backend = {
-        "timeoutSec": number,
-        "connectionDraining": _fields({"drainingTimeoutSec": number}),
+    others = ("iap", "cdn", "securityPolicy", "sessionAffinity", "logging")
+    others += ("customRequestHeaders", "customResponseHeaders")
+    counts = ("checkIntervalSec", "timeoutSec", "healthyThreshold", "unhealthyThreshold", "port")
+    check = dict.fromkeys(counts, _NUMBER) | dict.fromkeys(("type", "requestPath"), _TEXT)
+    backend = dict.fromkeys(others, _fields({})) | {
+        "timeoutSec": _NUMBER,
+        "connectionDraining": _fields({"drainingTimeoutSec": _NUMBER}),
         "healthCheck": _fields(check),
     }
-    certificate = {"domains": {"type": "array", "items": _TEXT}}
+    domain = _TEXT | {"maxLength": 63, "pattern": DOMAIN}
+    certificate = {"domains": {"type": "array", "maxItems": 100, "items": domain}}
     for group, kind, spec in (
         ("cloud.google.com", "BackendConfig", backend),
         ("networking.gke.io", "ManagedCertificate", certificate),
@@ -61,6 +62,8 @@ def gke(cluster: Cluster) -> None:
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", name)
 
 
+DOMAIN = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)+[a-z][-a-z0-9]*[a-z0-9]$"
+_NUMBER = {"type": "integer", "format": "int64"}
 _TEXT = {"type": "string"}
 
 
@@ -89,12 +92,28 @@ def test_the_api_server_knows_every_field(
     assert "server dry run" in cluster.kubectl(*strict)
 
 
-def test_a_misspelt_field_would_be_found(cluster: Cluster) -> None:
-    text = (BASE / "namespace.yaml").read_text().replace("labels:", "lables:")
-    answer = cluster.kubectl(
-        "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text, check=False
-    )
-    assert 'unknown field "metadata.lables"' in answer
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        (BASE / "namespace.yaml", "labels:", "lables:", 'unknown field "metadata.lables"'),
+        (
+            GKE / "backend-config.yaml",
+            "timeoutSec: 8",
+            "timeout: 8",
+            'unknown field "spec.timeout"',
+        ),
+        (GKE / "backend-config.yaml", "86400", "1d", "spec.timeoutSec"),
+        (GKE / "managed-certificate.yaml", "gateway.e", "_gateway.e", "spec.domains[0]"),
+    ],
+    ids=["namespace", "time-out", "a day in words", "domain"],
+)
+def test_what_is_wrong_in_a_manifest_would_be_found(
+    cluster: Cluster, base: object, gke: None, file: Path, old: str, new: str, words: str
+) -> None:
+    text = file.read_text()
+    assert old in text
+    strict = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
+    assert words in cluster.kubectl(*strict, stdin=text.replace(old, new), check=False)
 
 
 def test_the_base_has_every_file_but_the_template(base: object) -> None:
@@ -152,16 +171,6 @@ def test_there_are_3_to_20_gateways_and_one_goes_at_a_time(
     assert base["Service", "gateway"]["spec"]["selector"].items() <= (
         deployment["spec"]["template"]["metadata"]["labels"].items()
     )
-
-
-def test_the_dashboard_shows_what_the_gateway_counts() -> None:
-    text = (MANIFESTS / "cloud-run-dashboard.yaml").read_text()
-    asked = {name.removesuffix("_bucket") for name in re.findall(r"coditect_\w+", text)}
-    page = Metrics().expose({}, 0, "1")
-    exported = set(re.findall(r"^# TYPE (\w+)", page, re.M))
-    assert asked
-    assert asked <= exported
-    assert yaml.safe_load(text)["displayName"]
 
 
 def test_an_installed_coditect_finds_them() -> None:

@@ -9,20 +9,24 @@ import pytest
 import yaml
 
 from coditect_cli.errors import Failed
-from coditect_cli.gateway.metrics import Metrics
+from coditect_cli.gateway.metrics import EdgeMetrics
 from coditect_cli.migrations.cutover.dashboard import MakeDashboard, file_of, title_of
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.cutover.conftest import Cutover
 from tests.migrations.cutover.quick import CutoverPrograms
 
+NOT_SHOWN = {"coditect_build_info", "coditect_start_time_seconds"}
 
-def test_each_metric_in_it_is_exported(site: Cutover) -> None:
-    metrics = Metrics()
+
+def test_it_shows_what_the_edge_gateways_export(site: Cutover) -> None:
+    metrics = EdgeMetrics()
     metrics.refuse("x", 401)
-    exported = set(re.findall(r"^(coditect_\w+)", metrics.expose({}, 0, "1"), re.M))
-    shown = set(re.findall(r"\b(coditect_\w+)", file_of(site.world).read_text()))
-    assert shown <= exported
-    assert {"coditect_sessions", "coditect_connections"} <= shown
+    page = metrics.expose(connections=0, pods=0, version="1")
+    exported = set(re.findall(r"^# TYPE (\w+)", page, re.M))
+    shown = file_of(site.world).read_text()
+    assert set(re.findall(r"\bcoditect_\w+", shown)) == exported - NOT_SHOWN
+    [grouped] = re.findall(r"by \((\w+)\) \(rate\(coditect_refused_total", shown)
+    assert f'coditect_refused_total{{{grouped}="x"}}' in page
 
 
 def test_no_tile_lies_on_another(site: Cutover) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -112,36 +112,47 @@ def _delete_one(runtime: Runtime, id: str, text: str, *, dry_run: bool, force: b
 
 @dataclass
 class _Old:
-    """The saved sessions that were last active before a time, and how many were deleted."""
+    """The saved sessions that were last active before a time, and how many were deleted.
+
+    `left` are those that look so and cannot be read, or are held by a bridge.
+    """
 
     store: SessionStore
     listing: Listing
     before: int
     dry_run: bool
     deleted: int = 0
+    left: int = 0
 
     def count(self, progress: Progress) -> int:
-        return sum(map(len, self._saved(progress)))
+        return sum(map(len, self._found(progress, SessionLayer(self.store).older)))
 
     def delete(self, progress: Progress) -> Iterator[list[Item]]:
         """Each page of what is deleted, once it is; with dry_run, of what would be."""
-        for items in self._saved(progress):
-            if self.dry_run:
-                yield items
-                continue
-            for at in range(0, len(items), PER_TRANSACTION):
-                some = items[at : at + PER_TRANSACTION]
-                ids = [(item["workspace"], item["session"]) for item in some]
-                removed = SessionLayer(self.store).delete_older(ids, self.before, time.time_ns())
-                self.deleted += len(removed)
-                yield [{**some[at], "state": "deleted"} for at in sorted(removed)]
+        layer = SessionLayer(self.store)
+        if self.dry_run:
+            yield from self._found(progress, layer.older)
+            return
+        for items in self._found(progress, layer.delete_older):
+            self.deleted += len(items)
+            yield [{**item, "state": "deleted"} for item in items]
 
     def tail(self) -> dict[str, Any]:
         return {"dryRun": self.dry_run, "deleted": self.deleted}
 
-    def _saved(self, progress: Progress) -> Iterator[list[Item]]:
-        for items in self.listing.pages(progress.watch):
-            yield [item for item in items if item["state"] in ("saved", "ended")]
+    def _found(
+        self, progress: Progress, find: Callable[[list[tuple[str, str]], int, int], set[int]]
+    ) -> Iterator[list[Item]]:
+        self.left = self.listing.unreadable = 0
+        for page in self.listing.pages(progress.watch):
+            items = [item for item in page if item["state"] in ("saved", "ended")]
+            for at in range(0, len(items), PER_TRANSACTION):
+                some = items[at : at + PER_TRANSACTION]
+                ids = [(item["workspace"], item["session"]) for item in some]
+                found = find(ids, self.before, time.time_ns())
+                self.left += len(some) - len(found)
+                yield [some[at] for at in sorted(found)]
+        self.left += self.listing.unreadable
 
 
 def _delete_older(
@@ -161,5 +172,10 @@ def _delete_older(
         pages = filter(None, old.delete(Progress(runtime.streams, "sessions")))
         stream = Stream("SessionList", pages, COLUMNS, WIDE, "session", old.tail)
         emit_stream(stream, runtime.output, runtime.streams)
+    if old.left:
+        runtime.streams.say(
+            f"warning: left as they are, for they cannot be read or are in use: {old.left:,}; "
+            "coditect keys check shows what is wrong"
+        )
     if not dry_run:
         runtime.streams.say(f"sessions deleted: {old.deleted:,}")

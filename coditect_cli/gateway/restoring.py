@@ -15,6 +15,7 @@ from coditect_cli.workspaces.spec import WorkspaceRecord, check_session_id
 log = logging.getLogger("coditect.restoring")
 
 NEW = "new"
+MOST_NAMED = 3  # sessions that were passed over
 
 
 class Restoring:
@@ -71,18 +72,23 @@ class Restoring:
 
     async def _newest(self, workspace: str) -> tuple[Saved | None, str | None]:
         """The session used last of those that can be taken, and what to tell of the others."""
-        saving, notice = self._bridge.saving, None
+        saving, passed = self._bridge.saving, list[str]()
         try:
             for id in await saving.newest(workspace):
                 try:
-                    return await saving.take(workspace, id), notice
+                    return await saving.take(workspace, id), _passed_over(passed)
                 except (Conflict, Failed, NotFound) as error:
                     log.warning("passed_over workspace=%s id=%s code=%s", workspace, id, error.code)
-                    notice = notice or f"session {id} is not restored: {error.message}"
+                    passed.append(f"session {id} is not restored: {error.message}")
         except CoditectError as error:
             log.warning("not_looked_up workspace=%s code=%s", workspace, error.code)
-            notice = f"saved sessions could not be looked up: {error.message}"
-        return None, notice
+            return None, f"saved sessions could not be looked up: {error.message}"
+        return None, _passed_over(passed)
+
+
+def _passed_over(passed: list[str]) -> str | None:
+    more = len(passed) - MOST_NAMED
+    return "; ".join(passed[:MOST_NAMED] + [f"and {more} more"] * (more > 0)) or None
 
 
 def _terminal(session: object) -> Terminal:

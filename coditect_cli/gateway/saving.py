@@ -42,7 +42,9 @@ class Watched:
     terminal: Terminal
     capture: Capture
     lease: Lease | None
+    shell: str  # its record's, which this one may stand in for
     changed: bool = False
+    ended: bool = False  # and given back
     writes: int = 0  # under way
     lines_trimmed: int = 0  # before what its screen has
     newest: SessionState | None = None  # of those that were to be written
@@ -86,6 +88,7 @@ class Saving:
         if saved:
             watched = self._watched[terminal.id]
             watched.capture.take_back(saved.state)
+            watched.shell = saved.state.shell_type
             watched.lines_trimmed = saved.output.lines_trimmed if saved.output else 0
         self.change(terminal)
 
@@ -103,7 +106,8 @@ class Saving:
             self._settings.secret_names,
             known,
         )
-        watched = self._watched[terminal.id] = Watched(terminal, capture, lease)
+        watched = Watched(terminal, capture, lease, terminal.meta["shell"])
+        self._watched[terminal.id] = watched
         terminal.on_change = self.change
         if "hook" in terminal.fds:
             terminal.listen_to_hook(lambda: self._hear(watched))
@@ -128,6 +132,7 @@ class Saving:
             return
         if state is not None:
             watched.capture.take_back(state)
+            watched.shell = state.shell_type
         watched.capture.known = True
         if output is not None:
             watched.lines_trimmed = output.lines_trimmed
@@ -192,7 +197,7 @@ class Saving:
             terminal.workspace,
             capture.started_at,
             nanoseconds(terminal.last_active),
-            str(terminal.meta["shell"]),
+            watched.shell,
             capture.where(),
             dict(capture.variables),
             list(capture.history),
@@ -209,12 +214,16 @@ class Saving:
 
     async def _write(self, watched: Watched, state: SessionState, output: SessionOutput) -> None:
         def write() -> None:
+            layer, ids = self._the_layer(), (state.workspace_id, state.id)
             if watched.lease is None:
-                watched.lease = self._acquire(state.workspace_id, state.id)
-            self._the_layer().save(state, output, watched.lease)
+                watched.lease = self._acquire(*ids)
+                if watched.ended and layer.load(*ids)[0] is None:  # it was deleted since
+                    layer.delete(*ids, watched.lease)
+                    return
+            layer.save(state, output, watched.lease)
             if state.ended_at:
-                self._the_layer().release(watched.lease)
-                watched.lease = None  # what is written yet, takes one of its own
+                layer.release(watched.lease)
+                watched.lease, watched.ended = None, True  # what is written yet, takes another one
 
         watched.writes += 1
         watched.newest = state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from coditect_cli.errors import UsageError
 from coditect_cli.stores.store import END
@@ -17,6 +18,12 @@ def id_text(id: bytes) -> str:
     if text.encode() == id and is_plain(text):
         return text
     return "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in id)
+
+
+def id_words(*ids: str) -> str:
+    """Ids as they are typed in a shell behind a command and its options."""
+    words = " ".join(map(shlex.quote, ids))
+    return f"-- {words}" if any(id.startswith("-") for id in ids) else words
 
 
 def is_plain(text: str) -> bool:

@@ -16,7 +16,7 @@ from heapq import nlargest
 from typing import Any, NamedTuple, TypeVar
 
 from coditect_cli.errors import Conflict, Failed, UsageError
-from coditect_cli.sessions.ids import id_bytes, id_text
+from coditect_cli.sessions.ids import id_bytes, id_text, id_words
 from coditect_cli.sessions.session import (
     SessionOutput,
     SessionState,
@@ -169,30 +169,38 @@ class SessionLayer:
         return self._store.transact(remove)
 
     def delete_older(self, ids: list[tuple[str, str]], before: int, now: int) -> set[int]:
-        """Remove those of `ids` (workspace, session) that were last active before a time.
+        """Remove those of `ids` (workspace, session) that `older` finds; their positions."""
 
-        Returns the positions of those that were removed; the others have become active again,
-        are held by somebody `now`, are gone, or cannot be read. Times are nanoseconds since 1970.
+        def remove(transaction: Transaction) -> set[int]:
+            found = self._older(transaction, ids, before, now)
+            for at in found:
+                _clear(transaction, *ids[at])
+            return found
+
+        return self._store.transact(remove)
+
+    def older(self, ids: list[tuple[str, str]], before: int, now: int) -> set[int]:
+        """The positions of those of `ids` that were last active before a time.
+
+        The others have become active again, are held by somebody `now`, are gone, or cannot be
+        read. Times are nanoseconds since 1970.
         """
+        return self._store.read(lambda snapshot: self._older(snapshot, ids, before, now))
 
+    def _older(self, reads: Reads, ids: list[tuple[str, str]], before: int, now: int) -> set[int]:
         keys: list[bytes] = []
         for id in ids:
             with suppress(UsageError):
                 keys += lease_key(*id), _key(STATE, *id)
-
-        def remove(transaction: Transaction) -> set[int]:
-            transaction.get_all(keys)
-            removed = set()
-            for at, (workspace_id, session_id) in enumerate(ids):
-                with suppress(Conflict, Failed, UsageError):
-                    self.check_unheld(transaction, workspace_id, session_id, now)
-                    value = transaction.get(_key(STATE, workspace_id, session_id))
-                    if value and SessionState.decode(value).last_active < before:
-                        _clear(transaction, workspace_id, session_id)
-                        removed.add(at)
-            return removed
-
-        return self._store.transact(remove)
+        reads.get_all(keys)
+        found = set()
+        for at, (workspace_id, session_id) in enumerate(ids):
+            with suppress(Conflict, Failed, UsageError):
+                self.check_unheld(reads, workspace_id, session_id, now)
+                value = reads.get(_key(STATE, workspace_id, session_id))
+                if value and SessionState.decode(value).last_active < before:
+                    found.add(at)
+        return found
 
     def held(self, workspace_id: str | None, now: int) -> Iterator[Lease]:
         """The leases that hold, of a workspace or of all; damaged ones are passed over."""
@@ -340,8 +348,9 @@ def read_lease(value: bytes, workspace_id: str, session_id: str) -> Lease:
         raise Failed(
             f"the lease of session {session_id} of workspace {workspace_id} is damaged",
             code="session.lease_unreadable",
-            hint=f"coditect keys get '_coditect/leases/{workspace_id}/{session_id}' tells of it; "
-            f"coditect session delete {workspace_id} {session_id} --force removes the session too",
+            hint=f"coditect keys get {id_words(f'_coditect/leases/{workspace_id}/{session_id}')} "
+            f"tells of it; coditect session delete --force {id_words(workspace_id, session_id)} "
+            "removes the session too",
         ) from None
     return Lease(workspace_id, session_id, holder, token, expires_at)
 

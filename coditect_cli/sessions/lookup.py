@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coditect_cli.errors import NotFound, UsageError
-from coditect_cli.sessions.ids import id_bytes, id_text
+from coditect_cli.sessions.ids import id_bytes, id_text, id_words
 from coditect_cli.sessions.layer import OUTPUT, STATE, sessions_prefix
 from coditect_cli.stores.store import SessionStore, Snapshot, prefix_end
 
@@ -30,7 +30,7 @@ def find_session(
         raise NotFound(
             f"no session {text} in workspace {workspace_id}",
             code="session.not_found",
-            hint=f"coditect session list {workspace_id} shows them",
+            hint=f"coditect session list {id_words(workspace_id)} shows them",
         )
     named = ", ".join(sorted(found)[:MOST_NAMED])
     raise UsageError(

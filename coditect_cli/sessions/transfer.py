@@ -277,7 +277,11 @@ def _session(fields: dict[str, Any], number: int) -> Exported:
     try:
         _check(one)
     except UsageError as error:
-        raise _damaged(number, error.message) from error
+        raise _damaged(
+            number,
+            error.message,
+            "coditect session export leaves such out, and coditect keys check shows them",
+        ) from error
     return one
 
 
@@ -305,9 +309,7 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _damaged(number: int, why: str) -> UsageError:
-    return UsageError(
-        f"line {number} of the export: {why}",
-        code="import.damaged",
-        hint="take another copy of the file, or export again",
-    )
+def _damaged(
+    number: int, why: str, hint: str = "take another copy of the file, or export again"
+) -> UsageError:
+    return UsageError(f"line {number} of the export: {why}", code="import.damaged", hint=hint)

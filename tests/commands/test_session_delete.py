@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import time
 
 import pytest
@@ -9,7 +11,7 @@ from coditect_cli.commands import session_delete
 from coditect_cli.main import main
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionState
-from coditect_cli.stores.store import SessionStore
+from coditect_cli.stores.store import SessionStore, Transaction
 from coditect_cli.streams import Streams
 from tests.commands.test_session import document, listed, refused
 from tests.conftest import RunCli
@@ -96,6 +98,43 @@ def test_old_sessions_are_deleted_and_no_others(
     assert document(run_cli, "delete", "gone", "--older-than", "30d", "--yes")["deleted"] == 1
     assert document(run_cli, "delete", "--all", "--older-than", "30d")["deleted"] == 0
     assert listed(run_cli, "--all") == ["demo/new"]
+
+
+@pytest.mark.parametrize("id", ["a b", "it's", "-rf"])
+def test_what_is_said_of_a_damaged_lease_can_be_typed(
+    run_cli: RunCli, store: SessionStore, id: str
+) -> None:
+    def write(transaction: Transaction) -> None:
+        transaction.set(f"demo/terminal_sessions/{id}".encode(), aged(id, 1).encode())
+        transaction.set(f"_coditect/leases/demo/{id}".encode(), b"[]")
+
+    store.transact(write)
+    _, _, err = run_cli("session", "delete", "--yes", "demo", "--", id)
+    look, remove = re.findall("coditect (.*?) (?:tells|removes)", err)
+    assert run_cli(*shlex.split(look))[0] == 0
+    assert run_cli(*shlex.split(remove.replace("--force", "--force --yes")))[0] == 0
+    assert listed(run_cli, "--all") == []
+
+
+def test_what_is_left_is_said_before_and_after(
+    run_cli: RunCli, layer: SessionLayer, store: SessionStore
+) -> None:
+    layer.save(aged("good", 40))
+    odd = aged("odd", 40).encode().replace(b'"environment_vars":{', b'"environment_vars":{"N":1,')
+    bad = aged("bad", 40).encode().replace(b'"last_active":"2', b'"last_active":"x')
+    records = {b"odd": odd, b"bad": bad, b"junk": b"junk"}
+
+    def write(transaction: Transaction) -> None:
+        for id, value in records.items():
+            transaction.set(b"demo/terminal_sessions/" + id, value)
+
+    store.transact(write)
+    args = ["session", "delete", "--all", "--older-than", "30d", "-o", "name"]
+    for how in ("--dry-run", "--yes"):
+        code, out, err = run_cli(*args, how)
+        assert (code, out) == (0, "demo/good\n" if "/" in out else "good\n")
+        assert err.startswith("warning: left as they are, for they cannot be read or are in use: 3")
+    assert listed(run_cli, "--all") == ["demo/bad", "demo/junk", "demo/odd"]
 
 
 def test_a_session_that_a_bridge_holds_is_not_deleted(run_cli: RunCli, layer: SessionLayer) -> None:

@@ -191,6 +191,24 @@ def test_a_shell_that_exits_is_recorded_and_not_restored(
     assert "not_saved" not in gateway.log.read_text()
 
 
+def test_a_session_that_is_deleted_as_it_ends_stays_deleted(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    client = gateway.attach()
+    client.send(b"exit\n")
+    client.message("exit")
+    state_when(gateway, client.session, lambda state, _: state.ended_at > 0)
+    with closing(store_of(gateway)) as store:
+        until(lambda: not [*SessionLayer(store).held("demo", 0)], "the lease's end")
+        assert SessionLayer(store).delete("demo", client.session)
+        client.send({"type": "done"})  # it is saved for the last time
+        client.closed()
+        gateway.stop()
+        everything = store.read(lambda snapshot: snapshot.range(b"", END))
+    assert everything == []
+
+
 def test_a_bridge_that_dies_alone_forgets_nothing(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:
@@ -251,7 +269,7 @@ def test_a_session_that_cannot_be_taken_is_passed_over(
 ) -> None:
     gateway = start(shell=hooked_shell(tmp_path))
     sessions = []
-    for number in range(4):
+    for number in range(6):
         client = gateway.attach(session="new")
         client.run(f"N={number}")
         client.detach()
@@ -260,13 +278,16 @@ def test_a_session_that_cannot_be_taken_is_passed_over(
     kill_everything(gateway)
     store = store_of(gateway)
     layer = SessionLayer(store)
-    broken = [f"demo/terminal_output/{sessions[3]}", f"_coditect/leases/demo/{sessions[2]}"]
+    broken = [f"demo/terminal_output/{id}" for id in sessions[3:]]
+    broken.append(f"_coditect/leases/demo/{sessions[2]}")
     store.transact(lambda transaction: [transaction.set(key.encode(), b"[") for key in broken])
     layer.acquire("demo", sessions[1], "elsewhere#1", now=1 << 62, ttl=1)
     again = start(shell=gateway.environ["CODITECT_SHELL"])
     client = again.attach()
     assert client.session == sessions[0]
-    client.expect(f"session {sessions[3]} is not restored: ".encode())
+    notice = client.expect(b"; and 2 more]").decode()
+    named = re.findall("session ([0-9a-f-]{36}) is not restored: ", notice)
+    assert named == [sessions[5], sessions[4], sessions[3]]
     layer.delete("demo", sessions[0])
     store.close()
     again.stop()
@@ -413,8 +434,24 @@ def test_a_session_comes_back_with_its_own_shell(
     kill_everything(gateway)
     with closing(store_of(gateway)) as store:
         SessionLayer(store).save(replace(state, shell_type="nosuchsh"))
-    client = start(shell=gateway.environ["CODITECT_SHELL"]).attach()
-    client.expect(b"its shell nosuchsh is not installed, this is bash")
+    gateway = start(shell=gateway.environ["CODITECT_SHELL"])
+    gateway.attach().expect(b"its shell nosuchsh is not installed, this is bash")
+    for place in ("/etc", "/usr/share"):  # in the bridge that restored it, and in the next one
+        client = gateway.attach()
+        client.run(f"cd {place}")
+        state = state_when(
+            gateway, client.session, lambda state, _, place=place: state.working_directory == place
+        )
+        assert state.shell_type == "nosuchsh"
+        gateway.kill_bridge()
+    until(gateway.bridge_pid, "another bridge")
+    kill_everything(gateway)
+    again = tmp_path / "nosuchsh"
+    again.write_text("#!/bin/sh\nexec /bin/sh\n")
+    again.chmod(0o755)
+    client = start(shell=again).attach()
+    assert b"not installed" not in client.expect(b"restored: its processes did not survive")
+    assert client.run("pwd") == b"/usr/share\r\n"
 
 
 def test_a_directory_that_is_gone_is_said(start: Callable[..., Gateway], tmp_path: Path) -> None:

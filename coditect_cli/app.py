@@ -47,7 +47,10 @@ TREE = {
     "gateway": Command(
         "Run and look after the gateway.",
         "gateway",
-        verbs=("serve", "status", "stop", "restart", "logs", "probe", "selftest"),
+        verbs=(
+            *("serve", "status", "stop", "restart", "logs"),
+            *("gateway_probe.probe", "gateway_probe.selftest"),
+        ),
     ),
     "session": Command(
         "Look at, end, delete, move and record terminal sessions.",
@@ -68,8 +71,10 @@ TREE = {
         "Roll out in steps, with a plan, gates and a way back.",
         "migrate",
         verbs=(
-            *("phase1", "phase2", "cutover", "status", "resume", "rollback"),
-            *("approve", "reject", "pause", "lock"),
+            *("phase1", "phase2", "cutover"),
+            *("migrate_runs.status", "migrate_runs.resume", "migrate_runs.rollback"),
+            *("migrate_runs.approve", "migrate_runs.reject", "migrate_runs.pause"),
+            "migrate_runs.lock",
         ),
     ),
     "context": Command(

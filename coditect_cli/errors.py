@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from coditect_cli import __version__
+
 
 class CoditectError(Exception):
     """An error with a code for programs, a message and a hint for people, and an exit code."""
@@ -188,6 +190,23 @@ BY_EXIT_CODE: dict[int, type[CoditectError]] = {
         SessionLost,
     )
 }
+
+
+def as_error(problem: BaseException) -> CoditectError:
+    """Whatever was raised, as an error of ours: the user's interrupt, the system's, or a bug."""
+    if isinstance(problem, CoditectError):
+        return problem
+    if isinstance(problem, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    if isinstance(problem, OSError):
+        place = f"{problem.filename}: " if problem.filename is not None else ""
+        return Failed(
+            f"the system refused: {place}{problem.strerror or problem}", code="system.refused"
+        )
+    return CoditectError(
+        f"this is a bug in coditect {__version__}: {type(problem).__name__}: {problem}",
+        hint="run it again with --debug, and report what that and coditect doctor print",
+    )
 
 
 def from_dict(error: dict[str, Any]) -> CoditectError:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TextIO
 from coditect_cli import __version__
 
 if TYPE_CHECKING:
-    from coditect_cli.errors import CoditectError
     from coditect_cli.runtime import Runtime
     from coditect_cli.streams import Streams
 
@@ -87,9 +86,10 @@ def _run(argv: Sequence[str], runtime: Runtime) -> int:
 def _report(problem: BaseException, runtime: Runtime) -> int:
     from contextlib import suppress
 
+    from coditect_cli.errors import as_error
     from coditect_cli.output import emit_error
 
-    error = _as_error(problem)
+    error = as_error(problem)
     with suppress(OSError):  # nobody may be left to tell; the exit code still does
         if runtime.debug:
             import traceback
@@ -97,21 +97,3 @@ def _report(problem: BaseException, runtime: Runtime) -> int:
             runtime.streams.say("".join(traceback.format_exception(problem)).rstrip())
         emit_error(error, runtime.output, runtime.streams)
     return error.exit_code
-
-
-def _as_error(problem: BaseException) -> CoditectError:
-    from coditect_cli.errors import CoditectError, Failed, Interrupted
-
-    if isinstance(problem, CoditectError):
-        return problem
-    if isinstance(problem, KeyboardInterrupt):
-        return Interrupted("interrupted")
-    if isinstance(problem, OSError):
-        place = f"{problem.filename}: " if problem.filename is not None else ""
-        return Failed(
-            f"the system refused: {place}{problem.strerror or problem}", code="system.refused"
-        )
-    return CoditectError(
-        f"this is a bug in coditect {__version__}: {type(problem).__name__}: {problem}",
-        hint="run it again with --debug, and report what that and coditect doctor print",
-    )

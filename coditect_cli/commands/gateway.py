@@ -1,26 +1,23 @@
-"""`coditect gateway`: serve, status, stop, restart, logs, probe, selftest."""
+"""`coditect gateway`: serve, status, stop, restart, logs; the rest is in gateway_probe.py."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from coditect_cli.attach.credentials import Credentials
 from coditect_cli.attach.request import request
-from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut, Unreachable, UsageError
+from coditect_cli.errors import Conflict, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.gateway.launch import accepts
 from coditect_cli.output import Result
 from coditect_cli.paths import Paths, make_private
 from coditect_cli.runtime import Runtime
-from coditect_cli.tokens import local_user
-from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id
 
 PATIENCE = 30.0  # seconds for a gateway to end, or to come back
@@ -219,111 +216,6 @@ def logs(
         raise NotFound(f"there is no log yet at {path}", code="gateway.no_log")
     fields = {"path": str(path), "items": [{"line": line} for line in last]}
     return Result("GatewayLog", fields, text="\n".join(last), name="line")
-
-
-def probe(
-    ctx: typer.Context,
-    url: Annotated[
-        str | None, typer.Option("--url", help="The gateway's URL; else the one in effect.")
-    ] = None,
-    writes: Annotated[
-        int, typer.Option("--writes", metavar="N", min=1, max=1_000_000, help="How many.")
-    ] = 100,
-    workspace: Annotated[
-        str, typer.Option("--workspace", metavar="ID", help="Where to open the session.")
-    ] = "probe",
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send the token unencrypted to another host.")
-    ] = False,
-) -> Result:
-    """Type into a session of its own, one write after the other's echo, and check each echo.
-
-    A workspace that is not there is made for the probe and removed after it. No gateway is
-    started.
-
-    Examples:
-      coditect gateway probe
-      coditect gateway probe --url wss://gateway.example.com --workspace demo --writes 1000
-
-    Exit codes: 0 all came back once and in order, 4 not authenticated, 8 they did not,
-    9 the gateway does not answer
-    """
-    from coditect_cli.attach.link import Link
-    from coditect_cli.attach.probe import probe as run
-
-    runtime: Runtime = ctx.obj
-    address = url or runtime.context.gateway_url(runtime.paths)
-    credentials = Credentials(runtime.context, runtime.paths, workspace, os.environ)
-    with _borrowed_workspace(runtime, workspace):
-        link = Link.open(address, workspace, credentials.token(), insecure=insecure)
-        echoes = run(link, writes)
-    p50, p99 = echoes.percentile(50), echoes.percentile(99)
-    fields = {"gatewayUrl": address, "writes": writes, "lost": echoes.lost}
-    fields |= {"doubled": echoes.doubled, "p50Ms": p50, "p99Ms": p99, "ok": echoes.ok}
-    text = f"{writes} writes: {echoes.lost} lost, {echoes.doubled} doubled"
-    if not (echoes.ok or echoes.lost or echoes.doubled):
-        text += ", but not in order or with other bytes between"
-    if p50 is not None and p99 is not None:
-        text += f"; echo p50 {p50:.3f} ms, p99 {p99:.3f} ms"
-    exit_code = 0 if echoes.ok else Failed.exit_code
-    return Result("GatewayProbe", fields, text=text, name="ok", exit_code=exit_code)
-
-
-def selftest(ctx: typer.Context) -> Result:
-    """Try this installation on a gateway of its own, which is gone afterwards.
-
-    Examples:
-      coditect gateway selftest
-      coditect gateway selftest -o json
-
-    Exit codes: 0 all passed, 8 one failed, 9 the gateway does not start
-    """
-    from coditect_cli.attach.selftest import run
-
-    items = [
-        {
-            "name": outcome.name,
-            "status": "fail" if outcome.error else "pass",
-            "durationMs": round(outcome.seconds * 1000, 1),
-            "message": outcome.error.message if outcome.error else "",
-        }
-        for outcome in run()
-    ]
-    ok = all(item["status"] == "pass" for item in items)
-    columns = {"TEST": "name", "STATUS": "status", "MS": "durationMs", "MESSAGE": "message"}
-    return Result(
-        "GatewaySelftest",
-        {"ok": ok, "items": items},
-        columns,
-        name="name",
-        exit_code=0 if ok else Failed.exit_code,
-    )
-
-
-@contextmanager
-def _borrowed_workspace(runtime: Runtime, id: str) -> Iterator[None]:
-    """A workspace to be used for a moment; one that was not there is removed again.
-
-    A directory that an earlier delete kept stays. A gateway elsewhere has to have it.
-    """
-    if runtime.context.is_remote:
-        yield
-        return
-    workspaces = LocalWorkspaces(runtime.paths)
-    try:
-        workspaces.root(id)
-        kept = True
-    except NotFound:
-        kept = False
-    try:
-        workspaces.create(id, local_user())
-    except Conflict:
-        yield
-        return
-    try:
-        yield
-    finally:
-        workspaces.delete(id, purge=not kept)
 
 
 def _status(runtime: Runtime) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from coditect_cli import __version__
-from coditect_cli.errors import CoditectError, Conflict, UsageError
+from coditect_cli.errors import Conflict, NotFound, UsageError, as_error
+from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, new_run_id
 from coditect_cli.migrations.lock import hold
@@ -55,37 +56,63 @@ def run_phase(
             "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
             code="migrate.plan",
         )
-    settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
-    target, problem = find_target(runtime.context.name, settings, sources)
-    settings = replace(settings, project=target.project)
-    world = World(settings, target, _kube(runtime, settings, target))
-    steps = steps_of(phase, world)
-    scope = _scope(runtime, settings)
-    if plan or plan_file is not None or from_plan is not None:
-        planned = make_plan(phase, steps, world, scope, plan_file or from_plan, problem)
-        if from_plan is None:
-            if plan_file is not None:
-                save_plan(plan_file, planned)
-            return Result("MigrationPlan", planned, text=plan_text(planned), name="phase")
-        check_plan(from_plan, planned)
-    if problem is not None:
-        raise problem
-    target.check()
-    check_secrets(settings)
-    with open_journals(runtime, settings) as store:
-        if not new_run:
-            check_finished(store, phase)
-        say_where(runtime, phase, target, settings)
-        if from_plan is None and runtime.streams.may_prompt():
-            runtime.confirm(f"Run {phase} there?", "--yes")
-        id = new_run_id(phase, time.time_ns())
-        with hold(store, id, actor()) as held:
-            journal = Journal(store, id, actor(), held)
+    with result_last(runtime, phase, is_run=not (plan or plan_file)) as last:
+        settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
+        target, problem = find_target(runtime.context.name, settings, sources)
+        settings = replace(settings, project=target.project)
+        world = World(settings, target, _kube(runtime, settings, target))
+        steps = steps_of(phase, world)
+        if plan or plan_file is not None or from_plan is not None:
+            scope, file = _scope(runtime, settings), plan_file or from_plan
+            planned = make_plan(phase, steps, world, scope, file, problem)
+            if from_plan is None:
+                if plan_file is not None:
+                    save_plan(plan_file, planned)
+                return Result("MigrationPlan", planned, text=plan_text(planned), name="phase")
+            check_plan(from_plan, planned)
+        if problem is not None:
+            raise problem
+        target.check()
+        check_secrets(settings)
+        with open_journals(runtime, settings) as store:
+            if not new_run:
+                check_finished(store, phase)
+            say_where(runtime, phase, target, settings)
+            if from_plan is None and runtime.streams.may_prompt():
+                runtime.confirm(f"Run {phase} there?", "--yes")
+            runtime.streams.say("  looking at what its steps need")
+            id = new_run_id(phase, time.time_ns())
+            with hold(store, id, actor()) as held:
+                journal = Journal(store, id, actor(), held)
 
-            def start(engine: Engine) -> None:
-                engine.start(phase, lock=held.lock.token, version=__version__)
+                def start(engine: Engine) -> None:
+                    engine.start(phase, lock=held.lock.token, version=__version__)
 
-            return drive(runtime, journal, steps, world, confirm, start)
+                return drive(runtime, journal, steps, world, confirm, start, last)
+
+
+@dataclass
+class Last:
+    """What the last line of -o ndjson tells of: the run, once there is one."""
+
+    run: Run | None = None
+
+
+@contextmanager
+def result_last(runtime: Runtime, phase: str | None = None, is_run: bool = True) -> Iterator[Last]:
+    """With -o ndjson, end what a run prints with its result, however it ends in vain."""
+    last = Last()
+    try:
+        yield last
+    except (Exception, KeyboardInterrupt) as problem:
+        if is_run and runtime.output == "ndjson":
+            nothing = {"id": None, "phase": phase, "state": None}
+            told = nothing if last.run is None else run_fields(last.run)
+            if isinstance(problem, KeyboardInterrupt) and told["state"] is not None:
+                told["state"] = "interrupted"  # it was told to end at once: nobody wrote it down
+            fields = {"type": "result", "error": as_error(problem).as_dict(), **told}
+            emit(Result("MigrationRun", fields), "ndjson", runtime.streams)
+        raise
 
 
 def say_where(runtime: Runtime, phase: str, target: Target, settings: MigrateSettings) -> None:
@@ -100,6 +127,7 @@ def drive(
     world: World,
     confirm: str | None,
     go: Callable[[Engine], None],
+    last: Last,
 ) -> Result:
     """Run the engine, tell what happens, and make the result of what it came to."""
     stop = threading.Event()
@@ -112,15 +140,13 @@ def drive(
             with quiet():
                 runtime.confirm_name(question, name, confirm, "--confirm")
 
-        engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop)
-        try:
-            with _stopped_by_signals(stop, say):
+        named = journal.run + _store_words(runtime, world.settings)
+        engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop, named=named)
+        with _stopped_by_signals(stop, say):
+            try:
                 go(engine)
-        except CoditectError as error:
-            if form == "ndjson":
-                failed = {"error": error.as_dict(), **run_fields(engine.run)}
-                emit(Result("MigrationRun", {"type": "result", **failed}), form, runtime.streams)
-            raise
+            finally:
+                last.run = engine.run if engine.run.phase else None
     fields = run_fields(engine.run)
     if form == "ndjson":
         fields = {"type": "result", **fields}
@@ -151,7 +177,7 @@ def _stopped_by_signals(stop: threading.Event, say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def taken(runtime: Runtime, store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]:
+def taken(store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]:
     """The lock for a run that was begun, its journal, and what it says."""
     id = chosen_run(store, run)
     Run.of(id, Journal(store, id, "").new_events())  # there is one, and its chain holds
@@ -207,15 +233,42 @@ def _kube(runtime: Runtime, settings: MigrateSettings, target: Target) -> Callab
 
 
 def open_journals(
-    runtime: Runtime, settings: MigrateSettings | None = None
+    runtime: Runtime, settings: MigrateSettings | None = None, store: str | None = None
 ) -> closing[SessionStore]:
-    """The store that `migrate.store` names."""
+    """The store that the settings name, else `store`, else `migrate.store`."""
     if settings is None:
-        settings, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
+        flags = {} if store is None else {"store": store}
+        settings, _ = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
     chosen = replace(
         runtime.context.settings, store=settings.store or runtime.context.settings.store
     )
     return closing(open_store(chosen, runtime.paths))
+
+
+def _store_words(runtime: Runtime, settings: MigrateSettings) -> str:
+    """What a command needs to find the run again: nothing, where the settings say its store."""
+    usual, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
+    is_usual = settings.store in (None, usual.store or runtime.context.settings.store)
+    return "" if is_usual else f" --store {settings.store}"
+
+
+def service_url(runtime: Runtime, which: Literal["staging", "production"]) -> str:
+    """Where clients reach a Cloud Run service that phase 1 deploys to. Raises NotFound."""
+    settings, sources = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
+    target, problem = find_target(runtime.context.name, settings, sources)
+    if problem is not None:
+        raise problem
+    target.check()
+    name = settings.staging_service if which == "staging" else settings.service
+    service = CloudRun(str(target.project), settings.region).describe(name)
+    if service is None or service.url is None:
+        raise NotFound(
+            f"there is no service {name} in {settings.region}",
+            code="migrate.no_service",
+            hint="coditect migrate phase1 makes it; migrate.service, migrate.staging_service and "
+            "migrate.region say which it is",
+        )
+    return service.url.replace("http", "ws", 1) + "/ws"
 
 
 def _scope(runtime: Runtime, settings: MigrateSettings) -> str:

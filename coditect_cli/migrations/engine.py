@@ -46,7 +46,10 @@ class _TurnBackError(Exception):
 
 
 class Engine:
-    """Runs one run, whose lock is held. `stop` asks it to end at the next safe point."""
+    """Runs one run, whose lock is held. `stop` asks it to end at the next safe point.
+
+    `named` is how commands name the run, where its id alone would not be found.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Engine:
         tell: Tell = lambda event, run: None,
         confirm: Confirm | None = None,
         stop: threading.Event | None = None,
+        named: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.run = Run(journal.run)
@@ -64,6 +68,7 @@ class Engine:
         self._steps = steps
         self._tell = tell
         self._confirm = confirm
+        self._named = named or journal.run
         self._stop = stop or threading.Event()
         self._clock = clock
         self._world = replace(world, outputs=self.run.outputs)
@@ -184,7 +189,7 @@ class Engine:
             self._append("run.paused", reason=f"{step.name}: {refusal.message}")
             raise Paused(
                 f"{step.title}: not confirmed, so not done",
-                hint=f"coditect migrate resume {self.run.id} --confirm {name}",
+                hint=f"coditect migrate resume {self._named} --confirm {name}",
             ) from refusal
 
     def _perform(self, step: Step, action: Action, undo: str = "") -> None:
@@ -258,7 +263,7 @@ class Engine:
             raise Paused(
                 f"{step.title}: not enough to decide on: {reason}",
                 code="migrate.held",
-                hint=f"coditect migrate resume {self.run.id} looks again; "
+                hint=f"coditect migrate resume {self._named} looks again; "
                 "coditect migrate approve or reject, with --reason, decides",
             )
         self._wait(min(left, self._world.settings.gate_interval), lambda: record.gate == "approved")
@@ -283,13 +288,13 @@ class Engine:
             self._append("rollback.failed", reason="; ".join(problems))
             raise RollbackNotVerified(
                 f"rolled back, but not everything is as it was: {'; '.join(problems)}",
-                hint=f"coditect migrate resume {self.run.id} tries again",
+                hint=f"coditect migrate resume {self._named} tries again",
             )
         self._append("rollback.done", reason=reason, to=to)
         if cause != "asked":
             raise GateFailed(
                 f"rolled back, and read back that it is: {reason}",
-                hint=f"coditect migrate status {self.run.id} shows all of it",
+                hint=f"coditect migrate status {self._named} shows all of it",
             )
 
     def _undo_step(self, step: Step, also: Sequence[str]) -> str | None:
@@ -326,8 +331,8 @@ class Engine:
         self._append("step.failed", step.name, detail=error.message)
         self._append("run.failed", reason=f"{step.name}: {error.message}")
         ways = (
-            f"coditect migrate resume {self.run.id} goes on, "
-            f"coditect migrate rollback {self.run.id} goes back"
+            f"coditect migrate resume {self._named} goes on, "
+            f"coditect migrate rollback {self._named} goes back"
         )
         return type(error)(
             f"{step.title}: {error.message}",
@@ -349,7 +354,7 @@ class Engine:
         if self.run.pause_asked:
             self._append("run.paused", reason="asked to")
             raise Paused(
-                f"{self.run.id} is paused", hint=f"coditect migrate resume {self.run.id} goes on"
+                f"{self.run.id} is paused", hint=f"coditect migrate resume {self._named} goes on"
             )
         if self.run.rejected is not None:
             raise _TurnBackError("rejected", self.run.rejected)
@@ -359,8 +364,8 @@ class Engine:
             self._append("run.interrupted", reason="at a safe point")
             raise Interrupted(
                 f"{self.run.id} stopped at a safe point",
-                hint=f"coditect migrate resume {self.run.id} goes on, "
-                f"coditect migrate rollback {self.run.id} goes back",
+                hint=f"coditect migrate resume {self._named} goes on, "
+                f"coditect migrate rollback {self._named} goes back",
             )
 
     def _append(self, type: str, step: str | None = None, **data: Any) -> None:

@@ -48,8 +48,12 @@ class Event:
     previous: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The event as -o ndjson prints it."""
+        """The event as the store has it."""
         return {**vars(self), "hash": self.hash}
+
+    def shown(self) -> dict[str, Any]:
+        """The event as it is printed: the way back may need what nobody else is to read."""
+        return {**self.as_dict(), "data": redacted(self.data)}
 
     @property
     def hash(self) -> str:

@@ -31,6 +31,13 @@ def redacted(value: Any) -> Any:
         text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
         return text if len(value) <= MAX_TEXT else f"… {text[-MAX_TEXT:]}"
     if isinstance(value, dict):
+        name = value.get("name")
+        if (
+            isinstance(name, str)
+            and _SECRET_NAME.search(name)
+            and isinstance(value.get("value"), str)
+        ):
+            value = {**value, "value": HIDDEN}  # a variable of a container
         return {
             key: HIDDEN if isinstance(item, str) and _SECRET_NAME.search(key) else redacted(item)
             for key, item in value.items()

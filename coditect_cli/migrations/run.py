@@ -20,7 +20,6 @@ Status = Literal[
 # What ends a run's process, and the state it leaves behind.
 _STATES: dict[str, State] = {
     "run.started": "running",
-    "run.resumed": "running",
     "run.done": "done",
     "run.failed": "failed",
     "run.interrupted": "interrupted",
@@ -120,6 +119,7 @@ class Run:
             self.steps = {name: StepRun(name) for name in data["steps"]}
             self.started_at, self.actor = event.at, event.actor
         elif event.type == "run.resumed":
+            self.state, self.reason = ("rolling back" if self.rollback_cause else "running"), ""
             self.pause_asked = False
             self.settings |= data.get("settings", {})
             if (step := self.current) is not None:

@@ -33,7 +33,7 @@ def chosen_run(store: SessionStore, run: str | None) -> str:
     raise NotFound("there are no runs yet", code="migrate.no_run")
 
 
-def awaited_run(store: SessionStore, run: str | None) -> str:
+def newest_run(store: SessionStore, run: str | None) -> str:
     """The run that chosen_run() takes, else the newest: it may be over by now. Raises NotFound."""
     try:
         return chosen_run(store, run)

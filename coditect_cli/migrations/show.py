@@ -26,7 +26,7 @@ def showing(
     if form == "ndjson":
 
         def tell_json(event: Event, run: Run) -> None:
-            streams.stdout.write(json.dumps(event.as_dict()) + "\n")
+            streams.stdout.write(json.dumps(event.shown()) + "\n")
             streams.stdout.flush()
 
         yield tell_json, nullcontext, streams.say

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -167,6 +168,117 @@ def test_ndjson_is_the_journal_and_ends_with_the_result(desk: Desk) -> None:
     assert lines[-1]["type"] == "result"
     assert (lines[-1]["state"], lines[-1]["error"]["exitCode"]) == ("held", 12)
     assert json.loads(err.splitlines()[-1])["error"]["code"] == "migrate.held"
+
+
+def results(out: str) -> list[Any]:
+    return [line for line in map(json.loads, out.splitlines()) if line["type"] == "result"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("--canary-percent=0",), "settings.invalid"),
+        (("--project=other-project",), "migrate.target"),
+        (("--from-plan=/nowhere",), "migrate.plan"),
+        (("--source=/nowhere",), "migrate.precondition"),
+    ],
+)
+def test_ndjson_ends_with_a_result_also_where_no_run_began(
+    desk: Desk, args: tuple[str, ...], code: str
+) -> None:
+    status, out, err = desk.phase1("-o", "ndjson", *args)
+    (result,) = results(out)
+    assert (result["id"], result["phase"], result["state"]) == (None, "phase1", None)
+    assert result["error"]["exitCode"] == status
+    assert result["error"] == json.loads(err.splitlines()[-1])["error"]
+    assert out.count("\n") == 1
+
+
+def test_ndjson_ends_with_one_result_whatever_is_refused_later(desk: Desk) -> None:
+    for args in (["resume"], ["rollback", "phase1-20260131T120000-0a1b2c"]):
+        status, out, _ = desk.run(*args, "-o", "ndjson")
+        assert (status, len(results(out))) == (3, 1)
+    desk.held()
+    status, out, _ = desk.phase1("-o", "ndjson")
+    assert (status, results(out)[0]["error"]["code"]) == (6, "migrate.unfinished")
+    status, out, _ = desk.run("resume", "-o", "ndjson")
+    assert (status, len(results(out))) == (12, 1)
+    assert json.loads(out.splitlines()[-1])["state"] == "held"
+
+
+def test_ndjson_ends_with_a_result_also_after_a_second_interrupt(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = desk.programs._answer
+
+    def impatient(argv: list[str]) -> str:
+        if argv[:2] == ["docker", "build"]:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return answer(argv)
+
+    monkeypatch.setattr(desk.programs, "_answer", impatient)
+    status, out, _ = desk.phase1("-o", "ndjson")
+    last = json.loads(out.splitlines()[-1])
+    assert (status, last["type"], last["error"]["exitCode"]) == (130, "result", 130)
+    assert (last["state"], last["step"]) == ("interrupted", "push-image")
+
+
+def test_a_run_in_another_store_is_found_with_the_same_flag(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was begun with --store, and nothing but a setting could find it again."""
+    monkeypatch.setenv("CODITECT_MIGRATE_STORE", "foundationdb")
+    there = ("--store", "sqlite")
+    code, _, err = desk.phase1(*there)
+    assert code == 12, err
+    (hint,) = (line for line in err.splitlines() if line.startswith("hint: "))
+    run = desk.document("status", *there)["items"][0]["id"]
+    assert f"coditect migrate resume {run} --store sqlite looks again" in hint
+    for args, expected in (
+        (("status", run), 0),
+        (("lock", "show"), 3),
+        (("pause",), 6),
+        (("resume",), 12),
+        (("approve", "--reason", "x"), 0),
+        (("reject", "--reason", "x"), 0),
+        (("rollback",), 0),
+    ):
+        code, _, err = desk.run(*args, *there)
+        assert code == expected, (args, err)
+    code, _, err = desk.run("status", "--store", "elsewhere")
+    assert (code, "foundationdb" in err) == (2, True)
+
+
+def test_the_journal_of_the_newest_run_is_shown_also_when_it_is_over(desk: Desk) -> None:
+    desk.held()
+    assert desk.run("rollback")[0] == 0
+    assert desk.document("status", "--journal")["items"][-1]["type"] == "rollback.done"
+
+
+def test_a_way_back_that_goes_on_is_one(desk: Desk) -> None:
+    back = {"cause": "asked", "reason": "support complains", "to": None}
+    run = _begun(desk, "rollback.started", **back)
+    store = SQLiteStore(desk.paths.session_store)
+    with hold(store, run, "me"):
+        Journal(store, run, "me").append("run.resumed", settings={})
+        assert desk.document("status", run)["state"] == "rolling back"
+    store.close()
+
+
+def test_what_the_way_back_needs_is_kept_and_not_shown(desk: Desk) -> None:
+    """A ConfigMap that phase 2 changes was once printed whole, with the secrets in it."""
+    variables = [{"name": "API_TOKEN", "value": "s3cr3t"}, {"name": "MODE", "value": "fast"}]
+    whole = {"changed": {"a": {"data": {"DB_PASSWORD": "s3cr3t"}, "env": variables}}}
+    run = _begun(desk)
+    store = SQLiteStore(desk.paths.session_store)
+    Journal(store, run, "me").append("step.started", "a", 1, whole=whole, before={}, detail="")
+    kept = Journal(store, run, "").new_events()[-1].data["whole"]
+    store.close()
+    assert kept == whole
+    for form in ("json", "ndjson", "yaml", "table"):
+        code, out, _ = desk.run("status", run, "--journal", "-o", form)
+        assert (code, "s3cr3t" in out, "fast" in out) == (0, False, True)
 
 
 def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> None:
@@ -431,3 +543,16 @@ def test_another_context_does_not_resume_it(desk: Desk) -> None:
     desk.run_cli("context", "set", "far", "store=sqlite")
     code, _, err = desk.run("resume", "--context", "far")
     assert (code, "--context local" in err) == (6, True)
+
+
+def test_the_probe_finds_a_service_by_the_settings_of_the_context(desk: Desk) -> None:
+    """The script looked for names of its own, in gcloud's project."""
+    desk.run_cli("context", "set", "local", "migrate.staging_service=elsewhere")
+    code, _, err = desk.run_cli("gateway", "probe", "--service", "staging")
+    assert (code, "there is no service elsewhere in us-central1" in err) == (3, True), err
+    desk.cloud.run.address = "http://127.0.0.1:1"
+    desk.cloud.run.deploy("elsewhere", "gateway@sha256:" + "a" * 64)
+    code, _, err = desk.run_cli("gateway", "probe", "--service", "staging")
+    assert (code, "ws://127.0.0.1:1/ws" in err) == (9, True), err
+    code, _, err = desk.run_cli("gateway", "probe", "--service", "staging", "--url", "ws://x/")
+    assert (code, "give only one" in err) == (2, True)

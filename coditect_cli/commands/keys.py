@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct
 
 from coditect_cli.errors import NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
@@ -237,6 +238,14 @@ def _named(key: bytes) -> dict[str, str]:
     return {"key": format_key(key), "hex": f"hex:{key.hex()}"}
 
 
+class KeySize(Struct, gc=False):
+    """A key as it is listed, with the bytes of its value."""
+
+    key: str
+    hex: str
+    bytes: int
+
+
 @dataclass
 class _Listing:
     """Items of the first `limit` rows, and where to go on when there are more."""
@@ -244,7 +253,7 @@ class _Listing:
     limit: int | None
     next: str | None = None
 
-    def items(self, pages: Iterable[Page[int]]) -> Iterator[list[dict[str, Any]]]:
+    def items(self, pages: Iterable[Page[int]]) -> Iterator[list[KeySize]]:
         room, last = self.limit, b""
         for page in pages:
             rows = page.rows if room is None else page.rows[:room]
@@ -254,7 +263,7 @@ class _Listing:
                 last = rows[-1][0]
                 names = format_keys([key for key, _ in rows])
                 yield [
-                    {"key": name, "hex": "hex:" + key.hex(), "bytes": size}
+                    KeySize(name, "hex:" + key.hex(), size)
                     for (key, size), name in zip(rows, names, strict=True)
                 ]
             room = None if room is None else room - len(rows)

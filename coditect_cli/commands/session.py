@@ -296,6 +296,8 @@ def _load(
     runtime: Runtime, id: str, text: str
 ) -> tuple[Item, SessionState | None, SessionOutput | None]:
     """A session as a listing has it, and what is saved of it."""
+    from msgspec import to_builtins
+
     from coditect_cli.sessions.layer import SessionLayer
     from coditect_cli.sessions.listing import live_item, saved_item
     from coditect_cli.sessions.lookup import find_session
@@ -316,14 +318,15 @@ def _load(
     found = live.get((id, session))
     saved = None if state is None else saved_item(id, session, state)
     if found is not None:
-        return {**live_item((id, session), found, saved), "pid": found["pid"]}, state, output
+        live_one = to_builtins(live_item((id, session), found, saved))
+        return {**live_one, "pid": found["pid"]}, state, output
     if saved is None:
         raise Failed(
             f"of session {session} of workspace {id} only the output is left",
             code="session.no_state",
             hint=_look_at(id, "terminal_output", session),
         )
-    return {**saved, "pid": None}, state, output
+    return {**to_builtins(saved), "pid": None}, state, output
 
 
 def _look_at(workspace_id: str, kind: str, session: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from coditect_cli.errors import Conflict, NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
@@ -135,7 +136,7 @@ class _Old:
             return
         for items in self._found(progress, layer.delete_older):
             self.deleted += len(items)
-            yield [{**item, "state": "deleted"} for item in items]
+            yield [replace(item, state="deleted") for item in items]
 
     def tail(self) -> dict[str, Any]:
         return {"dryRun": self.dry_run, "deleted": self.deleted}
@@ -145,10 +146,10 @@ class _Old:
     ) -> Iterator[list[Item]]:
         self.left = self.listing.unreadable = 0
         for page in self.listing.pages(progress.watch):
-            items = [item for item in page if item["state"] in ("saved", "ended")]
+            items = [item for item in page if item.state in ("saved", "ended")]
             for at in range(0, len(items), PER_TRANSACTION):
                 some = items[at : at + PER_TRANSACTION]
-                ids = [(item["workspace"], item["session"]) for item in some]
+                ids = [(item.workspace, item.session) for item in some]
                 found = find(ids, self.before, time.time_ns())
                 self.left += len(some) - len(found)
                 yield [some[at] for at in sorted(found)]

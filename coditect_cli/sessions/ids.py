@@ -8,14 +8,14 @@ import shlex
 from coditect_cli.errors import UsageError
 from coditect_cli.stores.store import END
 
-_PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"/\\")
+_PLAIN = bytes(frozenset(range(0x20, 0x7F)) - frozenset(b"/\\"))
 _ESCAPED = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
 def id_text(id: bytes) -> str:
     """An id as it is shown and typed: as it is, else each byte beyond ASCII's letters as \\xNN."""
     text = id.decode(errors="replace")
-    if text.encode() == id and is_plain(text):
+    if text.encode() == id and text.isprintable() and "\\" not in text and "/" not in text:
         return text
     return "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in id)
 
@@ -26,9 +26,12 @@ def id_words(*ids: str) -> str:
     return f"-- {words}" if any(id.startswith("-") for id in ids) else words
 
 
-def is_plain(text: str) -> bool:
-    """Whether ids (or several, joined by printable text) need no escapes."""
-    return text.isprintable() and "\\" not in text and "/" not in text
+def id_texts(ids: list[bytes]) -> list[str]:
+    """`id_text` of each, faster where all are plain ASCII."""
+    joined = b"\n".join(ids)
+    if joined.translate(None, _PLAIN) == b"\n" * (len(ids) - 1):
+        return joined.decode().split("\n")
+    return [id_text(id) for id in ids]
 
 
 def id_bytes(text: str, noun: str = "session") -> bytes:

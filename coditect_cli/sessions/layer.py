@@ -39,6 +39,7 @@ Record = TypeVar("Record", SessionState, SessionOutput)
 STATE = "terminal_sessions"
 OUTPUT = "terminal_output"
 OWN = b"_coditect/"
+OWN_END = prefix_end(OWN)
 LEASES = OWN + b"leases/"
 NAMES, NAMES_END = b" ", b"\xf8"  # a name is text: keys outside are of other layers, such as tuples
 MOST_TRIED = 20  # sessions of which one may be taken

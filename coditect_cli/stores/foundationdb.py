@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from coditect_cli.stores.store import (
     SessionStore,
     Snapshot,
     Transaction,
+    prefix_end,
     time_limit,
     too_many_conflicts,
     too_slow,
@@ -36,6 +38,9 @@ MAYBE_COMMITTED = {1021, TIMED_OUT, 1039}  # the result is unknown, also where t
 TOO_LARGE = {2101: "transaction", 2102: "key", 2103: "value"}
 CLUSTER_FILE = {1511, 1513, 1515, 1516, 2104}  # not there, not readable, or not well-formed
 TLS_ERROR = 2107
+
+AHEAD = 16  # ranges that are on their way at once
+LOOKS_PER_READ = 300  # one after the other: far below 5 s, also over a network
 
 
 class FoundationDBStore(SessionStore):
@@ -222,10 +227,19 @@ class _Reads(Reads):
     def range(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[Row]:
+        return self._page(self._asked(begin, end, limit, reverse))
+
+    def _asked(self, begin: bytes, end: bytes, limit: int, reverse: bool = False) -> Iterable[Any]:
+        """Rows that are on their way from now on."""
+        mode = self._fdb.StreamingMode.want_all  # 80 kB an answer; the default begins with 4 kB
+        answers: Iterable[Any] = self._reads.get_range(begin, end, limit, reverse, mode)
+        return answers
+
+    def _page(self, answers: Iterable[Any]) -> list[Row]:
+        """What was asked for, no more once it is PAGE_BYTES."""
         rows: list[Row] = []
         size = 0
-        mode = self._fdb.StreamingMode.want_all  # 80 kB an answer; the default begins with 4 kB
-        for row in self._reads.get_range(begin, end, limit, reverse, mode):
+        for row in answers:
             rows.append((row.key, row.value))
             size += len(row.key) + len(row.value)
             if size >= PAGE_BYTES:
@@ -242,6 +256,40 @@ class _Snapshot(_Reads, Snapshot):
         selector = self._fdb.KeySelector.first_greater_or_equal(begin)
         key: bytes = self._reads.get_key(selector).value
         return key if key < end else None
+
+    def below(
+        self, begin: bytes, end: bytes, part: bytes, *, limit: int = PAGE_ROWS
+    ) -> tuple[list[Row], bytes | None]:
+        position: bytes | None = begin
+        rows: list[Row] = []
+        for _ in range(0, LOOKS_PER_READ, AHEAD):
+            asked: list[
+                Iterable[Any]
+            ] = []  # while names are found one by one, what is below those before is read
+            while position is not None and len(asked) < AHEAD:
+                position, answers = self._ask_below(position, end, part, limit)
+                asked.append(answers)
+            rows += self._page(islice(chain.from_iterable(asked), limit - len(rows)))
+            size = sum(len(key) + len(value) for key, value in rows)
+            if len(rows) >= limit or size >= PAGE_BYTES:
+                return rows, rows[-1][0] + b"\0"
+            if position is None:
+                break
+        return rows, position
+
+    def _ask_below(
+        self, begin: bytes, end: bytes, part: bytes, limit: int
+    ) -> tuple[bytes | None, Iterable[Any]]:
+        """Where the next NAME/ begins, and what is on its way of the first one from `begin` on."""
+        key = self.first_key(begin, end)
+        if key is None:
+            return None, ()
+        name, slash, _ = key.partition(b"/")
+        if not slash:
+            return key + b"\0", ()
+        prefix = name + b"/" + part + b"/"
+        start, stop = max(begin, prefix), min(end, prefix_end(prefix))
+        return prefix_end(name + b"/"), self._asked(start, stop, limit) if start < stop else ()
 
 
 class _Transaction(_Reads, Transaction):

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,12 +27,29 @@ from coditect_cli.stores.store import (
 
 T = TypeVar("T")
 
-BATCH_ROWS = 32
+BATCH_ROWS = 100
 SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (number INTEGER NOT NULL);
 INSERT INTO version VALUES (0);
+"""
+# `name` has the first key of each NAME/, found by skipping the rest of the one before.
+_BELOW = """
+WITH RECURSIVE name(first) AS (
+  SELECT (SELECT key FROM entries WHERE key >= :begin AND key < :end ORDER BY key LIMIT 1)
+  UNION ALL
+  SELECT (
+    SELECT key FROM entries WHERE key < :end AND key >= CAST(
+      CASE instr(first, x'2f') WHEN 0 THEN first || x'00'
+      ELSE substr(first, 1, instr(first, x'2f') - 1) || x'30' END AS BLOB
+    ) ORDER BY key LIMIT 1
+  ) FROM name WHERE first IS NOT NULL
+)
+SELECT key, value FROM name CROSS JOIN entries ON
+  key >= max(:begin, CAST(substr(first, 1, instr(first, x'2f')) || :part || x'2f' AS BLOB)) AND
+  key < min(:end, CAST(substr(first, 1, instr(first, x'2f')) || :part || x'30' AS BLOB))
+WHERE instr(first, x'2f') LIMIT :limit
 """
 
 
@@ -175,6 +191,13 @@ class _Snapshot(Snapshot):
     ) -> list[Row]:
         return _range(self._connection, begin, end, limit, reverse)
 
+    def below(
+        self, begin: bytes, end: bytes, part: bytes, *, limit: int = PAGE_ROWS
+    ) -> tuple[list[Row], bytes | None]:
+        asked = {"begin": begin, "end": end, "part": part, "limit": limit}
+        rows = _page(self._connection.execute(_BELOW, asked))
+        return rows, rows[-1][0] + b"\0" if rows else None
+
     def sizes(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[tuple[bytes, int]]:
@@ -215,12 +238,16 @@ def _get(connection: sqlite3.Connection, key: bytes) -> bytes | None:
 def _range(
     connection: sqlite3.Connection, begin: bytes, end: bytes, limit: int, reverse: bool
 ) -> list[Row]:
-    cursor = _select("value", connection, begin, end, limit, reverse)
+    return _page(_select("value", connection, begin, end, limit, reverse))
+
+
+def _page(cursor: sqlite3.Cursor) -> list[Row]:
+    """The cursor's rows, no more once they hold PAGE_BYTES."""
     rows: list[Row] = []
     size = 0
     while size < PAGE_BYTES and (batch := cursor.fetchmany(BATCH_ROWS)):
         rows += batch
-        size += sum(map(len, chain.from_iterable(batch)))
+        size += sum([len(key) + len(value) for key, value in batch])
     cursor.close()
     while rows and (size := size - sum(map(len, rows[-1]))) >= PAGE_BYTES:
         rows.pop()

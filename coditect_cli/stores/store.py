@@ -64,6 +64,16 @@ class Snapshot(Reads):
     def first_key(self, begin: bytes, end: bytes) -> bytes | None:
         """The first key of begin <= key < end, found without reading what is before it."""
 
+    @abstractmethod
+    def below(
+        self, begin: bytes, end: bytes, part: bytes, *, limit: int = PAGE_ROWS
+    ) -> tuple[list[Row], bytes | None]:
+        """Rows of begin <= key < end whose key is NAME/part/… for any NAME; others are not read.
+
+        At most `limit`, fewer once they hold PAGE_BYTES or much had to be passed over; and where
+        to go on, if anywhere.
+        """
+
     def sizes(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
     ) -> list[tuple[bytes, int]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from coditect_cli.sessions import listing as listings
 from coditect_cli.sessions.ids import id_bytes
@@ -29,8 +30,16 @@ def store(store: SessionStore) -> SessionStore:
 
 
 def shown(store: SessionStore, **options: Any) -> list[tuple[str, str]]:
-    pages = Listing(store, options.pop("live", {}), **options).pages(iter)
-    return [(item["workspace"], item["session"]) for page in pages for item in page]
+    items = items_of(Listing(store, options.pop("live", {}), **options))
+    return [(item["workspace"], item["session"]) for item in items]
+
+
+def items_of(listing: Listing) -> list[dict[str, Any]]:
+    """The items as they are printed."""
+    items: list[dict[str, Any]] = to_builtins(
+        [item for page in listing.pages(iter) for item in page]
+    )
+    return items
 
 
 def live(*keys: tuple[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -79,7 +88,7 @@ def test_live_sessions_stand_among_the_saved_ones(
         assert shown(store, live=running, active=True) == [
             key for key in expected if key in running
         ]
-    found = [item for page in Listing(store, running).pages(iter) for item in page]
+    found = items_of(Listing(store, running))
     items = {f"{item['workspace']}/{item['session']}": item for item in found}
     both, only = items["a/s1"], items["a/s0"]
     assert (both["state"], both["directory"], both["clients"]) == ("live", "/srv", 2)
@@ -93,8 +102,7 @@ def test_live_sessions_stand_among_the_saved_ones(
 
 
 def test_without_a_store_the_live_ones_are_listed() -> None:
-    pages = list(Listing(None, live(("a", "s1"))).pages(iter))
-    assert [item["session"] for page in pages for item in page] == ["s1"]
+    assert [item["session"] for item in items_of(Listing(None, live(("a", "s1"))))] == ["s1"]
 
 
 def test_without_a_gateway_the_leases_say_which_sessions_are_live(store: SessionStore) -> None:
@@ -107,7 +115,7 @@ def test_without_a_gateway_the_leases_say_which_sessions_are_live(store: Session
     assert sorted(held) == [("a", "s2"), ("b", "new")]
     assert sorted(leased(store, "a", 7)) == [("a", "s2")]
     assert sorted(leased(store, "b", 4)) == [("b", "new"), ("b", "s3")]
-    items = [item for page in Listing(store, held).pages(iter) for item in page]
+    items = items_of(Listing(store, held))
     assert [(i["workspace"], i["session"]) for i in items if i["state"] == "live"] == sorted(held)
     both = next(item for item in items if item["session"] == "s2")
     assert (both["shell"], both["lastActive"]) == ("bash", "1970-01-01T00:00:01Z")
@@ -127,14 +135,14 @@ def test_sessions_last_active_before_a_time(store: SessionStore) -> None:
 def test_a_session_that_its_user_ended_is_listed_so(store: SessionStore) -> None:
     SessionLayer(store).save(state(id="s2", workspace_id="b", ended_at=10**9))
     SessionLayer(store).save(state(id="s4", workspace_id="b", ended_at=1, started_at=-(10**18)))
-    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    items = items_of(Listing(store, {}, workspaces=["b"]))
     assert [item["state"] for item in items] == ["saved", "ended", "saved", "ended"]
 
 
 def test_next_is_told_only_where_there_is_more(store: SessionStore) -> None:
     for limit, following in ((1, ORDERED[0]), (5, ORDERED[4]), (6, None), (9, None)):
         listing = Listing(store, {}, limit=limit)
-        assert len([item for page in listing.pages(iter) for item in page]) == min(limit, 6)
+        assert len(items_of(listing)) == min(limit, 6)
         assert listing.next == following
 
 
@@ -156,7 +164,7 @@ def test_a_record_that_cannot_be_read_is_marked_and_hides_no_other(
 ) -> None:
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value[:99_999]))
     listing = Listing(store, {}, workspaces=["b"])
-    items = [item for page in listing.pages(iter) for item in page]
+    items = items_of(listing)
     assert [item["state"] for item in items] == ["saved", "unreadable", "saved"]
     assert items[1]["directory"] is None
     assert items[1]["problem"]
@@ -175,7 +183,7 @@ def test_a_record_that_cannot_be_read_is_marked_and_hides_no_other(
 def test_times_are_read_in_every_form(store: SessionStore, written: bytes, listed: str) -> None:
     value = state(id="s2", workspace_id="b").encode().replace(b"1970-01-01T00:00:00Z", written)
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
-    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    items = items_of(Listing(store, {}, workspaces=["b"]))
     assert [i["startedAt"] for i in items if i["session"] == "s2"] == [listed]
 
 
@@ -185,14 +193,14 @@ def test_a_time_that_is_none_is_told_where_it_counts(store: SessionStore) -> Non
     )
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
     listing = Listing(store, {}, workspaces=["b"], before=10**18)
-    assert [i["session"] for page in listing.pages(iter) for i in page] == ["s1", "s3"]
+    assert [i["session"] for i in items_of(listing)] == ["s1", "s3"]
     assert listing.unreadable == 1
 
 
 def test_what_serde_writes_for_none_is_none(store: SessionStore) -> None:
     value = state(id="s2", workspace_id="b", unknown={"ended_at": None}).encode()
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
-    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    items = items_of(Listing(store, {}, workspaces=["b"]))
     assert [item["state"] for item in items] == ["saved"] * 3
 
 
@@ -219,7 +227,7 @@ def test_ids_of_any_bytes_are_listed_as_they_can_be_typed(
 def test_half_a_surrogate_pair_is_read_as_json_has_it(store: SessionStore) -> None:
     value = state(id="s2", workspace_id="b").encode().replace(b'"/srv"', b'"/\\ud800"')
     store.transact(lambda transaction: transaction.set(b"b/terminal_sessions/s2", value))
-    items = [i for page in Listing(store, {}, workspaces=["b"]).pages(iter) for i in page]
+    items = items_of(Listing(store, {}, workspaces=["b"]))
     assert items[1]["directory"] == "/\ud800"
 
 
@@ -230,13 +238,14 @@ def test_a_listing_reads_no_output(store: SessionStore, monkeypatch: pytest.Monk
         SessionLayer(store).save(record, type(screen)(record.id, screen.lines, (0, 0), (80, 24)))
     read: list[bytes] = []
     snapshots = store.read(type)
-    read_range = snapshots.range
+    read_below = snapshots.below
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        rows = read_range(*args, **kwargs)
+        rows, position = read_below(*args, **kwargs)
         read.extend(key for key, _ in rows)
-        return rows
+        return rows, position
 
-    monkeypatch.setattr(snapshots, "range", watched)
+    monkeypatch.setattr(snapshots, "below", watched)
+    monkeypatch.delattr(snapshots, "range")
     assert sum(len(page.rows) for page in state_pages(store)) == len(ORDERED) + 20
     assert all(b"/terminal_sessions/" in key for key in read)

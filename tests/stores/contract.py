@@ -26,6 +26,11 @@ from coditect_cli.stores.store import (
 P = b"coditect-test/%d/" % os.getpid()
 P_END = prefix_end(P)
 Open = Callable[[], SessionStore]
+NAME = P[:-1].replace(b"/", b"-")  # what names of the suite start with: no key is below P then
+NAMES = st.sampled_from([NAME + name for name in (b"a", b"a-b", b"a\xff", b"b")])
+RESTS = st.sampled_from(
+    [b"", b"/", b"/o/1", b"/p", b"/p/", b"/p/1", b"/p/1/2", b"/p/\xff", b"/p0", b"/q/1", b"/pp/p/1"]
+)
 
 
 def put(store: SessionStore, *rows: tuple[bytes, bytes]) -> None:
@@ -135,6 +140,56 @@ class StoreContract:
         assert [row for page in sizes for row in page.rows] == [
             (key, len(key) - len(P)) for key in expected[:limit]
         ]
+
+    @given(
+        st.sets(st.builds(bytes.__add__, NAMES, RESTS), max_size=12),
+        st.one_of(NAMES, st.builds(bytes.__add__, NAMES, RESTS)),
+        st.integers(1, 5),
+    )
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    def test_what_is_below_a_part_of_every_name_comes_once_and_in_order(
+        self, store: SessionStore, keys: set[bytes], begin: bytes, limit: int
+    ) -> None:
+        def write(transaction: Transaction) -> None:
+            for key in keys:
+                transaction.set(key, key[len(NAME) :])
+
+        store.transact(write)
+        try:
+            found, position = [], begin
+            while position is not None:
+                rows, position = store.read(
+                    lambda snapshot, at=position: snapshot.below(
+                        at, prefix_end(NAME), b"p", limit=limit
+                    )
+                )
+                assert len(rows) <= limit
+                found += rows
+        finally:
+            store.transact(lambda transaction: [transaction.clear(key) for key in keys])
+        wanted = sorted(key for key in keys if key >= begin and key.split(b"/")[1:2] == [b"p"])
+        assert found == [(key, key[len(NAME) :]) for key in wanted if key.count(b"/") > 1]
+
+    def test_large_values_below_a_part_come_in_smaller_pages(self, store: SessionStore) -> None:
+        keys = [NAME + b"%d/p/%d" % (n // 5, n % 5) for n in range(30)]
+        try:
+            for key in keys:
+                store.transact(lambda transaction, key=key: transaction.set(key, b"v" * 90_000))
+            found: list[bytes] = []
+            position: bytes | None = NAME
+            while position is not None:
+                rows, position = store.read(
+                    lambda snapshot, at=position: snapshot.below(at, prefix_end(NAME), b"p")
+                )
+                assert len(rows) <= 24  # two pages' bytes
+                found += [key for key, _ in rows]
+        finally:
+            store.transact(lambda transaction: [transaction.clear(key) for key in keys])
+        assert found == keys
 
     @pytest.mark.parametrize("reverse", [False, True])
     def test_a_scan_pages_by_last_key(

@@ -60,7 +60,10 @@ def empty(store: SessionStore, begin: bytes, end: bytes) -> None:
 
 
 class Below(SessionStore):
-    """A store within another one, below a prefix: a shared cluster keeps its own keys."""
+    """A store within another one, below a prefix: a shared cluster keeps its own keys.
+
+    The prefix has no slash, so that the first part of a key stays one.
+    """
 
     def __init__(self, store: SessionStore, prefix: bytes) -> None:
         self._store = store
@@ -91,6 +94,14 @@ class _Snapshot(Snapshot):
     def first_key(self, begin: bytes, end: bytes) -> bytes | None:
         key = self._whole.first_key(*_bounds(self._prefix, begin, end))
         return None if key is None else key.removeprefix(self._prefix)
+
+    def below(
+        self, begin: bytes, end: bytes, part: bytes, *, limit: int = PAGE_ROWS
+    ) -> tuple[list[Row], bytes | None]:
+        bounds = _bounds(self._prefix, begin, end)
+        rows, position = self._whole.below(*bounds, part, limit=limit)
+        following = None if position is None else position.removeprefix(self._prefix)
+        return _without(self._prefix, rows), following
 
     def range(
         self, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS, reverse: bool = False
@@ -146,7 +157,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:{tmp_path / 'state' / 'sessions.db'}"
         return
     cluster_file = shared_cluster_file()
-    prefix = f"coditect-test/{os.getpid()}-{secrets.token_hex(4)}/"
+    prefix = f"coditect-test-{os.getpid()}-{secrets.token_hex(4)}-"
     yield f"foundationdb:{prefix}"
     whole = FoundationDBStore(cluster_file)
     empty(whole, prefix.encode(), prefix_end(prefix.encode()))

@@ -1,7 +1,8 @@
 """The history of a run: append-only, each event durable before anything goes on, hash-chained.
 
-_coditect/migrations/runs/{run}/{number}   one event, JSON
-_coditect/migrations/heads/{run}           number and hash of the last one
+_coditect/migrations/runs/{run}/{number}          one event, JSON
+_coditect/migrations/runs/{run}/{number}.{part}   the rest of one that is too long for a value
+_coditect/migrations/heads/{run}                  number and hash of the last one
 
 An event's `hash` is the SHA-256 of its other fields as compact JSON with sorted keys; `previous`
 is the hash of the event before, for the first one the run's id.
@@ -14,7 +15,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,15 @@ from coditect_cli.errors import Failed, NotFound, UsageError
 from coditect_cli.migrations.lock import HeldLock
 from coditect_cli.migrations.redaction import redacted
 from coditect_cli.sessions.session import format_time
-from coditect_cli.stores.store import Reads, SessionStore, Transaction, prefix_end, scan
+from coditect_cli.stores.store import (
+    MAX_VALUE,
+    Reads,
+    Row,
+    SessionStore,
+    Transaction,
+    prefix_end,
+    scan,
+)
 
 RUNS = b"_coditect/migrations/runs/"
 HEADS = b"_coditect/migrations/heads/"
@@ -99,10 +108,10 @@ class Journal:
                 self._lock.check(transaction)
             number, previous = _head(transaction, self.run)
             if number:
-                last = transaction.get(_event_key(self.run, number))
-                if last is None or _decoded(last, self.run, number).hash != previous:
+                last = _decoded(_stored(transaction, self.run, number), self.run, number)
+                if last.hash != previous:
                     raise _broken(self.run, number)
-                if _decoded(last, self.run, number).id == id:
+                if last.id == id:
                     return  # this very event: its commit's result was not known
             event = Event(
                 number=number + 1,
@@ -117,7 +126,7 @@ class Journal:
                 previous=previous,
             )
             value = json.dumps(event.as_dict(), sort_keys=True, separators=(",", ":"))
-            transaction.set(_event_key(self.run, event.number), value.encode())
+            _store(transaction, _event_key(self.run, event.number), value.encode())
             head = json.dumps({"number": event.number, "hash": event.hash})
             transaction.set(_head_key(self.run), head.encode())
 
@@ -141,17 +150,17 @@ class Journal:
         if number < last_number:
             raise _broken(self.run, number)
         begin = _event_key(self.run, last_number + 1)
-        for page in scan(self._store, begin, prefix_end(_run_prefix(self.run))):
-            for key, value in page.rows:
-                event = _decoded(value, self.run, last_number + 1)
-                key_now = _event_key(self.run, last_number + 1)
-                expected = (key_now, self.run, last_number + 1, last_hash)
-                if (key, event.run, event.number, event.previous) != expected:
-                    raise _broken(self.run, last_number + 1)
-                events.append(event)
-                last_number, last_hash = event.number, event.hash
-                if last_number == number and last_hash != hash:
-                    raise _broken(self.run, number)
+        pages = scan(self._store, begin, prefix_end(_run_prefix(self.run)))
+        for key, value in _joined(row for page in pages for row in page.rows):
+            event = _decoded(value, self.run, last_number + 1)
+            key_now = _event_key(self.run, last_number + 1)
+            expected = (key_now, self.run, last_number + 1, last_hash)
+            if (key, event.run, event.number, event.previous) != expected:
+                raise _broken(self.run, last_number + 1)
+            events.append(event)
+            last_number, last_hash = event.number, event.hash
+            if last_number == number and last_hash != hash:
+                raise _broken(self.run, number)
         if last_number < number:
             raise _broken(self.run, last_number + 1)
         self._last = (last_number, last_hash)
@@ -206,6 +215,35 @@ def _run_prefix(run: str) -> bytes:
 
 def _event_key(run: str, number: int) -> bytes:
     return _run_prefix(run) + f"{number:08}".encode()
+
+
+def _store(transaction: Transaction, key: bytes, value: bytes) -> None:
+    """Keep an event, in as many values as it needs."""
+    transaction.set(key, value[:MAX_VALUE])
+    for part, begin in enumerate(range(MAX_VALUE, len(value), MAX_VALUE), 1):
+        transaction.set(b"%s.%04d" % (key, part), value[begin : begin + MAX_VALUE])
+
+
+def _stored(reader: Reads, run: str, number: int) -> bytes:
+    begin, end = _event_key(run, number), _event_key(run, number + 1)
+    parts: list[bytes] = []
+    while rows := reader.range(begin, end):
+        parts += (value for _, value in rows)
+        begin = rows[-1][0] + b"\0"
+    return b"".join(parts)
+
+
+def _joined(rows: Iterable[Row]) -> Iterator[Row]:
+    """Each event's key with its whole value."""
+    key, parts = b"", list[bytes]()
+    for here, value in rows:
+        if not key or not here.startswith(key + b"."):
+            if key:
+                yield key, b"".join(parts)
+            key, parts = here, []
+        parts.append(value)
+    if key:
+        yield key, b"".join(parts)
 
 
 def _head_key(run: str) -> bytes:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from coditect_cli.errors import (
     Forbidden,
     GateFailed,
     Interrupted,
+    LimitReached,
     Paused,
     RollbackNotVerified,
     TimedOut,
@@ -24,7 +26,7 @@ from coditect_cli.errors import (
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal
 from coditect_cli.migrations.lock import break_lock, hold
-from coditect_cli.migrations.step import Action, Facts, Step, Verdict, World
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, World
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.dying import dying
@@ -431,6 +433,17 @@ def test_a_roll_back_that_disagrees_is_told_apart_and_undoes_the_rest(site: Site
     with pytest.raises(GateFailed, match="90 errors of 900"):
         site.go(phase(site.folder, FAIL))
     assert site.state().state == "rolled back"
+
+
+def test_what_no_journal_can_keep_stops_it_before_anything_is_changed(site: Site) -> None:
+    class Large(Write):
+        def observe(self, world: World) -> Observation:
+            seen = super().observe(world)
+            return replace(seen, whole={"changed": "x" * 11_000_000})
+
+    with pytest.raises(LimitReached):
+        site.go([Large(site.folder, "one", "1")])
+    assert (site.files(), site.types()) == ({}, ["run.started"])
 
 
 def test_what_is_destroyed_is_confirmed_by_name(site: Site) -> None:

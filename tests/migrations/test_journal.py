@@ -77,6 +77,36 @@ def test_a_journal_that_was_tampered_with_is_refused(
     assert caught.value.code == "migrate.journal_broken"
 
 
+LONG = {"changed": "é" * 150_000}  # more bytes than a value holds
+
+
+def test_an_event_of_any_length_comes_back_whole(store: SessionStore) -> None:
+    """What a way back needs of a large object once stopped a run at the store's limit."""
+    journal = Journal(store, RUN, "me")
+    for number, whole in enumerate((LONG, None, LONG, {"changed": "x" * 2_500_000}, None)):
+        journal.append("step.started", f"s{number}", whole=whole, before={})
+    events = Journal(store, RUN, "").new_events()
+    assert [event.data.get("whole") == LONG for event in events] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert len(events[3].data["whole"]["changed"]) == 2_500_000
+    assert [event.step for event in events] == ["s0", "s1", "s2", "s3", "s4"]
+
+
+@pytest.mark.parametrize("part", ["", ".0001", ".0002"])
+def test_an_event_that_lacks_a_part_is_refused(store: SessionStore, part: str) -> None:
+    Journal(store, RUN, "me").append("step.started", "s", whole=LONG, before={})
+    Journal(store, RUN, "me").append("step.done", "s")
+    store.transact(lambda transaction: transaction.clear(key(1) + part.encode()))
+    with pytest.raises(Failed) as caught:
+        Journal(store, RUN, "").new_events()
+    assert caught.value.code == "migrate.journal_broken"
+
+
 def test_nothing_is_appended_to_a_broken_end(store: SessionStore) -> None:
     journal = written(store)
     store.transact(lambda transaction: transaction.set(key(4), b"{}"))

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cloud import Cloud, cloud
+from tests.support.cloud import Cloud, cloud, skip_without_gcloud
 from tests.support.cluster import MANIFESTS, ApiError, assets, free_ports
 from tests.support.images import name_of
+from tests.support.migrating import start_migrate
 from tests.support.platform import Platform
 
 pytestmark = [
@@ -94,14 +94,7 @@ class Engineer:
         kustomization.write_text(listed)
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "coditect_cli", "migrate", *args],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_migrate(self.environ, *args)
 
     def run(self, *args: str) -> tuple[int, str]:
         """A command's status and what it said."""
@@ -142,8 +135,7 @@ class Engineer:
 
 @pytest.fixture
 def engineer(platform: Platform, tmp_path: Path) -> Iterator[Engineer]:
-    if shutil.which("gcloud") is None:
-        pytest.skip("gcloud is not installed: https://cloud.google.com/sdk/docs/install")
+    skip_without_gcloud()
     (tmp_path / "cloud").mkdir()
     with cloud(tmp_path / "cloud") as google:
         yield Engineer(platform, tmp_path, google)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-import time
+import itertools
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from multiprocessing.connection import Listener
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,74 +21,49 @@ from coditect_cli.errors import (
     RollbackNotVerified,
     Unreachable,
 )
-from coditect_cli.migrations import phase1, programs
+from coditect_cli.migrations import programs
 from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.plan import make_plan
-from coditect_cli.migrations.settings import MigrateSettings
-from coditect_cli.migrations.step import World
-from coditect_cli.migrations.target import Target
 from coditect_cli.stores.sqlite import SQLiteStore
+from tests.migrations.phase1.rehearsal import (
+    GATEWAY,
+    NEW,
+    OLD,
+    OLD_IMAGE,
+    RENEWED,
+    STAGING,
+    Rehearsal,
+    answer_one,
+)
 from tests.migrations.quick import DIGEST, Programs
-from tests.migrations.site import Site, outlast
-from tests.migrations.toy import no_cluster
+from tests.migrations.site import outlast
 from tests.support.cloud import PROJECT, Cloud
 
-OLD_IMAGE = "old@sha256:" + "a" * 64
-GATEWAY, STAGING = "websocket-gateway", "websocket-gateway-staging"
-OLD, NEW = f"{GATEWAY}-00001-abc", f"{GATEWAY}-00002-abc"
-TARGET = Target("local", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", None)
-RENEWED = f"{GATEWAY}-00003-abc"  # what the way back makes, as the old one was
 LINES = 60
 
 
-class Rehearsal(Site):
-    """Phase 1 in the test cloud."""
-
-    def __init__(self, store: SQLiteStore, folder: Path, cloud: Cloud, ran: Programs) -> None:
-        (folder / "Dockerfile").touch()
-        settings = MigrateSettings(
-            project=PROJECT, source=str(folder), tests=("true",), bake=5.0, hold=30.0,
-            min_sessions=2, min_requests=5,
-        )  # fmt: skip
-        super().__init__(store, folder, World(settings, TARGET, no_cluster))
-        self.cloud, self.programs = cloud, ran
-        self.clock.now = time.time() - 60  # the log's lines are of now
-
-    def steps(self) -> Any:
-        return phase1.steps(self.world)
-
-    def serve(self, revision: str, errors: int = 0, requests: int = 20) -> None:
-        self.cloud.logs.serve(GATEWAY, revision, requests=requests, errors=errors, sessions=5)
-
-    @property
-    def is_as_before(self) -> bool:
-        """Whether production is what it was: the old image, at the newest revision, no tag."""
-        service = CloudRun(PROJECT, "us-central1").describe(GATEWAY)
-        assert service is not None
-        (serving,) = service.percents
-        image = self.cloud.run.image(serving)
-        return service.follows_latest and not service.tagged("pty-fix") and image == OLD_IMAGE
-
-    @property
-    def traffic(self) -> dict[str, int]:
-        return self.cloud.run.percents(GATEWAY)
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
+@contextmanager
+def on_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
+    """A cloud where the old image serves, and the programs that change it."""
     cloud = Cloud()
     ran = Programs(cloud)
     monkeypatch.setattr(programs, "run", ran.run)
     monkeypatch.setattr(programs, "run_json", ran.run_json)
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+    assert cloud.run.deploy(GATEWAY, OLD_IMAGE) == OLD
+    try:
+        yield ran
+    finally:
+        cloud.server.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
     folder = tmp_path / "source"
     folder.mkdir()
-    rehearsal = Rehearsal(store, folder, cloud, ran)
-    assert cloud.run.deploy(GATEWAY, OLD_IMAGE) == OLD
-    yield rehearsal
-    store.close()
-    cloud.server.close()
+    store = SQLiteStore(tmp_path / "state" / "sessions.db")
+    with closing(store), on_stage(monkeypatch) as ran:
+        yield Rehearsal(store, folder, ran.cloud, ran)
 
 
 def test_it_goes_to_staging_then_to_a_share_then_to_all(site: Rehearsal) -> None:
@@ -132,6 +110,42 @@ def test_there_are_no_more_lines_than_are_killed_after(site: Rehearsal, outcome:
     with suppress(GateFailed):
         site.go(site.steps())
     assert len(site.events()) < LINES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_by_the_system_after_any_line_the_next_process_brings_it_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line of the way there and back, by SIGKILL of the process that wrote it."""
+    for line in itertools.count(1):
+        folder = tmp_path / str(line)
+        (folder / "source").mkdir(parents=True)
+        with closing(SQLiteStore(folder / "sessions.db")) as store, on_stage(monkeypatch) as ran:
+            site = Rehearsal(store, folder / "source", ran.cloud, ran)
+            site.serve(OLD)
+            site.serve(NEW, errors=20)
+            if not killed_at(site, folder, line):
+                lines = len(site.events())
+                break
+            assert len(site.events()) == line
+            with suppress(GateFailed):
+                site.go(site.steps())
+            assert (site.state().state, site.is_as_before) == ("rolled back", True), line
+    assert line == lines + 1 > 50  # it came to its end: there are no more lines
+
+
+def killed_at(site: Rehearsal, folder: Path, line: int) -> bool:
+    """Whether another process, which runs the site's run, was killed at that line."""
+    module = "tests.migrations.phase1.rehearsal"
+    address = str(folder / "programs")
+    with Listener(address) as listener:
+        thread = answer_one(listener, site.programs)
+        argv = (sys.executable, "-m", module, folder, site.run, line, address)
+        done = subprocess.run([*map(str, argv)], check=False, capture_output=True, text=True)
+        thread.join()
+    assert done.returncode == -signal.SIGKILL or "GateFailed" in done.stderr, done.stderr
+    return done.returncode == -signal.SIGKILL
 
 
 def test_errors_on_the_new_revision_give_the_old_one_all_traffic_again(site: Rehearsal) -> None:

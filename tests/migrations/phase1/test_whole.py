@@ -23,6 +23,7 @@ from tests.migrations.quick import DIGEST
 from tests.support.cloud import PROJECT, Cloud
 from tests.support.cluster import free_ports
 from tests.support.gateway import until
+from tests.support.migrating import start_migrate
 from tests.support.registry import BASE, PODMAN, Registry, registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -60,14 +61,7 @@ class Engineer:
         self.environ["KUBECONFIG"] = str(folder / "kubeconfig")
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "coditect_cli", "migrate", *args],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_migrate(self.environ, *args)
 
     def run(self, *args: str) -> tuple[int, str, str]:
         process = self.start(*args)

@@ -80,7 +80,8 @@ def run_phase(
             say_where(runtime, phase, target, settings)
             if from_plan is None and runtime.streams.may_prompt():
                 runtime.confirm(f"Run {phase} there?", "--yes")
-            runtime.streams.say("  looking at what its steps need")
+            if runtime.streams.may_animate():  # it takes some seconds, and has no events
+                runtime.streams.say("  looking at what its steps need")
             id = new_run_id(phase, time.time_ns())
             with hold(store, id, actor()) as held:
                 journal = Journal(store, id, actor(), held)

@@ -22,6 +22,7 @@ from coditect_cli.migrations.sent import digests
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 from coditect_cli.workspaces.manifest import folder
 
+MOST_NAMES = 5  # of objects, in what a look says
 UNKEPT = "no journal may keep what the way back would need, so replace it by hand first"
 GATEWAY_IMAGE = "gcr.io/{project}/gateway:latest"  # the manifests say PROJECT_ID there
 
@@ -69,6 +70,9 @@ class ApplyManifests(Step):
             if _content(live) != _content(applied):
                 changed[key_of(item)] = {} if item["kind"] == "Secret" else _content(live)
         detail = f"{len(items)} objects: {len(missing)} missing, {len(changed)} to change"
+        if changed:
+            named = list(changed)[:MOST_NAMES]
+            detail += f" ({', '.join(named)}{', …' if len(changed) > len(named) else ''})"
         is_done = not missing and not changed
         return Observation(is_done, detail, {"missing": missing}, whole={"changed": changed})
 

@@ -337,6 +337,9 @@ def test_what_was_changed_is_put_back_as_it_was(field: Field) -> None:
     manifests(field, sessions="10")
     field.go(field.steps())
     manifests(field, sessions="20", idle="1h")
+    plan = make_plan("phase2", field.steps(), field.world, "nobody")
+    changed = f"0 missing, 1 to change (ConfigMap {field.namespace}/limits)"
+    assert plan["steps"][4]["now"].endswith(changed)
     field.go(field.steps())
     assert field.get("/api/v1//configmaps/limits")["data"] == {"sessions": "20", "idle": "1h"}
     field.roll_back()

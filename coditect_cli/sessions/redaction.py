@@ -26,6 +26,9 @@ _SECRETS = [
         r"""["']?\s{0,8}:(?!:)\s{0,8}""" + _VALUE,
         r"""authorization["']?\s{0,8}[:=]\s{0,8}["']?(?:(?:bearer|basic|token)\s+)?([^\s"']++)""",
         r"--?[\w-]{0,32}(?:token|secret|password|passwd|passphrase|api-?key)\s+(?!-)" + _VALUE,
+        # set -x NAME value, as fish and csh have it.
+        r"\bset(?:env)?\s+(?:--?[\w-]{1,16}\s+){0,4}\w{0,64}(?:token|secret|pass|key|credential)\w{0,64}"
+        r"\s+(?!-)" + _VALUE,
         r"eyJ[\w-]{6,}(?:\.[\w-]*+){0,2}",  # a JSON web token
         rf"{KEY_BEGIN.pattern}((?s:.*?))(?:{KEY_END}|\Z)",
     )

@@ -41,6 +41,9 @@ def hidden(line: str) -> list[str]:
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln x",
             ["eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"],
         ),
+        ("set -gx MY_TOKEN hunter2; ls", ["hunter2"]),
+        ("setenv API_KEY 'a b'", ["a b"]),
+        ("set -o keyword -x; set key", []),
         ("KeyError: 'x'", []),
         ("if key == 3 and Token::Kind", []),
         ("at http://localhost:8080/x and http://[::1]:80/", []),
@@ -104,6 +107,8 @@ def test_a_password_that_goes_on_is_one_before_its_end_is_seen() -> None:
         "a='" * 60_000,
         "-----BEGIN PRIVATE KEY-----" * 9_000,
         "key=" + ";" * 200_000,
+        "set key" * 30_000,
+        "set " + "a" * 200_000,
     ],
 )
 def test_long_lines_take_no_quadratic_time(text: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +24,7 @@ from coditect_cli.errors import (
 from coditect_cli.output import Format
 from coditect_cli.paths import Paths
 from coditect_cli.streams import Streams
-from coditect_cli.workspaces.spec import GATEWAY, is_workspace_id
+from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id, is_workspace_id
 
 if TYPE_CHECKING:
     from coditect_cli import config
@@ -177,14 +177,32 @@ class Runtime:
             raise self._saved_elsewhere()
         return open_store(self.context.settings, self.paths)
 
+    def store_of(
+        self, workspace_id: str, cannot: Callable[[CoditectError], None] | None = None
+    ) -> SessionStore:
+        """Where a workspace's sessions are saved, to read them; elsewhere its gateway does that.
+
+        `cannot` is told why the gateway can't, which else is raised: the workspace is stopped, or
+        an older release serves it.
+        """
+        if self.has_store:
+            return self.store
+        from coditect_cli.attach.gateway_store import GatewayStore
+
+        def refuse(error: CoditectError) -> None:
+            raise error
+
+        check_workspace_id(workspace_id)
+        return GatewayStore(partial(self.ask_gateway, workspace_id), cannot or refuse)
+
     def _saved_elsewhere(self) -> UsageError:
         name = self.context.name
         if self.context.settings.provider == "kubernetes":
             return UsageError(
                 f"the sessions of context {name} are saved on its workspaces' volumes",
                 code="context.remote",
-                hint="coditect session list ID shows a workspace's live ones; with the setting "
-                "store=foundationdb all are saved where this machine can look",
+                hint="coditect session list, show, history and output ask a workspace's pod; with "
+                "the setting store=foundationdb all are saved where this machine can look",
             )
         return UsageError(
             f"context {name} uses a gateway elsewhere, and its sessions are saved there",
@@ -265,7 +283,7 @@ class Runtime:
         from coditect_cli.sessions.lookup import find_session
 
         live = [session for _, session in self.live_sessions(workspace_id)]
-        with closing(self.store) if self.has_store else nullcontext() as store:
+        with closing(self.store_of(workspace_id, lambda _: None)) as store:
             return find_session(store, live, workspace_id, text)
 
     def end_session(self, workspace_id: str, session_id: str) -> None:

@@ -7,12 +7,12 @@ import re
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
 
-from coditect_cli.errors import Failed, NotFound, UsageError
+from coditect_cli.errors import CoditectError, Failed, NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
 from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, WorkspaceId, seconds
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
@@ -69,7 +69,11 @@ def list_(
     if older_than is not None:
         before = time.time_ns() - int(seconds(older_than, "--older-than") * NANOSECONDS)
     start = None if after is None else _listed_key(after)
-    with closing(runtime.store) if runtime.has_store or id is None else nullcontext() as store:
+
+    def cannot(why: CoditectError) -> None:
+        runtime.streams.say(f"warning: what is saved is not shown: {why.message}")
+
+    with closing(runtime.store if id is None else runtime.store_of(id, cannot)) as store:
         live = runtime.live_sessions(id)
         listing = Listing(
             store,
@@ -302,7 +306,7 @@ def _load(
     from coditect_cli.sessions.listing import live_item, saved_item
     from coditect_cli.sessions.lookup import find_session
 
-    with closing(runtime.store) as store:
+    with closing(runtime.store_of(id)) as store:
         live = runtime.live_sessions(id)
         session = find_session(store, [session for _, session in live], id, text)
         try:

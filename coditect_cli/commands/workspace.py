@@ -330,7 +330,7 @@ def delete(
         raise
     if wait:
         runtime.workspaces.wait(id, "deleted", limit, runtime.streams.say)
-    done = "deleted with its files" if purge else "deleted, its directory is kept"
+    done = "deleted with its files" if purge else "deleted, its files are kept"
     return Result("Workspace", {"id": id, "status": "deleted"}, text=f"workspace {id} {done}")
 
 

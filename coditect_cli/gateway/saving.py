@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,10 +22,12 @@ from coditect_cli.gateway.hook import MOST
 from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.session import nanoseconds
 from coditect_cli.gateway.terminal import Terminal
+from coditect_cli.protocol.messages import Read, Rows
 from coditect_cli.sessions.layer import Lease, SessionLayer
 from coditect_cli.sessions.lines import ansi
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
 from coditect_cli.settings import Settings
+from coditect_cli.stores.store import Row
 
 log = logging.getLogger("coditect.saving")
 T = TypeVar("T")
@@ -312,6 +315,16 @@ class Saving:
 
         return await self._in_thread(take)
 
+    async def rows(self, workspace: str, asked: Read) -> Rows:
+        """What is saved in these ranges of keys. Raises Forbidden, the store's errors."""
+
+        def read() -> Rows:
+            ranges = [(b64decode(begin), b64decode(end)) for begin, end in asked.ranges]
+            version, found = self._the_layer().rows(workspace, ranges, asked.limit)
+            return Rows(version, tuple(tuple(map(_as_text, rows)) for rows in found))
+
+        return await self._in_thread(read)
+
     # --- the store's thread ---
 
     def _acquire(self, workspace: str, id: str) -> Lease:
@@ -351,3 +364,8 @@ class Saving:
         if not self._failing:
             log.warning("not_saved id=%s code=%s why=%s", watched.terminal.id, error.code, error)
         self._failing = error.code not in ("session.lease_lost", "session.leased")
+
+
+def _as_text(row: Row) -> tuple[str, str]:
+    key, value = row
+    return b64encode(key).decode(), b64encode(value).decode()

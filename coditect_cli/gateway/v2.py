@@ -257,6 +257,8 @@ async def _answer(server: Server, admitted: Admitted, message: m.Message) -> m.M
         return m.SessionList(tuple(one.describe() for one in live))
     if record is None:
         raise Forbidden("this token is for managing the gateway only", code="workspace.forbidden")
+    if isinstance(message, m.Read):
+        return await server.bridge.saving.rows(record.id, message)
     if isinstance(message, m.Kill):
         await server.bridge.kill(record.id, message.session)
         return m.Killed(message.session)

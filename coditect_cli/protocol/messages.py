@@ -77,6 +77,15 @@ class Sessions(Message):
 
 
 @dataclass(frozen=True)
+class Read(Message):
+    type = "read"
+    ranges: tuple[tuple[str, str], ...] = wire(
+        shape.array(shape.array(shape.base64_of(10_000), 2, least=2), shape.MOST_RANGES)
+    )
+    limit: int = wire(shape.integer(1, shape.MOST_ROWS))
+
+
+@dataclass(frozen=True)
 class Kill(Message):
     type = "kill"
     session: str = wire(shape.session_id)
@@ -236,6 +245,18 @@ class SessionList(Message):
 
 
 @dataclass(frozen=True)
+class Rows(Message):
+    type = "rows"
+    version: int = wire(shape.integer())
+    ranges: tuple[tuple[tuple[str, str], ...], ...] = wire(
+        shape.array(
+            shape.array(shape.array(shape.base64_of(100_000), 2, least=2), shape.MOST_ROWS),
+            shape.MOST_RANGES,
+        )
+    )
+
+
+@dataclass(frozen=True)
 class Killed(Message):
     type = "killed"
     session: str = wire(shape.session_id)
@@ -270,7 +291,7 @@ class Accepted(Message):
 FROM_CLIENT: dict[str, type[Message]] = {
     kind.type: kind
     for kind in (
-        *(Attach, Exec, Files, Sessions, Kill, Stop, Status, Gateway),
+        *(Attach, Exec, Files, Sessions, Read, Kill, Stop, Status, Gateway),
         *(Ack, Resize, Eof, Signal, Detach, Done),
     )
 }
@@ -278,7 +299,7 @@ FROM_GATEWAY: dict[str, type[Message]] = {
     kind.type: kind
     for kind in (
         *(Attached, Started, Ack, Stream, Redraw, Lead, Uncertain, Exit, Drain, Error),
-        *(SessionList, Killed, Stopped, GatewayStatus, Accepted),
+        *(SessionList, Rows, Killed, Stopped, GatewayStatus, Accepted),
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ Check = Callable[[Any], Any]
 MAX_SIDE = 4096
 MAX_CELLS = 1_000_000
 MAX_OFFSET = 2**63 - 1
+MOST_RANGES = 64
+MOST_ROWS = 1_000
 
 
 def text(limit: int, *, least: int = 0) -> Check:
@@ -39,6 +42,20 @@ def matching(pattern: str, rule: str) -> Check:
         if not isinstance(value, str) or not compiled.fullmatch(value):
             raise ValueError(f"must be {rule}")
         return value
+
+    return check
+
+
+def base64_of(limit: int) -> Check:
+    """The base64 of at most `limit` bytes."""
+
+    def check(value: Any) -> str:
+        try:
+            if isinstance(value, str) and len(b64decode(value, validate=True)) <= limit:
+                return value
+        except ValueError:
+            pass
+        raise ValueError(f"must be the base64 of at most {limit} bytes")
 
     return check
 

@@ -15,7 +15,7 @@ from functools import partial
 from heapq import nlargest
 from typing import Any, NamedTuple, TypeVar
 
-from coditect_cli.errors import Conflict, Failed, UsageError
+from coditect_cli.errors import Conflict, Failed, Forbidden, UsageError
 from coditect_cli.sessions.ids import id_bytes, id_text, id_words
 from coditect_cli.sessions.session import (
     SessionOutput,
@@ -26,6 +26,7 @@ from coditect_cli.sessions.session import (
 )
 from coditect_cli.stores.store import (
     Reads,
+    Row,
     SessionStore,
     Snapshot,
     Transaction,
@@ -107,6 +108,27 @@ class SessionLayer:
             None if state is None else SessionState.decode(state),
             None if output is None else SessionOutput.decode(output),
         )
+
+    def rows(
+        self, workspace_id: str, ranges: Sequence[tuple[bytes, bytes]], limit: int
+    ) -> tuple[int, list[list[Row]]]:
+        """A read version, and the rows of each range, at most `limit`, as `Reads.range` has them.
+
+        Raises Forbidden for ranges that are not of the workspace's states or outputs.
+        """
+        prefixes = [sessions_prefix(kind, workspace_id) for kind in (STATE, OUTPUT)]
+        for begin, end in ranges:
+            if not any(prefix <= begin and end <= prefix_end(prefix) for prefix in prefixes):
+                raise Forbidden(
+                    f"these are no keys of sessions of workspace {workspace_id}",
+                    code="workspace.forbidden",
+                )
+
+        def read(snapshot: Snapshot) -> tuple[int, list[list[Row]]]:
+            rows = [snapshot.range(begin, end, limit=limit) for begin, end in ranges]
+            return snapshot.version, rows
+
+        return self._store.read(read)
 
     def ids(self, workspace_id: str) -> Iterator[str]:
         """The ids of a workspace's sessions, in the order of their bytes."""

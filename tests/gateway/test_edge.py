@@ -14,6 +14,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ import pytest
 from websockets.sync.client import connect
 
 from coditect_cli import tokens
+from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.signing import PrivateKey
+from coditect_cli.stores.sqlite import SQLiteStore
 from tests.gateway.test_access import refused
 from tests.gateway.test_pod import Pod
+from tests.sessions.test_session import output, state
 from tests.support.cluster import ApiError, Cluster, free_ports
 from tests.support.gateway import PATIENCE, Client, until
 from tests.test_signing import key_set, private_key
-from tests.workspaces.conformance import EntryConformance
+from tests.workspaces.conformance import EntryConformance, document, refusal
 
 NODE = "edge-test"
 SHARED = b"the-secret-of-an-earlier-gateway"
@@ -360,7 +364,10 @@ def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(
     assert client.closed() == 1006
     assert edge.refusal() == stopped
     assert edge.refusal(user="eve") == (403, "workspace.forbidden", False)
-    assert run_cli("session", "list", "demo", "-o", "name") == (0, "", "")
+    code, out, err = run_cli("session", "list", "demo", "-o", "name")
+    assert (code, out) == (0, "")
+    assert "what is saved is not shown: workspace demo is stopped" in err
+    assert refusal(run_cli, "session", "history", "demo", "s1") == (6, "workspace.stopped")
     edge.scale(1)
     until(lambda: edge.refusal() == (503, "workspace.not_running", True), "it is to run")
     edge.cluster.request("DELETE", f"{edge.sets}/demo")
@@ -368,6 +375,32 @@ def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(
     code, out, err = run_cli("session", "list", "demo")
     assert (code, out) == (3, "")
     assert "no workspace demo" in err
+
+
+def test_what_a_pod_saved_on_its_volume_is_shown_through_the_edge(
+    edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in edge.settings().items():
+        monkeypatch.setenv(name, value)
+    edge.declare()
+    store = SQLiteStore(edge.pod().paths.session_store)
+    layer = SessionLayer(store)
+    for id in ("s1", "t2"):
+        saved = state(id=id, workspace_id="demo", command_history=["make"])
+        layer.save(saved, replace(output(["done"]), session_id=id))
+    store.close()
+    client = edge.join()
+    client.attach("new")
+    listed = document(run_cli, "session", "list", "demo")["items"]
+    assert {item["session"]: item["state"] for item in listed} == {
+        **{"s1": "saved", "t2": "saved"},
+        client.session: "live",
+    }
+    assert document(run_cli, "session", "show", "demo", "s")["historyCount"] == 1
+    assert run_cli("session", "history", "demo", "s1")[1].endswith("make\n")
+    assert run_cli("session", "output", "demo", "t")[1] == "done\n"
+    assert refusal(run_cli, "session", "show", "demo", "x") == (3, "session.not_found")
+    assert refusal(run_cli, "session", "delete", "demo", "s1") == (2, "context.remote")
 
 
 def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.conftest import RunCli
-from tests.support.cluster import Cluster
+from tests.support.cluster import MANIFESTS, Cluster
 from tests.workspaces.conformance import document, refusal
 
 pytestmark = pytest.mark.usefixtures("provider")
@@ -53,6 +56,47 @@ def test_a_credential_plugin_is_run(
     kubeconfig = with_plugin(cluster, tmp_path, f"print({json.dumps(answer)!r})")
     monkeypatch.setenv("CODITECT_KUBECONFIG", str(kubeconfig))
     assert document(run_cli, "workspace", "list")["items"] == []
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """Answers as Google's metadata server, to whom asks it through a proxy."""
+
+    token: str
+
+    def do_GET(self) -> None:
+        place = "computeMetadata/v1/instance/service-accounts/default/token"
+        is_right = self.path.split("?")[0] == f"http://metadata.google.internal/{place}"
+        self.send_response(200 if is_right and self.headers["Metadata-Flavor"] == "Google" else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps({"access_token": self.token, "expires_in": 3_599}).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_the_page_gives_a_kubeconfig_for_cloud_run(
+    run_cli: RunCli,
+    cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (MANIFESTS.parent / "docs" / "kubernetes.md").read_text()
+    [text] = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    config = yaml.safe_load(text)
+    ours = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["clusters"][0]["cluster"] = ours["clusters"][0]["cluster"]
+    config["users"][0]["user"]["exec"]["command"] = sys.executable
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(tmp_path / "kubeconfig"))
+    handler = type("Handler", (Metadata,), {"token": admin_token(cluster, namespace)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever, args=[0.05])
+        serving.start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        found = run_cli("workspace", "list", "-o", "name")
+        server.shutdown()
+        serving.join()
+    assert found == (0, "", "")
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('{}')", "print('secret')"])

@@ -156,6 +156,9 @@ def test_a_pod_is_entered_by_the_gateway_and_leaves_for_no_api_server(
     assert template["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
     excepted = egress["egress"][1]["to"][0]["ipBlock"]["except"]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(excepted)
+    dns = egress["egress"][0]
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"]
+    assert {port["port"] for port in dns["ports"]} == {53}
 
 
 def test_there_are_3_to_20_gateways_and_one_goes_at_a_time(

@@ -307,10 +307,12 @@ def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> Non
 def test_arrays_that_zsh_exports_are_what_programs_get(stack: ExitStack, tmp_path: Path) -> None:
     shell = zsh(stack, tmp_path, "")
     shell.report()
-    shell.type("typeset -xT MY_LIST my_list; my_list=(a b); typeset -x U='x y'; typeset -ax W=(c)")
+    shell.type(
+        "typeset -xT MY_LIST my_list; my_list=(a b); typeset -x U='x y'; typeset -ax W=(c); export -i I=7"
+    )
     variables = shell.report().variables
-    assert (variables["MY_LIST"], variables["U"]) == ("a:b", "x y")
-    assert "my_list" not in variables
+    assert [variables[name] for name in ("MY_LIST", "U", "I")] == ["a:b", "x y", "7"]
+    assert not {"my_list", "W"} & set(variables)
 
 
 def test_a_full_pipe_delays_no_prompt_and_tears_nothing(stack: ExitStack, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ _coditect_install() {
   if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)); then
     \builtin declare -ag "PROMPT_COMMAND[${PROMPT_COMMAND[*]+${#PROMPT_COMMAND[*]}}+1]={ _coditect_prompt || :; } >/dev/null 2>&1 #"$'\r\e[K\e[A'
   else
-    \builtin declare -g "PROMPT_COMMAND=${PROMPT_COMMAND:+$PROMPT_COMMAND
-}{ _coditect_prompt || :; } >/dev/null 2>&1"
+    \builtin printf -v PROMPT_COMMAND '%s{ _coditect_prompt || :; } >/dev/null 2>&1' "${PROMPT_COMMAND:+$PROMPT_COMMAND
+}" # declare -g is of bash 4.2
   fi
 }
 

@@ -28,7 +28,7 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
     [[ -n ${HISTORY_IGNORE-} && $_coditect_line == ${~HISTORY_IGNORE} ]] && _coditect_line=
     {
       builtin printf '\0\0D%s\0' "$PWD" &&
-        for _coditect_name in ${(k)parameters[(R)*export*]}; do
+        for _coditect_name in ${(k)parameters[(R)(scalar|integer|float)*export*]}; do
           builtin printf 'X%s=%s\0' "$_coditect_name" "${(P)_coditect_name}"
         done &&
         builtin printf 'H%s\t %s\n\0E' "$_coditect_newest" "$_coditect_line"

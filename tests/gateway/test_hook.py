@@ -308,7 +308,8 @@ def test_arrays_that_zsh_exports_are_what_programs_get(stack: ExitStack, tmp_pat
     shell = zsh(stack, tmp_path, "")
     shell.report()
     shell.type(
-        "typeset -xT MY_LIST my_list; my_list=(a b); typeset -x U='x y'; typeset -ax W=(c); export -i I=7"
+        "typeset -xT MY_LIST my_list; my_list=(a b); typeset -x U='x y'; "
+        "typeset -ax W=(c); export -i I=7"
     )
     variables = shell.report().variables
     assert [variables[name] for name in ("MY_LIST", "U", "I")] == ["a:b", "x y", "7"]

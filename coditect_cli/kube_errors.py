@@ -24,6 +24,9 @@ _DENIED = re.compile(
     r'in API group "(?P<group>[^"]*)"'
 )
 
+# https://github.com/kubernetes/kubernetes/blob/v1.34.0/plugin/pkg/admission/limitranger/admission.go
+_LIMIT = re.compile(r"(maximum|minimum) \S+ usage per ")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -134,6 +137,12 @@ def _forbidden(answer: Answer) -> CoditectError:
             f"the namespace's quota is used up: {answer.message}",
             code="kube.quota",
             hint="delete what is not needed, or have the quota raised: kubectl describe quota",
+        )
+    if _LIMIT.search(answer.message):
+        return LimitReached(
+            f"the namespace's limits do not allow it: {answer.message}",
+            code="kube.limit",
+            hint="choose another size, or have the limits changed: kubectl describe limitrange",
         )
     denied = _DENIED.search(answer.message)
     if denied is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from coditect_cli.errors import TimedOut
+from coditect_cli.errors import Interrupted, TimedOut
 from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
 from coditect_cli.workspaces.backend import Condition, Tell, not_found
@@ -21,11 +21,28 @@ def wait(
 ) -> WorkspaceRecord | None:
     """The workspace once it is so, within `limit` seconds; tells what happens meanwhile.
 
-    Raises NotFound when there is no workspace (and none is waited to be gone), TimedOut, and at
-    once what no waiting cures: Failed, LimitReached.
+    Raises NotFound when there is no workspace (and none is waited to be gone), TimedOut,
+    Interrupted, and at once what no waiting cures: Failed, LimitReached.
     """
-    scene, began, told = Scene(id), time.monotonic(), set[str]()
-    sources = _sources(kube.namespace, id, events=condition == "running")
+    scene, began = Scene(id), time.monotonic()
+    try:
+        _follow(kube, scene, condition, began, limit, tell)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; workspace {id} is not {condition} yet{_where(scene, condition)}",
+            hint=_look(scene, kube.namespace),
+        ) from None
+    if condition == "running":
+        tell(f"{time.monotonic() - began:6.1f} s  pod {id}-0 is ready")
+    found = scene.objects["set"]
+    return None if found is None else record(as_set(found), node(scene.objects["pod"]))
+
+
+def _follow(
+    kube: Kube, scene: Scene, condition: Condition, began: float, limit: float, tell: Tell
+) -> None:
+    told = set[str]()
+    sources = _sources(kube.namespace, scene.id, events=condition == "running")
     with Watches(kube, sources) as watches:
         while not _holds(scene, condition):
             left = began + limit - time.monotonic()
@@ -39,10 +56,6 @@ def wait(
                     told.add(words)
             if condition == "running" and (problem := scene.hopeless()):
                 raise problem
-    if condition == "running":
-        tell(f"{time.monotonic() - began:6.1f} s  pod {id}-0 is ready")
-    found = scene.objects["set"]
-    return None if found is None else record(as_set(found), node(scene.objects["pod"]))
 
 
 def _sources(namespace: str, id: str, *, events: bool) -> dict[str, Source]:
@@ -83,11 +96,20 @@ def _words(event: Object) -> str:
 
 
 def _timed_out(scene: Scene, namespace: str, condition: Condition, limit: float) -> TimedOut:
-    where = f": {scene.summary()}" if condition == "running" else ""
     return TimedOut(
-        f"workspace {scene.id} is not {condition} after {limit:g} s{where}",
+        f"workspace {scene.id} is not {condition} after {limit:g} s{_where(scene, condition)}",
         code="workspace.timeout",
-        hint="nothing was undone, and it may still come; to look: coditect workspace show "
-        f"{scene.id}, kubectl describe pod {scene.id}-0 -n {namespace}",
+        hint=_look(scene, namespace),
         retryable=True,
+    )
+
+
+def _where(scene: Scene, condition: Condition) -> str:
+    return f": {scene.summary()}" if condition == "running" else ""
+
+
+def _look(scene: Scene, namespace: str) -> str:
+    return (
+        "nothing was undone, and it may still come; to look: coditect workspace show "
+        f"{scene.id}, kubectl describe pod {scene.id}-0 -n {namespace}"
     )

@@ -101,7 +101,8 @@ class Scene:
             return f"volume {claim_name(self.id)} is not bound"
         for container in _containers(pod):
             if waiting := container.get("state", {}).get("waiting"):
-                return f"the pod waits: {waiting.get('reason', '')} {waiting.get('message', '')}"
+                words = [waiting[name] for name in ("reason", "message") if waiting.get(name)]
+                return f"the pod waits: {': '.join(words)}"
         return f"the pod is {pod.get('status', {}).get('phase', 'Pending')}, and not ready"
 
     def _is_old(self, event: Object) -> bool:

@@ -146,6 +146,34 @@ def test_a_limit_range_refuses_too(run_cli: RunCli, cluster: Cluster, namespace:
     assert "maximum cpu usage per Container is 1" in error["message"]
 
 
+def test_a_volume_past_the_namespaces_limits_is_a_limit(
+    run_cli: RunCli, cluster: Cluster, namespace: str
+) -> None:
+    limits = {"type": "PersistentVolumeClaim", "max": {"storage": "9Gi"}, "min": {"storage": "1Gi"}}
+    path = f"/api/v1/namespaces/{namespace}/limitranges"
+    cluster.request("POST", path, {"metadata": {"name": "l"}, "spec": {"limits": [limits]}})
+    for size in ("10Gi", "1Mi"):
+        error = failure(run_cli, "workspace", "create", "demo", "--storage", size)
+        assert (error["exitCode"], error["code"]) == (7, "kube.limit")
+        assert "usage per PersistentVolumeClaim" in error["message"]
+    assert sets(cluster, namespace) == []
+
+
+def test_an_interrupted_wait_says_how_things_are(cluster: Cluster, namespace: str) -> None:
+    line = ("-m", "coditect_cli", "workspace", "create", "demo", "--image", "localhost/slow:1")
+    with subprocess.Popen([sys.executable, *line], stderr=subprocess.PIPE, text=True) as creating:
+        assert creating.stderr is not None
+        for told in creating.stderr:
+            if "Pulling" in told:
+                break
+        creating.send_signal(signal.SIGINT)
+        said = creating.stderr.read()
+    assert creating.returncode == 130
+    assert "error: interrupted; workspace demo is not running yet: the pod " in said
+    assert "coditect workspace show demo" in said
+    assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["demo"]
+
+
 def test_a_kept_volume_is_its_owners_alone(
     run_cli: RunCli, cluster: Cluster, namespace: str
 ) -> None:

@@ -101,6 +101,10 @@ def bash(stack: ExitStack, home: Path, profile: str, saved: int | None = None) -
     return shell
 
 
+def begin(stack: ExitStack, home: Path, name: str, rc: str) -> Shell:
+    return (bash if name == "bash" else zsh)(stack, home, rc)
+
+
 def test_what_a_user_has_set_up_goes_on(stack: ExitStack, tmp_path: Path) -> None:
     shell = bash(stack, tmp_path, "PROMPT_COMMAND='echo mine $?'\ntrap 'echo bye' EXIT\n")
     shell.type("(exit 7)")
@@ -263,8 +267,9 @@ def faults_of_children(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
-def test_a_prompt_costs_no_fork(stack: ExitStack, tmp_path: Path) -> None:
-    shell = bash(stack, tmp_path, "")
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_a_prompt_costs_no_fork(stack: ExitStack, tmp_path: Path, name: str) -> None:
+    shell = begin(stack, tmp_path, name, "")
     before = faults_of_children(shell.pid)
     for _ in range(5):
         shell.report()
@@ -316,8 +321,11 @@ def test_arrays_that_zsh_exports_are_what_programs_get(stack: ExitStack, tmp_pat
     assert not {"my_list", "W"} & set(variables)
 
 
-def test_a_full_pipe_delays_no_prompt_and_tears_nothing(stack: ExitStack, tmp_path: Path) -> None:
-    shell = bash(stack, tmp_path, "export BIG=$(printf '%060000d' 0)\n")
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_a_full_pipe_delays_no_prompt_and_tears_nothing(
+    stack: ExitStack, tmp_path: Path, name: str
+) -> None:
+    shell = begin(stack, tmp_path, name, "export BIG=$(printf '%060000d' 0)\n")
     for number in range(4):
         shell.type(f"echo {number}")
         shell.shown(b"ready$ ")
@@ -335,10 +343,11 @@ def test_a_full_pipe_delays_no_prompt_and_tears_nothing(stack: ExitStack, tmp_pa
     assert [report.directory for report in reader.feed(os.read(shell.out, 1 << 20))] == ["/usr"]
 
 
+@pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_who_reads_may_be_killed_while_somebody_holds_the_pipe(
-    stack: ExitStack, tmp_path: Path
+    stack: ExitStack, tmp_path: Path, name: str
 ) -> None:
-    shell = bash(stack, tmp_path, "")
+    shell = begin(stack, tmp_path, name, "")
     kept = os.dup(shell.out)
     stack.callback(os.close, kept)
     os.close(shell.out)

@@ -26,13 +26,13 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
     local _coditect_line=${history[$_coditect_newest]-}
     [[ $_coditect_extended == on ]] && setopt extended_glob
     [[ -n ${HISTORY_IGNORE-} && $_coditect_line == ${~HISTORY_IGNORE} ]] && _coditect_line=
-    {
-      builtin printf '\0\0D%s\0' "$PWD" &&
-        for _coditect_name in ${(k)parameters[(R)(scalar|integer|float)*export*]}; do
-          builtin printf 'X%s=%s\0' "$_coditect_name" "${(P)_coditect_name}"
-        done &&
-        builtin printf 'H%s\t %s\n\0E' "$_coditect_newest" "$_coditect_line"
-    } >&$_coditect_hook
+    # Whole, so that no more is written once the pipe is full.
+    local _coditect_record=$'\0\0D'$PWD$'\0'
+    for _coditect_name in ${(k)parameters[(R)(scalar|integer|float)*export*]}; do
+      _coditect_record+=X$_coditect_name=${(P)_coditect_name}$'\0'
+    done
+    _coditect_record+=H$_coditect_newest$'\t '$_coditect_line$'\n\0E'
+    builtin print -rn -- "$_coditect_record" >&$_coditect_hook
   }
   # Adds lines of history behind those that the shell has from its file, where each that is in both
   # is taken out: then all are added anew. Last it thinks that they are in its file already.

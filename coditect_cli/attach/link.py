@@ -130,7 +130,7 @@ class Link:
                 code="token.insecure",
                 hint="use wss://, or pass --insecure where the network is trusted",
             )
-        sock = _connect(address)
+        sock = connect(address)
         try:
             protocol = _handshake(sock, address, workspace_id, token)
             sock.setblocking(False)
@@ -255,7 +255,8 @@ def _would_block(error: OSError) -> bool:
     return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
 
 
-def _connect(address: Address) -> socket.socket:
+def connect(address: Address) -> socket.socket:
+    """A connected socket, its time-out CONNECT_TIMEOUT. Raises Unreachable, Failed."""
     try:
         if address.unix_path is not None:
             return _connect_unix(address.unix_path)

@@ -10,9 +10,11 @@ from typing import Any
 
 from coditect_cli.attach.credentials import Credentials
 from coditect_cli.attach.link import Link, LinkLost
+from coditect_cli.attach.page import fetch
 from coditect_cli.config import Context
-from coditect_cli.errors import Unreachable, from_dict
+from coditect_cli.errors import NotFound, Unreachable, from_dict
 from coditect_cli.paths import Paths
+from coditect_cli.protocol.handshake import SESSIONS_PAGE
 from coditect_cli.protocol.shape import json_object
 
 TIMEOUT = 30.0  # seconds; `stop` waits for programs to end
@@ -27,7 +29,12 @@ def request(
     the local context with code gateway.not_running).
     """
     token = Credentials(context, paths, workspace_id, os.environ).token()
-    link = Link.open(context.gateway_url(paths), workspace_id, token)
+    url = context.gateway_url(paths)
+    if message == {"type": "sessions"} and url.startswith("ws+unix:"):
+        found = _live_sessions(url, workspace_id, token)
+        if found is not None:
+            return found
+    link = Link.open(url, workspace_id, token)
     try:
         link.send(json.dumps(message))
         answer = json_object(_first_text(link))
@@ -48,6 +55,16 @@ def request(
             retryable=True,
         )
     return answer
+
+
+def _live_sessions(url: str, workspace_id: str, token: str) -> dict[str, Any] | None:
+    """The answer to `sessions`, without a WebSocket; None of a gateway that has no such page."""
+    try:
+        return json_object(fetch(url, SESSIONS_PAGE, workspace_id, token))
+    except NotFound as error:
+        if error.code != "path.not_found":
+            raise
+        return None
 
 
 def _first_text(link: Link) -> str:

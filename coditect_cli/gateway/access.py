@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from websockets.datastructures import Headers
@@ -78,9 +78,9 @@ class Access:
         self._workspaces = workspaces
         self._only = only_workspace
 
-    async def admit(self, request: Asked) -> Admitted:
+    async def admit(self, request: Asked, paths: Sequence[str] = PATHS) -> Admitted:
         """Who is asking, when all is in order; else raises the error that says why not."""
-        claims = await claims_of(request, self._settings, self._keys)
+        claims = await claims_of(request, self._settings, self._keys, paths)
         record = self._workspace(claims)
         agent, _, version = request.user_agent.partition("/")
         client_version = version if agent == "coditect" else "of another kind"
@@ -139,9 +139,11 @@ class Asked:
         )
 
 
-async def claims_of(request: Asked, settings: Settings, keys: Keys) -> Claims:
+async def claims_of(
+    request: Asked, settings: Settings, keys: Keys, paths: Sequence[str] = PATHS
+) -> Claims:
     """What the token of a request for the endpoint says. Raises the error that says why not."""
-    if request.path.partition("?")[0] not in PATHS:
+    if request.path.partition("?")[0] not in paths:
         raise NotFound(
             "there is nothing at this path", code="path.not_found", hint="the endpoint is /ws"
         )

@@ -24,13 +24,14 @@ from websockets.typing import Subprotocol
 from coditect_cli import __version__
 from coditect_cli.errors import CoditectError
 from coditect_cli.gateway import v1, v2
-from coditect_cli.gateway.access import PAGES, Access, Admitted, Asked, http_status
+from coditect_cli.gateway.access import PAGES, PATHS, Access, Admitted, Asked, http_status
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.limits import Limits
 from coditect_cli.gateway.metrics import CONTENT_TYPE
 from coditect_cli.gateway.restoring import Restoring
 from coditect_cli.protocol import binary
-from coditect_cli.protocol.handshake import V2
+from coditect_cli.protocol import messages as m
+from coditect_cli.protocol.handshake import SESSIONS_PAGE, V2
 from coditect_cli.protocol.messages import CLOSE_ENDED, CLOSE_RESTART
 
 log = logging.getLogger("coditect.server")
@@ -115,12 +116,16 @@ class Server:
             if request.path in PAGES:
                 await self.access.admit_to_page(asked)
                 return self.page(request.path)
-            admitted = await self.access.admit(asked)
+            page = request.path == SESSIONS_PAGE
+            admitted = await self.access.admit(asked, (SESSIONS_PAGE,) if page else PATHS)
             self.limits.check(admitted.user)
         except CoditectError as error:
             log.info("refused code=%s", error.code)
             self.bridge.metrics.refuse(error.code, http_status(error))
             return refusal(error)
+        if page:
+            found = m.encode(v2.session_list(self, admitted))
+            return answer(http.HTTPStatus.OK, "application/json", found.encode())
         self.bridge.metrics.admitted += 1
         connection.admitted = admitted
         return None

@@ -253,8 +253,7 @@ async def _answer(server: Server, admitted: Admitted, message: m.Message) -> m.M
             return _status(server)
         return await _check_gateway(server, message)
     if isinstance(message, m.Sessions):
-        live = server.bridge.live(None if record is None else record.id)
-        return m.SessionList(tuple(one.describe() for one in live))
+        return session_list(server, admitted)
     if record is None:
         raise Forbidden("this token is for managing the gateway only", code="workspace.forbidden")
     if isinstance(message, m.Read):
@@ -265,6 +264,12 @@ async def _answer(server: Server, admitted: Admitted, message: m.Message) -> m.M
     if isinstance(message, m.Stop):
         return m.Stopped(await server.bridge.stop(record.id, force=message.force))
     raise UsageError(f"{message.type} is not a first message", code="message.invalid")
+
+
+def session_list(server: Server, admitted: Admitted) -> m.SessionList:
+    """The live sessions that a connection may know of."""
+    live = server.bridge.live(None if admitted.record is None else admitted.record.id)
+    return m.SessionList(tuple(one.describe() for one in live))
 
 
 def _status(server: Server) -> m.GatewayStatus:

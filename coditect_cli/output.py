@@ -263,10 +263,10 @@ def _cell(value: object) -> str:
 
 
 def _width(text: str) -> int:
-    from unicodedata import combining, east_asian_width
-
     if text.isascii():
         return len(text)
+    from unicodedata import combining, east_asian_width
+
     return sum(
         0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
         for character in text

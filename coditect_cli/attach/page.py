@@ -29,7 +29,7 @@ def fetch(url: str, page: str, workspace_id: str, token: str) -> bytes:
                 if whole is None and b"\r\n\r\n" in received:
                     head, _, received = received.partition(b"\r\n\r\n")
                     status, whole = _status_and_length(head)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError) as error:
             raise _no_answer(str(error)) from error
     if whole is None or len(received) < whole:
         raise _no_answer("it hung up")

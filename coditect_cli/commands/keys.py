@@ -61,16 +61,17 @@ def ls(
     begin = parse_key(prefix)
     start = None if after is None else parse_key(after)
     asked, limit = limit, runtime.row_limit(limit)
-    progress = Progress(runtime.streams, "keys")
     listing = _Listing(limit)
     with closing(runtime.store) as store:
+        is_whole = not begin and start is None and limit is None
+        progress = Progress(runtime.streams, "keys", store.size if is_whole else None)
         wanted = None if limit is None else limit + 1
         pages = scan_sizes(
             store, begin, prefix_end(begin), after=start, limit=wanted, reverse=reverse
         )
         stream = Stream(
             "KeyList",
-            listing.items(progress.watch(pages)),
+            progress.above(listing.items(progress.watch(pages))),
             {"KEY": "key", "BYTES": "bytes"},
             {"HEX": "hex"},
             "key",
@@ -141,13 +142,13 @@ def du(
     Exit codes: 0 done, 9 the store does not answer
     """
     runtime: Runtime = ctx.obj
-    progress = Progress(runtime.streams, "keys")
     total = {"keys": 0, "bytes": 0}
     with closing(runtime.store) as store:
+        progress = Progress(runtime.streams, "keys", store.size)
         groups = _sums(progress.watch(scan_sizes(store, b"", END)), depth, total)
         stream = Stream(
             "KeyUsage",
-            _in_pages(groups),
+            progress.above(_in_pages(groups)),
             {"PREFIX": "key", "KEYS": "keys", "BYTES": "bytes"},
             {"HEX": "hex"},
             "key",
@@ -175,13 +176,13 @@ def check(ctx: typer.Context) -> int:
 
     runtime: Runtime = ctx.obj
     counts = {"fail": 0, "warn": 0}
-    progress = Progress(runtime.streams, "records")
     columns = {"SEVERITY": "severity", "PROBLEM": "problem", "KEY": "key", "MESSAGE": "message"}
     with closing(runtime.store) as store:
+        progress = Progress(runtime.streams, "records", store.size)
         findings = check_sessions(store, time.time_ns(), progress.watch)
         stream = Stream(
             "KeyCheck",
-            _in_pages(_counted(findings, counts)),
+            progress.above(_in_pages(_counted(findings, counts))),
             columns,
             {"HEX": "hex"},
             "key",

@@ -89,7 +89,7 @@ def list_(
         progress = Progress(runtime.streams, "sessions")
         stream = Stream(
             "SessionList",
-            listing.pages(progress.watch),
+            progress.above(listing.pages(progress.watch)),
             COLUMNS,
             WIDE,
             "session",

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from coditect_cli.errors import CoditectError, Failed, LimitReached, Unreachable, UsageError
 from coditect_cli.stores.store import (
+    END,
     MAX_SECONDS,
     PAGE_BYTES,
     PAGE_ROWS,
@@ -108,6 +109,12 @@ class FoundationDBStore(SessionStore):
             return result
 
         return self._retry(attempt, lambda: not maybe_kept)
+
+    def size(self) -> int:
+        """What the cluster estimates from a sample of its keys."""
+        return self._retry(
+            lambda transaction: int(transaction.get_estimated_range_size_bytes(b"", END).wait())
+        )
 
     def close(self) -> None:
         """Nothing: the library keeps one connection to a cluster for the whole process."""

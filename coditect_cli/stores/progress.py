@@ -3,58 +3,92 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from coditect_cli.stores.store import Page
 from coditect_cli.streams import Streams
 
 P = TypeVar("P", bound=Page[Any])
+T = TypeVar("T")
+
+BAR = 30  # columns
 
 
 class Progress:
     """Counts the rows and read versions of a scan, and tells them on stderr.
 
-    `noun` is what the rows are, in the plural. A count is drawn only on a terminal, once the scan
-    has taken `patience` seconds, and wiped before a page is shown: there may be only one terminal.
+    `noun` is what the rows are, in the plural; `whole` says about how many bytes a scan of all of
+    them reads, where that is known. A bar, or else a count, is drawn only on a terminal, once the
+    scan has taken `patience` seconds, and wiped before something is shown: there may be only one
+    terminal.
     """
 
     patience = 0.2
 
-    def __init__(self, streams: Streams, noun: str) -> None:
+    def __init__(
+        self, streams: Streams, noun: str, whole: Callable[[], int | None] | None = None
+    ) -> None:
         self._streams = streams
         self._noun = noun
+        self._whole = whole
+        self._total: int | None = None
+        self._animates = streams.may_animate()
+        self._makes_room = streams.stdout.isatty()
+        self._began = time.monotonic()
+        self._drawn = False
         self._seen = 0
+        self._bytes = 0
         self._version: int | None = None
         self.versions = 0
 
     def watch(self, pages: Iterable[P]) -> Iterator[P]:
-        """The pages, as they come; while the next one is read, the count stands there."""
-        for page in self._drawn(pages):
-            self._seen += len(page.rows)
-            if page.version != self._version:  # they only grow
-                self._version = page.version
-                self.versions += 1
-            yield page
+        """The pages, as they come; how many came stands there while one is read.
 
-    def _drawn(self, pages: Iterable[P]) -> Iterator[P]:
-        if not self._streams.may_animate():
-            yield from pages
-            return
-        coming = iter(pages)
-        began = time.monotonic()
-        while True:
-            drawn = self._seen and time.monotonic() - began >= self.patience
-            if drawn:
-                self._write(f"\r{self._seen:,} {self._noun}")
-            try:
-                page = next(coming, None)
-            finally:
-                if drawn:
-                    self._write("\r\x1b[K")
-            if page is None:
-                return
-            yield page
+        Where stdout is that terminal too, it is wiped for each, or for what `above` has of them.
+        """
+        try:
+            for page in pages:
+                self._count(page)
+                if self._makes_room:
+                    self._wipe()
+                yield page
+                if self._animates and time.monotonic() - self._began >= self.patience:
+                    self._draw()
+        finally:
+            self._wipe()
+
+    def above(self, found: Iterable[T]) -> Iterator[T]:
+        """What is found in the pages, and is shown: there is room for it, and only for it."""
+        makes_room, self._makes_room = self._makes_room, False
+        for one in found:
+            if makes_room:
+                self._wipe()
+            yield one
+
+    def _count(self, page: Page[Any]) -> None:
+        self._seen += len(page.rows)
+        if page.version != self._version:  # they only grow
+            self._version = page.version
+            self.versions += 1
+        if self._animates:
+            self._bytes += sum(len(key) + _size(value) for key, value in page.rows)
+
+    def _draw(self) -> None:
+        if self._whole is not None:
+            self._total, self._whole = self._whole(), None
+        text = f"{self._seen:,} {self._noun}"
+        if self._total:
+            part = min(0.99, self._bytes / self._total)
+            bar = ("#" * round(part * BAR)).ljust(BAR, ".")
+            text = f"[{bar}] {part:3.0%}  {text}"
+        self._write(f"\r{text}")
+        self._drawn = True
+
+    def _wipe(self) -> None:
+        if self._drawn:
+            self._write("\r\x1b[K")
+            self._drawn = False
 
     def _write(self, text: str) -> None:
         self._streams.stderr.write(text)
@@ -67,3 +101,7 @@ class Progress:
                 f"the pages come from {self.versions:,} read versions: "
                 "what was written meanwhile may be there in part"
             )
+
+
+def _size(value: bytes | int) -> int:
+    return value if isinstance(value, int) else len(value)

@@ -94,6 +94,15 @@ class SQLiteStore(SessionStore):
                 self._connection.execute("UPDATE version SET number = number + 1")
         return result
 
+    def size(self) -> int:
+        """The pages in use; the file that holds them has nothing else of that size."""
+        with self._lock, self._errors():
+            used, free, size = (
+                int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (used - free) * size
+
     def close(self) -> None:
         with self._lock:
             if self._cleared:  # its text is still in the log, which others may keep open

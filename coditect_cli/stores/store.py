@@ -145,6 +145,10 @@ class SessionStore(ABC):
         Raises Conflict when others keep coming first, LimitReached past MAX_SECONDS.
         """
 
+    def size(self) -> int | None:
+        """About how many bytes its keys and values take, where it can tell at once."""
+        return None
+
     @abstractmethod
     def close(self) -> None: ...
 

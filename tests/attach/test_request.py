@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from coditect_cli import config
+from coditect_cli.attach import request as requests
+from coditect_cli.attach.page import fetch
 from coditect_cli.attach.request import request
 from coditect_cli.errors import CoditectError, NotFound, Unreachable
 from coditect_cli.paths import Paths
@@ -17,6 +21,43 @@ def test_a_request_has_one_answer(gateway: Gateway) -> None:
     assert answer == {"type": "sessions", "items": []}
     status = request(context, gateway.paths, "_gateway", {"type": "status"})
     assert status["keeperPid"] == gateway.keeper.pid
+
+
+def test_live_sessions_are_asked_for_without_a_websocket(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = config.load(gateway.paths, gateway.environ)
+    mine, _ = gateway.attach("demo"), gateway.attach("other")
+    asked = {"type": "sessions"}
+    with monkeypatch.context() as without:
+        without.delattr(requests, "Link")
+        answer = request(context, gateway.paths, "demo", asked)
+        everything = request(context, gateway.paths, "_gateway", asked)
+    assert [one["session"] for one in answer["items"]] == [mine.session]
+    assert {one["workspace"] for one in everything["items"]} == {"demo", "other"}
+    monkeypatch.setattr(requests, "SESSIONS_PAGE", "/not-in-this-release")
+    assert request(context, gateway.paths, "demo", asked) == answer
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b"?\r\n\r\n"]
+)
+def test_an_answer_that_is_not_whole_is_told(tmp_path: Path, answer: bytes) -> None:
+    def hang_up() -> None:
+        client, _ = listener.accept()
+        client.recv(10_000)
+        client.sendall(answer)
+        client.close()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        server = threading.Thread(target=hang_up)
+        server.start()
+        with pytest.raises(Unreachable) as lost:
+            fetch(f"ws+unix:{tmp_path}/socket", "/sessions", "demo", "token")
+        server.join()
+    assert lost.value.code == "gateway.no_answer"
 
 
 def test_the_gateways_error_is_raised(gateway: Gateway) -> None:

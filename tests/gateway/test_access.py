@@ -87,7 +87,7 @@ def test_issuer_and_audience_are_checked_where_the_context_sets_them(
 
 
 def test_no_request_is_answered_without_a_token_whatever_its_path(gateway: Gateway) -> None:
-    for path in ("/ws", "/ws/terminal", "/", "/healthz", "/metrics", "/ws?token=x"):
+    for path in ("/ws", "/ws/terminal", "/", "/healthz", "/metrics", "/sessions", "/ws?token=x"):
         status, _ = refused(gateway.connect, token="", uri=f"ws://localhost{path}")
         assert status in (401, 404)
     gateway.connect(uri="ws://localhost/ws/terminal").attach()

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli import config
 from coditect_cli.errors import Unreachable
-from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionOutput, SessionState
-from coditect_cli.stores.store import SessionStore, open_store
+from tests.gateway.test_restoring import recorded, store_of
 from tests.support.gateway import Client, Gateway, running_gateway, until
 from tests.support.shell import hooked_shell
 
@@ -34,14 +32,9 @@ def patient(tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
 
 
-def store_of(gateway: Gateway) -> SessionStore:
-    settings = config.load(gateway.paths, gateway.environ).settings
-    return open_store(settings, gateway.paths)
-
-
 def record(gateway: Gateway, id: str) -> tuple[SessionState, SessionOutput] | None:
-    with suppress(Unreachable), closing(store_of(gateway)) as store:
-        state, output = SessionLayer(store).load("demo", id)
+    with suppress(Unreachable):  # there may be no store yet
+        state, output = recorded(gateway, id)
         if state is not None and output is not None:
             return state, output
     return None
@@ -103,6 +96,7 @@ def test_changes_that_never_pause_are_saved_and_many_at_a_time(
     first = until(newest, "a first save")
     until(lambda: newest() > first + 100, "a later save")
     (gateway.paths.workspaces / "demo" / "root" / "stop").touch()
+    client.run("true")
     with closing(store_of(gateway)) as store:
         saves = store.read(lambda snapshot: snapshot.version)
     assert saves < newest() / 2

@@ -159,6 +159,8 @@ class TerminalPump(Pump):
             return
         self._last_byte = data[-1:]
         self.outbox.append(data)
+        if self.interactive:
+            self.spin.begin()
 
     def _on_end_of_input(self) -> None:
         if self.interactive:
@@ -290,7 +292,9 @@ class TerminalPump(Pump):
         self.reason = reason
 
     def on_output(self, data: bytes) -> None:
-        if not self.interactive:
+        if self.interactive:
+            self.spin.end()
+        else:
             self._quiet_since = time.monotonic()
             self._awaits_prompt = False
         if self._shown_on_tty:

@@ -106,7 +106,7 @@ class Link:
         self._socket = sock
         self.fd = sock.fileno()
         self._protocol = protocol
-        self._unsent = bytearray()
+        self.unsent = bytearray()  # what waits until the network takes it
         self._buffer = memoryview(bytearray(CHUNK))
         self._decrypted: Callable[[], int] | None = getattr(sock, "pending", None)
         self._parts: list[bytes] = []
@@ -139,11 +139,6 @@ class Link:
             raise
         return cls(sock, protocol, workspace_id)
 
-    @property
-    def unsent(self) -> int:
-        """How many bytes wait until the network takes them."""
-        return len(self._unsent)
-
     def send(self, data: bytes | str) -> None:
         """Queue one message: a text frame for str, a binary frame for bytes."""
         if self._protocol.state != _OPEN:
@@ -152,7 +147,7 @@ class Link:
             self._protocol.send_text(data.encode())
             self.flush()
         else:
-            self._unsent += binary.frame(data, masked=True)
+            self.unsent += binary.frame(data, masked=True)
             self._write()
 
     def ping(self) -> None:
@@ -164,20 +159,20 @@ class Link:
     def flush(self) -> None:
         """Send what the network takes now. Raises LinkLost."""
         for data in self._protocol.data_to_send():
-            self._unsent += data
+            self.unsent += data
         self._write()
 
     def _write(self) -> None:
-        while self._unsent:
+        while self.unsent:
             try:
-                sent = self._socket.send(self._unsent)
+                sent = self._socket.send(self.unsent)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if _would_block(error):
                     return
                 raise LinkLost(1006, error.strerror or "") from error
-            del self._unsent[:sent]
+            del self.unsent[:sent]
 
     def receive(self) -> list[bytes | str]:
         """The messages that have arrived, in order. Raises LinkLost once there are no more."""
@@ -290,6 +285,15 @@ def _wrap_tls(sock: socket.socket, address: Address) -> socket.socket:
             f"the certificate of {address.host} does not hold: {error.verify_message}",
             code="gateway.certificate",
             hint="check the URL and the clock; SSL_CERT_FILE names another set of authorities",
+        ) from error
+    except ssl.SSLError as error:
+        sock.close()
+        why = (error.reason or "it failed").replace("_", " ").lower()
+        raise Unreachable(
+            f"no TLS with {address.host}, port {address.port}: {why}",
+            code="gateway.tls",
+            hint="check that the port is the one for wss://; ws:// is for one without TLS",
+            retryable=True,
         ) from error
     except OSError as error:
         sock.close()

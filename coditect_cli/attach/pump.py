@@ -17,6 +17,7 @@ from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
 from coditect_cli.protocol.shape import json_object
 from coditect_cli.protocol.stream import Inbox, Outbox
+from coditect_cli.spin import Spin
 
 log = logging.getLogger("coditect.session")
 
@@ -66,6 +67,7 @@ class Pump:
         self._stream = next(iter(outputs))
         self._open = False  # the gateway has answered `opening` on this link
         self._redraw: messages.Redraw | None = None
+        self.spin = Spin()
         self._pinged = 0.0
         self._look_at = 0.0  # when it is time to see whether the link is alive
 
@@ -155,62 +157,55 @@ class Pump:
 
     def _turn(self, wakeups: Wakeups) -> None:
         """Wait until there is something to do, and do it; a key takes two turns of this."""
+        wait = 0.0 if self.spin.goes_on() else self._due()
         link, source = self.link, self.source()
-        readers = [wakeups.fd]
-        writers = [sink.fileno() for sink in self._sinks if sink.waiting]
+        far = self._dialer.fileno() if link is None else link.fd
+        readers = [wakeups.fd, far]
         if source is not None:
             readers.append(source)
-        if link is None:
-            readers.append(self._dialer.fileno())
-        else:
-            readers.append(link.fd)
-            if link.unsent:
-                writers.append(link.fd)
-        ready, writable, _ = select.select(readers, writers, [], self._timeout())
+        writers = [link.fd] if link is not None and link.unsent else []
+        for sink in self._sinks:
+            if sink.waiting:
+                writers.append(sink.fileno())
+        ready, writable, _ = select.select(readers, writers, [], wait)
         if wakeups.fd in ready:
             for number in wakeups.read():
                 self.on_signal(number)
-        if link is not None and link is self.link:
-            if link.fd in writable:
-                self._guard(link.flush)
-            if link.fd in ready or link.pending():
-                self._receive(link)
+        if link is not None and far in ready:
+            self._receive(link)
         if source in ready:
             self.on_readable()
-        self._flush_outputs()
-        self._send_input()
-        self._acknowledge()
-        self._keep_alive()
+        if self.outbox.sent < self.outbox.end:
+            self._send_input()
+        if writable:
+            self._flush(far in writable)
+        if writable or far in ready:
+            self._acknowledge()
 
-    def _timeout(self) -> float | None:
+    def _due(self) -> float | None:
+        """Do what is due by time; the seconds until the next thing is, or None."""
         due = self.on_tick()
-        if self.link is not None:
-            if self.link.pending():
-                return 0.0
-            look = max(0.0, self._look_at - time.monotonic())
-            return look if due is None or look < due else due
-        waits = [due]
-        if self.status is None:
-            waits.append(self._dialer.wait())
-            if self._patience is not None:
-                waits.append(max(0.0, self.lost_at + self._patience - time.monotonic()))
-        return min((wait for wait in waits if wait is not None), default=None)
-
-    def _keep_alive(self) -> None:
         if self.status is not None:
-            return
+            return due
         if self.link is None:
             self._reconnect()
-            return
         now = time.monotonic()
-        if now < self._look_at:
-            return
-        if now - self.link.heard >= DEAD_AFTER:
-            self._lose(LinkLost(1006, f"nothing heard for {DEAD_AFTER:g} s"))
-        elif now - max(self.link.heard, self._pinged) >= PING_AFTER:
-            self.ping()
+        if self.link is not None and now >= self._look_at:
+            self._keep_alive(self.link, now)
         if self.link is not None:
-            self._look_at = max(self.link.heard, self._pinged) + PING_AFTER
+            look = max(0.0, self._look_at - now)
+            return look if due is None or look < due else due
+        waits = [due, self._dialer.wait()]
+        if self._patience is not None:
+            waits.append(max(0.0, self.lost_at + self._patience - now))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _keep_alive(self, link: Link, now: float) -> None:
+        if now - link.heard >= DEAD_AFTER:
+            self._lose(LinkLost(1006, f"nothing heard for {DEAD_AFTER:g} s"))
+        elif now - max(link.heard, self._pinged) >= PING_AFTER:
+            self.ping()
+        self._look_at = max(link.heard, self._pinged) + PING_AFTER
 
     def ping(self) -> None:
         """Measure the round trip; see `Link.rtt`."""
@@ -228,6 +223,8 @@ class Pump:
         if self.session is not None:
             resume = {name: inbox.received for name, inbox in self.inboxes.items()}
         self.tell(self.opening(resume))
+        if link.pending():
+            self._receive(link)
 
     def _reconnect(self) -> None:
         if self._patience is not None and time.monotonic() >= self.lost_at + self._patience:
@@ -290,17 +287,21 @@ class Pump:
             self.on_lost()
 
     def _receive(self, link: Link) -> None:
-        try:
-            received = link.receive()
-        except LinkLost as lost:
-            self._lose(lost)
-            return
-        for item in received:
-            if isinstance(item, bytes):
-                self._take_bytes(item)
-            else:
-                self._handle(self._parse(item))
-            if self.link is not link:
+        """Take all that has come, also what a select on the link would not show again."""
+        while self.link is link:
+            try:
+                received = link.receive()
+            except LinkLost as lost:
+                self._lose(lost)
+                return
+            for item in received:
+                if isinstance(item, bytes):
+                    self._take_bytes(item)
+                else:
+                    self._handle(self._parse(item))
+                if self.link is not link:
+                    return
+            if not link.pending():
                 return
 
     def _parse(self, text: str) -> Message | None:
@@ -313,11 +314,10 @@ class Pump:
         if self._redraw is not None:
             self.inboxes["output"].start(self._redraw.offset)
             self._redraw = None
-            self.on_output(data)
-            output.write(data)
-            return
-        inbox = self.inboxes[self._stream]
-        inbox.receive(len(data))
+            inbox = None
+        else:
+            inbox = self.inboxes[self._stream]
+            inbox.receive(len(data))
         self.on_output(data)
         try:
             output.write(data, inbox)
@@ -381,7 +381,9 @@ class Pump:
             raise self._ended_by(error)
         self._lose(LinkLost(1006, message.message))
 
-    def _flush_outputs(self) -> None:
+    def _flush(self, link: bool) -> None:
+        if link and self.link is not None:
+            self._guard(self.link.flush)
         for output in self._sinks:
             try:
                 if output.waiting:
@@ -392,7 +394,7 @@ class Pump:
     def _send_input(self) -> None:
         outbox = self.outbox
         while outbox.sent < outbox.end and self.link is not None and self._open:
-            room = self.link.unsent < UNSENT_LIMIT
+            room = len(self.link.unsent) < UNSENT_LIMIT
             data = outbox.take(self.window, FRAME) if room else b""
             if not data:
                 return

@@ -44,9 +44,13 @@ class Sink:
         return bool(self._queue)
 
     def write(self, data: bytes, inbox: Counter | None = None) -> None:
-        """Queue `data`; bytes of a counted stream are reported to its `inbox` once written."""
+        """Write `data`, or queue what is not taken now; bytes of a counted stream are reported to
+        its `inbox` once written. Raises what `flush` does.
+        """
         if data:
             self._queue.append((memoryview(data), inbox))
+            if len(self._queue) == 1:
+                self.flush()
 
     def flush(self) -> None:
         """Write what is taken now. Raises OSError (BrokenPipeError) when nobody reads any more."""

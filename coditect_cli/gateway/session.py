@@ -164,11 +164,12 @@ class Session:
         except EOFError:
             self.pause_reading(name)
             self.source_ended(name)
-        self.words[ACTIVE] = int(time.time() * 1000)
-        self.metrics.output_bytes += self.rings[name].head - before
         self.produced(name)
         for attachment in self.attachments:
             attachment.wake()
+        self.words[ACTIVE] = int(time.time() * 1000)
+        self.metrics.output_bytes += self.rings[name].head - before
+        self.passed_on(name)
 
     at_end_when_empty: ClassVar[bool] = False
 
@@ -176,7 +177,10 @@ class Session:
         """The program closed its end."""
 
     def produced(self, name: str) -> None:
-        """New bytes are in a ring."""
+        """New bytes are in a ring, and about to be sent."""
+
+    def passed_on(self, name: str) -> None:
+        """The clients have them, as far as they take them now."""
 
     def receive(self, attachment: Attachment, data: bytes) -> None:
         """Take input from a client."""

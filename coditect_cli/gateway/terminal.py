@@ -15,6 +15,7 @@ from coditect_cli.gateway.screen import Screen
 from coditect_cli.gateway.session import BATCH, MARGIN, Held, Session
 from coditect_cli.protocol.messages import Lead
 from coditect_cli.protocol.terminal import is_reply
+from coditect_cli.spin import Spin
 
 MOST_BEHIND = 524_288  # bytes that the model may be behind before it skips
 KEPT_WHEN_SKIPPING = 8_192
@@ -39,6 +40,7 @@ class Terminal(Session):
         self.screen = Screen(*pty.size(self.master))
         self.drawn = 0  # the offset up to which the screen has seen the output
         self._typed_at: float | None = None
+        self._spin = Spin()
         self._ticking = False
         self._last_tick = 0.0, 0
         self.on_change: Callable[[Terminal], None] | None = None
@@ -78,19 +80,23 @@ class Terminal(Session):
 
     def produced(self, name: str) -> None:
         ring = self.ring
-        if self._typed_at is not None:
-            self.metrics.echo(time.monotonic() - self._typed_at)
-            self._typed_at = None
-        if ring.head - self.drawn > MOST_BEHIND:
-            self.skip_ahead()
         for attachment in self.attachments:
             if attachment is not self.lead and ring.head - attachment.sent["output"] > (
                 ring.size - MARGIN
             ):
                 attachment.redraw = True
-        if not self._ticking and self.drawn < ring.head:
+
+    def passed_on(self, name: str) -> None:
+        if self._typed_at is not None:
+            self.metrics.echo(time.monotonic() - self._typed_at)
+            self._typed_at = None
+            self._spin.end()
+        head = self.ring.head
+        if head - self.drawn > MOST_BEHIND:
+            self.skip_ahead()
+        if not self._ticking and self.drawn < head:
             self._ticking = True
-            self._last_tick = time.monotonic(), ring.head
+            self._last_tick = time.monotonic(), head
             self._loop.call_later(TICK, self.tick)
 
     def tick(self) -> None:
@@ -241,6 +247,13 @@ class Terminal(Session):
         if self._typed_at is None:
             self._typed_at = time.monotonic()
         super().receive(attachment, data)
+        if self._spin.begin():
+            self._loop.call_soon(self._look_out)
+
+    def _look_out(self) -> None:
+        """Keep the event loop from falling asleep."""
+        if self._spin.goes_on():
+            self._loop.call_soon(self._look_out)
 
     def acknowledged(self, attachment: Attachment, name: str) -> None:
         if attachment is self.lead:
@@ -257,6 +270,7 @@ class Terminal(Session):
             for _ in range(BATCH):
                 pty.fill_from_pty(self.ring, self.master)
         self.produced("output")
+        self.passed_on("output")
         self.pause_reading("output")
         self.set_outcome()
 

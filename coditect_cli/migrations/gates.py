@@ -35,7 +35,6 @@ _ERRORS = ("ERROR", "CRITICAL", "ALERT", "EMERGENCY")
 # The same to Cloud Logging: a line on stderr has no severity on Cloud Run, whatever it says.
 _OUR_ERRORS = 'textPayload=~"^[^ ]+ [^ ]+ coditect[^ ]* (ERROR|CRITICAL) "'
 _TERMINALS = ("/ws", "/ws/terminal")
-HOPELESS = 0.5  # a rate of errors that needs nothing to compare it with
 SERVER_ERROR = 500
 SWITCHING_PROTOCOLS = 101
 
@@ -93,11 +92,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a decision needs: a sample of at least this size; and the increase it still passes."""
+    """What a decision needs: a sample of at least this size; and the increase it still passes,
+    and the rate of errors that it fails where there is too little to compare it with.
+    """
 
     min_sessions: int
     min_requests: int
     max_error_increase: float
+    max_error_rate: float
 
 
 def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
@@ -135,7 +137,7 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
         )
         most = _ratio(base_failed, base_tried) + limits.max_error_increase
         if not has_base:
-            most = max(most, HOPELESS)
+            most = max(most, limits.max_error_rate)
         if failed > most * max(tried, least):
             return Verdict("fail", told[-1], numbers)
     missing = []
@@ -229,6 +231,7 @@ def watch(
             "minSessions": settings.min_sessions,
             "minRequests": settings.min_requests,
             "maxErrorIncrease": settings.max_error_increase,
+            "maxErrorRate": settings.max_error_rate,
             "intervalSeconds": settings.gate_interval,
             "holdSeconds": settings.hold,
         },
@@ -237,7 +240,12 @@ def watch(
 
 def limits_of(settings: MigrateSettings) -> Limits:
     """What the settings ask of a decision."""
-    return Limits(settings.min_sessions, settings.min_requests, settings.max_error_increase)
+    return Limits(
+        settings.min_sessions,
+        settings.min_requests,
+        settings.max_error_increase,
+        settings.max_error_rate,
+    )
 
 
 def entries_argv(

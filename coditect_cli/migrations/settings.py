@@ -18,7 +18,7 @@ LATE = {
     *("tests", "docker", "source", "dockerfile", "build_flags", "probe"),
     *("cluster_file", "replace_secret", "gateway_image", "workspace_image", "ready_timeout"),
     *("bake", "gate_interval", "hold", "min_sessions", "min_requests", "max_error_increase"),
-    *("old_logs", "old_metrics"),
+    *("max_error_rate", "old_logs", "old_metrics", "look_back"),
 }
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects; a domain may be before
 _PROJECT = re.compile(r"(?:[a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
@@ -212,6 +212,13 @@ class MigrateSettings:
         (), _pages, "the /metrics page of each of its gateways", "cutover"
     )
 
+    look_back: float = setting(
+        7 * 86_400.0,
+        parse_duration,
+        "the age of the oldest session that may still live on the old cluster",
+        "cutover",
+    )
+
     cluster: str = setting("coditect-cluster", _name, "the Autopilot cluster", "phase2")
     cluster_region: str | None = setting(
         None, _name, "the region of that cluster; unset: --region's", "phase2"
@@ -252,6 +259,9 @@ class MigrateSettings:
     )
     max_error_increase: float = setting(
         0.01, _ratio, "by how much the error rate may exceed the serving one's", "phase1", "cutover"
+    )
+    max_error_rate: float = setting(
+        0.5, _ratio, "the error rate that fails with too little to compare", "phase1", "cutover"
     )
     hold: float = setting(
         1800.0, parse_duration, "how long a gate waits for enough data", "phase1", "cutover"

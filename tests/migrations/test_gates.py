@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from coditect_cli.migrations.gates import (
 from coditect_cli.migrations.step import Verdict
 from tests.support.cloud import PROJECT, Cloud
 
-LIMITS = Limits(min_sessions=50, min_requests=500, max_error_increase=0.01)
+LIMITS = Limits(50, 500, max_error_increase=0.01, max_error_rate=0.5)
 GOOD = Sample(requests=1000, errors=3, sessions=100)
 
 
@@ -43,7 +44,11 @@ def samples(draw: st.DrawFn) -> Sample:
 
 
 limits = st.builds(
-    Limits, st.integers(0, 100), st.integers(0, 1000), st.floats(0, 1, allow_nan=False)
+    Limits,
+    st.integers(0, 100),
+    st.integers(0, 1000),
+    st.floats(0, 1, allow_nan=False),
+    st.just(0.5),
 )
 
 
@@ -132,6 +137,12 @@ def test_decisions(new: Sample, serving: Sample | None, decision: str, reason: s
     assert verdict.decision == decision
     assert reason in verdict.reason
     assert verdict.numbers["new"]["requests"] == new.requests
+
+
+def test_the_rate_that_fails_by_itself_is_a_setting() -> None:
+    strict = replace(LIMITS, max_error_rate=0.2)
+    assert decide(Sample(1000, 201, 100), Sample(10), strict).decision == "fail"
+    assert decide(Sample(1000, 201, 100), Sample(10), LIMITS).decision == "hold"
 
 
 def request(status: int, url: str = "https://g/api", **fields: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 from coditect_cli.sessions.session import parse_time
 
 DELETE = 1800.0  # seconds
-LOOK_BACK = 7 * 86_400.0  # seconds in which a session that still lives must have started
+DAY = 86_400.0  # seconds
 _GAUGES = ("coditect_sessions", "coditect_connections")
 _EVENT = re.compile(r"\b(?P<event>session_started|session_ended|joined|left) (?P<fields>.*)")
 
@@ -91,13 +91,14 @@ def why_in_use(world: World) -> str | None:
         f'resource.labels.location="{region}" AND (textPayload:"session_started " OR '
         'textPayload:"session_ended " OR textPayload:"joined " OR textPayload:"left ")'
     )
-    entries = read_entries(world.project, source, now - LOOK_BACK, now)
+    entries = read_entries(world.project, source, now - settings.look_back, now)
     live = live_sessions(entries)
     if live:
         return f"{live} sessions of {settings.old_cluster} have started and not ended"
     is_cut = len(entries) >= MOST_ENTRIES  # who started before the oldest line may still be there
     if (is_cut or not entries) and not settings.old_metrics:
-        logged = f"it logged {f'{MOST_ENTRIES:,} lines or more' if is_cut else 'none'} in 7 days"
+        many = f"{MOST_ENTRIES:,} lines or more" if is_cut else "none"
+        logged = f"it logged {many} in {settings.look_back / DAY:g} days"
         return (
             f"nothing tells whether {settings.old_cluster} has live sessions: {logged}; name its "
             "gateways' /metrics: --old-metrics URL, or coditect migrate resume "

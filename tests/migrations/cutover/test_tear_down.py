@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,18 @@ def test_not_while_a_session_that_started_has_not_ended(done: Cutover) -> None:
     done.cloud.logs.serve_cluster(CLUSTER, requests=0, errors=0, sessions=5)
     reason = TearDown(CLUSTER).precondition(done.world)
     assert reason == f"5 sessions of {CLUSTER} have started and not ended"
+
+
+def test_how_old_a_live_session_can_be_is_a_setting(done: Cutover) -> None:
+    labels = {"cluster_name": CLUSTER, "location": "us-central1"}
+    line = "2026-01-02 03:04:05,678 coditect.gateway INFO session_started id=old w"
+    ten_days = 10 * 86_400.0
+    resource = {"type": "k8s_container", "labels": labels}
+    done.cloud.logs.add(resource, ago=ten_days, textPayload=line)
+    assert TearDown(CLUSTER).precondition(done.world) is None
+    settings = replace(done.world.settings, look_back=2 * ten_days)
+    reason = TearDown(CLUSTER).precondition(replace(done.world, settings=settings))
+    assert reason == f"1 sessions of {CLUSTER} have started and not ended"
 
 
 def test_not_while_nothing_tells(done: Cutover) -> None:

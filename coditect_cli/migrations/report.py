@@ -51,11 +51,15 @@ def _step_lines(number: int, step: dict[str, Any]) -> list[str]:
 
 def head_text(target: dict[str, Any], excludes: str) -> str:
     """What every plan and every run opens with."""
+    regions = [target["region"]]
+    for what, key in (("cluster", "clusterRegion"), ("old cluster", "oldClusterRegion")):
+        if target[key]:
+            regions.append(f"the {what} in {target[key]}")
     return "\n".join(
         (
             f"  account   {target['account'] or 'not known'}",
             f"  project   {target['project'] or 'not known'} ({target['projectSource']})",
-            f"  region    {target['region']}",
+            f"  region    {', '.join(regions)}",
             f"  cluster   {target['cluster'] or 'none in kubeconfig'}",
             f"  context   {target['context']}",
             f"  excludes  {excludes}",

@@ -28,6 +28,8 @@ class Target:
     gcloud_project: str | None
     region: str
     cluster: str | None  # the cluster of kubeconfig's current context
+    cluster_region: str | None = None  # where it is not that of `region`
+    old_cluster_region: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The target as JSON has it."""
@@ -39,6 +41,8 @@ class Target:
             "gcloudProject": self.gcloud_project,
             "region": self.region,
             "cluster": self.cluster,
+            "clusterRegion": self.cluster_region,
+            "oldClusterRegion": self.old_cluster_region,
         }
 
     def disagreement(self) -> str | None:
@@ -105,6 +109,8 @@ def find_target(
         gcloud_project,
         settings.region,
         current.cluster if current is not None else None,
+        settings.cluster_region,
+        settings.old_cluster_region,
     )
     return target, problem
 

@@ -556,3 +556,15 @@ def test_the_probe_finds_a_service_by_the_settings_of_the_context(desk: Desk) ->
     assert (code, "ws://127.0.0.1:1/ws" in err) == (9, True), err
     code, _, err = desk.run_cli("gateway", "probe", "--service", "staging", "--url", "ws://x/")
     assert (code, "give only one" in err) == (2, True)
+
+
+def test_a_plan_opens_with_the_regions_of_clusters_that_are_elsewhere(desk: Desk) -> None:
+    for phase, flag, said in (
+        ("phase2", "--cluster-region", "us-central1, the cluster in europe-west1"),
+        ("cutover", "--old-cluster-region", "us-central1, the old cluster in europe-west1"),
+    ):
+        _, out, _ = desk.run(phase, "--plan", flag, "europe-west1")
+        assert f"  region    {said}\n" in out
+        assert "--region=europe-west1" in out
+    _, out, _ = desk.phase1("--plan")
+    assert "  region    us-central1\n" in out

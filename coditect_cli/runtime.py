@@ -28,6 +28,7 @@ from coditect_cli.workspaces.spec import GATEWAY, check_workspace_id, is_workspa
 
 if TYPE_CHECKING:
     from coditect_cli import config
+    from coditect_cli.attach.credentials import Credentials
     from coditect_cli.sessions.listing import Live
     from coditect_cli.stores.store import SessionStore
     from coditect_cli.workspaces.backend import WorkspaceBackend
@@ -116,6 +117,7 @@ class Runtime:
     verbose: bool = False
     debug: bool = False
     flags: dict[str, str] = field(default_factory=dict)  # settings that the command line has
+    _credentials: dict[str, Credentials] = field(default_factory=dict)  # for each workspace
 
     @property
     def is_for_people(self) -> bool:
@@ -237,10 +239,14 @@ class Runtime:
         ours = settings.gateway_url is None
         if ours and settings.provider == "local" and not self.paths.gateway_socket.exists():
             return {}  # what comes next loads a lot
+        from coditect_cli.attach.credentials import Credentials
         from coditect_cli.attach.request import request
 
+        credentials = self._credentials.setdefault(
+            workspace_id, Credentials(self.context, self.paths, workspace_id, os.environ)
+        )
         try:
-            return request(self.context, self.paths, workspace_id, message)
+            return request(self.context, self.paths, workspace_id, message, credentials)
         except Unreachable as error:
             if ours and error.code == "gateway.not_running":
                 return {}

@@ -8,6 +8,7 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from coditect_cli import tokens
 from coditect_cli.config import Context
@@ -16,6 +17,7 @@ from coditect_cli.paths import Paths
 
 COMMAND_TIMEOUT = 30.0  # seconds
 LOCAL_TTL = 60.0  # seconds
+LEFT = 10.0  # seconds that a token must still be good for, to be shown again
 
 
 class Credentials:
@@ -29,6 +31,7 @@ class Credentials:
         self._workspace_id = workspace_id
         self._environ = environ
         self._process: subprocess.Popen[str] | None = None
+        self._last = ""
 
     def token(self) -> str:
         """The token for a connection made now.
@@ -56,6 +59,16 @@ class Credentials:
             issuer=settings.token_issuer,
             audience=settings.token_audience,
         )
+
+    def recent(self) -> str:
+        """The token that was got last, while it is good, for a request soon after another.
+
+        Raises what `token` does.
+        """
+        ends = _claims(self._last).get("exp")
+        if not isinstance(ends, int | float) or ends < time.time() + LEFT:
+            self._last = self.token()
+        return self._last
 
     def user(self) -> str:
         """Whom the token is for, unverified; without one, on this machine, its user.
@@ -123,12 +136,16 @@ class Credentials:
 
 def _claimed(token: str, claim: str) -> str | None:
     """What the token says, unverified; None where only the gateway can tell what is wrong."""
+    claimed = _claims(token).get(claim)
+    return claimed if isinstance(claimed, str) else None
+
+
+def _claims(token: str) -> dict[str, Any]:
     try:
         claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        claimed = claims[claim]
-    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return claimed if isinstance(claimed, str) else None
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _failed(program: str, why: str, complaint: str | None = None) -> NotAuthenticated:

@@ -21,15 +21,21 @@ TIMEOUT = 30.0  # seconds; `stop` waits for programs to end
 
 
 def request(
-    context: Context, paths: Paths, workspace_id: str, message: dict[str, Any]
+    context: Context,
+    paths: Paths,
+    workspace_id: str,
+    message: dict[str, Any],
+    credentials: Credentials | None = None,
 ) -> dict[str, Any]:
     """Send a request of docs/protocol.md about one workspace, and return the answer's fields.
 
-    Never starts a gateway. Raises the gateway's error, or Unreachable when none answers (for
-    the local context with code gateway.not_running).
+    Never starts a gateway; `credentials` are those of requests before this one. Raises the
+    gateway's error, or Unreachable when none answers (for the local context with code
+    gateway.not_running).
     """
-    token = Credentials(context, paths, workspace_id, os.environ).token()
-    url = context.gateway_url(paths)
+    if credentials is None:
+        credentials = Credentials(context, paths, workspace_id, os.environ)
+    token, url = credentials.recent(), context.gateway_url(paths)
     if message == {"type": "sessions"} and url.startswith("ws+unix:"):
         found = _live_sessions(url, workspace_id, token)
         if found is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coditect_cli import config, tokens
-from coditect_cli.attach.credentials import Credentials
+from coditect_cli.attach.credentials import LEFT, Credentials
 from coditect_cli.errors import Forbidden, NotAuthenticated
 from coditect_cli.paths import Paths
 from coditect_cli.tokens import local_user
@@ -47,6 +47,16 @@ def test_a_token_command_runs_for_each_connection(tmp_path: Path) -> None:
     code = f'f = open("{counter}", "a+"); f.write("x"); f.seek(0); print(len(f.read()))'
     found = credentials(tmp_path, CODITECT_TOKEN_COMMAND=python(code))
     assert [found.token(), found.token()] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("ttl", "runs"), [(60, 1), (LEFT - 1, 2)])
+def test_a_token_is_shown_again_while_it_is_good(tmp_path: Path, ttl: float, runs: int) -> None:
+    counter = tmp_path / "counter"
+    token = tokens.issue(b"key", workspace_id="demo", user_id="me", ttl=ttl, now=time.time())
+    code = f'open("{counter}", "a").write("x"); print("{token}")'
+    found = credentials(tmp_path, CODITECT_TOKEN_COMMAND=python(code))
+    assert [found.recent(), found.recent()] == [token, token]
+    assert counter.read_text() == "x" * runs
 
 
 @pytest.mark.parametrize(

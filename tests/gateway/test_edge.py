@@ -397,7 +397,11 @@ def test_what_a_pod_saved_on_its_volume_is_shown_through_the_edge(
         client.session: "live",
     }
     assert document(run_cli, "session", "show", "demo", "s")["historyCount"] == 1
+    asked = edge.folder / "asked"
+    monkeypatch.setenv("CODITECT_TOKEN_COMMAND", f"sh -c 'echo >> {asked}; echo {edge.token()}'")
+    monkeypatch.delenv("CODITECT_TOKEN")
     assert run_cli("session", "history", "demo", "s1")[1].endswith("make\n")
+    assert asked.read_text() == "\n"  # once for all that the gateway was asked
     assert run_cli("session", "output", "demo", "t")[1] == "done\n"
     assert refusal(run_cli, "session", "show", "demo", "x") == (3, "session.not_found")
     assert refusal(run_cli, "session", "delete", "demo", "s1") == (2, "context.remote")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
+from coditect_cli.errors import CoditectError, Conflict, Interrupted, NotFound, UsageError
 from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
 from coditect_cli.settings import Settings
@@ -39,12 +39,14 @@ class KubernetesWorkspaces:
         try:
             return record(as_set(self._create_set(id, stateful_set)))
         except CoditectError as error:
-            if made:
-                error.hint = (
-                    f"{error.hint or ''}\nits volume {claim_name(id)} was made and is kept: create "
-                    f"again uses it, coditect workspace delete {id} --purge removes it"
-                ).strip()
+            error.hint = _with_volume(error.hint, id, made)
             raise
+        except KeyboardInterrupt:
+            hint = f"coditect workspace show {id} says whether it is there"
+            raise Interrupted(
+                f"interrupted while workspace {id} was being made",
+                hint=_with_volume(hint, id, made),
+            ) from None
 
     def dry_run(self, id: str, owner: str) -> list[Object]:
         """What `create` would send, after the cluster has looked at it and changed nothing.
@@ -266,6 +268,16 @@ class KubernetesWorkspaces:
             self._kube.delete(path, preconditions={"uid": uid}, **options)
         except NotFound:
             pass
+
+
+def _with_volume(hint: str | None, id: str, made: bool) -> str | None:
+    """A hint, and that the volume was made."""
+    if not made:
+        return hint
+    return (
+        f"{hint or ''}\nits volume {claim_name(id)} was made and is kept: create again uses it, "
+        f"coditect workspace delete {id} --purge removes it"
+    ).strip()
 
 
 def _end(kind: str) -> Item:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -135,6 +138,18 @@ def test_a_create_that_fails_midway_says_what_exists_and_can_be_repeated(
     assert refusal(run_cli, "workspace", "show", "demo") == (3, "workspace.not_found")
     chaos.faults = []
     assert run_cli("workspace", "create", "demo")[0] == 0
+
+
+def test_a_create_that_is_interrupted_midway_says_what_exists(chaos: Chaos) -> None:
+    chaos.faults = [Fault(f"POST .*{SETS}", times=99, delay=300)]
+    line = [sys.executable, "-m", "coditect_cli", "workspace", "create", "demo"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as creating:
+        until(lambda: chaos.faults[0].times < 99, "a request for the StatefulSet", PATIENCE)
+        creating.send_signal(signal.SIGINT)
+        _, said = creating.communicate()
+    assert creating.returncode == 130
+    assert "interrupted while workspace demo was being made" in said
+    assert "its volume workspace-storage-demo-0 was made and is kept" in said
 
 
 def test_a_list_goes_on_when_its_next_page_is_gone(

@@ -224,10 +224,13 @@ class Runtime:
         import shlex
 
         form = None if self.output == "table" else self.output
-        line = ["coditect", *words]
+        like_options = [word for word in words if word.startswith("-")]
+        line = ["coditect", *(word for word in words if word not in like_options)]
         for name, value in {"--context": self.context_name, "-o": form, **options}.items():
             if value is not None and value is not False:
                 line += [name] if value is True else [name, str(value)]
+        if like_options:
+            line += ["--", *like_options]
         self.streams.say(f"there are more: {shlex.join(line)}")
 
     def ask_gateway(self, workspace_id: str, message: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ ROWS = [
 
 STORE_ROWS = [
     "bare SQLite cursor, 2,000 sessions",
-    "decoding their JSON",
+    "decoding of their JSON what a listing shows",
     "session list --all -o ndjson, decoding apart",
     "session list --all -o ndjson: memory",
     "keys ls -o ndjson",

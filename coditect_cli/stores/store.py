@@ -31,7 +31,7 @@ MAX_TRANSACTION = 10_000_000  # bytes, keys and values of all writes
 MAX_SECONDS = 5.0
 END = b"\xff"  # past every key: what starts with it is the store's own
 PATIENCE = 10.0  # seconds until a call ends that gets no answer, all its tries together
-PAGE_ROWS = 1_000
+PAGE_ROWS = 500  # what a processor keeps at hand
 PAGE_BYTES = 1_000_000
 
 

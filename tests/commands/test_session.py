@@ -175,6 +175,34 @@ def test_how_to_go_on_names_the_context_and_quotes(run_cli: RunCli, store: Sessi
     assert shlex.split(err)[3:] == ["coditect", *words, "--after", "it's/a b"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["session", "list", "--all", "-o", "name"],
+        ["session", "list", "--all", "--older-than", "1d", "-o", "name"],
+        ["session", "list", "-o", "name", "--", "-rf"],
+        ["session", "list", "-o", "name", "it's"],
+        ["keys", "ls", "-o", "name"],
+        ["keys", "ls", "--reverse", "-o", "name"],
+        ["keys", "ls", "-o", "name", "it's/"],
+    ],
+)
+def test_what_is_said_about_going_on_goes_on_to_the_end(
+    run_cli: RunCli, store: SessionStore, words: list[str]
+) -> None:
+    ids = [b"a", b"a b", b"-x", b"\xff", b"$(id)", b"--limit"]
+    keys = [name + b"/terminal_sessions/" + id for name in (b"it's", b"-rf", b"demo") for id in ids]
+    store.transact(lambda transaction: [transaction.set(key, state().encode()) for key in keys])
+    code, everything, _ = run_cli(*words)
+    assert code == 0 and everything.count("\n") in (6, 18)
+    at = words.index("--") if "--" in words else len(words)
+    _, found, said = run_cli(*words[:at], "--limit", "2", *words[at:])
+    while "there are more: " in said:
+        _, more, said = run_cli(*shlex.split(said.partition("there are more: coditect ")[2]))
+        found += more
+    assert found == everything
+
+
 def test_a_record_that_cannot_be_read_is_listed_and_counted(
     run_cli: RunCli, store: SessionStore, layer: SessionLayer
 ) -> None:

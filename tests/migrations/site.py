@@ -42,6 +42,10 @@ class Site:
         self.run = new_run_id("toy", 0)
         self.seen: list[Event] = []
 
+    def steps(self) -> Sequence[Step]:
+        """The steps of its migration."""
+        raise NotImplementedError
+
     def engine(self, lock: HeldLock, steps: Sequence[Step], kill_after: int = 0) -> Engine:
         def tell(event: Event, run: Run) -> None:
             self.seen.append(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.stores.store import SessionStore
+from tests.migrations.cutover import dying
 from tests.migrations.cutover.conftest import (
     CLUSTER,
     GATEWAY,
@@ -25,6 +26,7 @@ from tests.migrations.cutover.conftest import (
     Cutover,
 )
 from tests.migrations.cutover.quick import CutoverPrograms
+from tests.migrations.far import killed_at, store_in
 from tests.migrations.site import outlast
 from tests.support.cloud import PROJECT, Cloud
 
@@ -297,6 +299,25 @@ def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
         assert (run.state, short.weights) == ("rolled back", {OLD: 1})
         assert CLUSTER in short.cloud.clusters.clusters
     assert len(short.cloud.dashboards.dashboards) == (outcome == "pass")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("line", range(1, LINES, 2))
+def test_killed_by_the_system_the_next_process_brings_it_to_its_end(
+    quick: CutoverPrograms, tmp_path: Path, line: int
+) -> None:
+    with closing(store_in(tmp_path)) as store:
+        site = dying.make(store, tmp_path, quick.cloud)
+        site.clients()
+        if killed_at(dying.__name__, site.run, quick, tmp_path, line):
+            assert len(site.events()) == line
+            site.go(site.steps())
+        else:
+            assert len(site.events()) < line  # it came to its end before
+        assert site.state().state == "done"
+        assert site.weights == {NEW: 100, OLD: 0}
+        assert CLUSTER not in site.cloud.clusters.clusters
 
 
 @pytest.mark.parametrize("line", range(1, 10))

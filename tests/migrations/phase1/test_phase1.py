@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import itertools
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
@@ -26,6 +22,8 @@ from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.stores.sqlite import SQLiteStore
+from tests.migrations.far import killed_at, store_in
+from tests.migrations.phase1 import rehearsal
 from tests.migrations.phase1.rehearsal import (
     GATEWAY,
     NEW,
@@ -34,7 +32,6 @@ from tests.migrations.phase1.rehearsal import (
     RENEWED,
     STAGING,
     Rehearsal,
-    answer_one,
 )
 from tests.migrations.quick import DIGEST, Programs
 from tests.migrations.site import outlast
@@ -121,11 +118,11 @@ def test_killed_by_the_system_after_any_line_the_next_process_brings_it_to_its_e
     for line in itertools.count(1):
         folder = tmp_path / str(line)
         (folder / "source").mkdir(parents=True)
-        with closing(SQLiteStore(folder / "sessions.db")) as store, on_stage(monkeypatch) as ran:
+        with closing(store_in(folder)) as store, on_stage(monkeypatch) as ran:
             site = Rehearsal(store, folder / "source", ran.cloud, ran)
             site.serve(OLD)
             site.serve(NEW, errors=20)
-            if not killed_at(site, folder, line):
+            if not killed_at(rehearsal.__name__, site.run, ran, folder, line):
                 lines = len(site.events())
                 break
             assert len(site.events()) == line
@@ -133,19 +130,6 @@ def test_killed_by_the_system_after_any_line_the_next_process_brings_it_to_its_e
                 site.go(site.steps())
             assert (site.state().state, site.is_as_before) == ("rolled back", True), line
     assert line == lines + 1 > 50  # it came to its end: there are no more lines
-
-
-def killed_at(site: Rehearsal, folder: Path, line: int) -> bool:
-    """Whether another process, which runs the site's run, was killed at that line."""
-    module = "tests.migrations.phase1.rehearsal"
-    address = str(folder / "programs")
-    with Listener(address) as listener:
-        thread = answer_one(listener, site.programs)
-        argv = (sys.executable, "-m", module, folder, site.run, line, address)
-        done = subprocess.run([*map(str, argv)], check=False, capture_output=True, text=True)
-        thread.join()
-    assert done.returncode == -signal.SIGKILL or "GateFailed" in done.stderr, done.stderr
-    return done.returncode == -signal.SIGKILL
 
 
 def test_errors_on_the_new_revision_give_the_old_one_all_traffic_again(site: Rehearsal) -> None:

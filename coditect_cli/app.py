@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+import signal
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cache, partial
@@ -14,7 +15,7 @@ from types import ModuleType
 from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from coditect_cli.errors import UsageError
@@ -97,7 +98,7 @@ def run(argv: Sequence[str], runtime: Runtime) -> Any:
     Raises the command's errors, and UsageError for a line that does not parse.
     """
     root = tree()
-    argv = ["version", *argv[1:]] if argv[:1] == ["--version"] else list(argv)
+    argv = _version_as_command(argv)
     if "_CODITECT_COMPLETE" in os.environ:
         root.main(argv, prog_name="coditect")  # answers the shell, and ends the process
     try:
@@ -115,6 +116,15 @@ def run(argv: Sequence[str], runtime: Runtime) -> Any:
         raise UsageError(message, hint=f"{command} --help") from error
 
 
+def _version_as_command(argv: Sequence[str]) -> list[str]:
+    """The line, with a --version before any command as the command that it stands for."""
+    words = list(argv)
+    if "--version" not in words or any(word in TREE for word in words[: words.index("--version")]):
+        return words
+    words.remove("--version")
+    return ["version", *words]
+
+
 def _output_asked(argv: Sequence[str]) -> Format | None:
     """What -o says in a line that does not parse."""
     words = argv[: argv.index("--")] if "--" in argv else argv
@@ -126,7 +136,10 @@ def tree() -> TyperGroup:
     """The root command, with its children not loaded yet."""
     children = [Lazy(name, partial(_load, name, node), node.summary) for name, node in TREE.items()]
     root = _group("coditect", SUMMARY, children)
-    root.params = _global_options() + root.params
+    version = TyperOption(
+        param_decls=["--version"], is_flag=True, expose_value=False, help="Print the version."
+    )
+    root.params = [*_global_options(), version, *root.params]
     return root
 
 
@@ -134,6 +147,8 @@ class Leaf(TyperCommand):
     """A command that runs: all options have been read by then."""
 
     def invoke(self, ctx: Any) -> Any:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         ctx.obj.start_log()
         gc.freeze()
         gc.enable()

@@ -82,7 +82,8 @@ def load(
         raise NotFound(
             f"no context {name!r} in {paths.config_file}",
             code="context.not_found",
-            hint=_closest(name, list(contexts)) or "coditect context list shows them",
+            hint=_closest(name, list(contexts))
+            or "coditect context list shows them; coditect context use NAME chooses one",
         )
     place = f"{paths.config_file}: [contexts.{name}]"
     settings, sources = _chosen(Settings, contexts[name], place, environ, flags or {})

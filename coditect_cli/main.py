@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -19,11 +20,12 @@ SIGPIPE_STATUS = 141  # what a shell reports for a program that SIGPIPE ended
 
 def entry() -> None:
     """The program `coditect`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # While modules are loaded an interrupt would be a traceback, or lost in their loader.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()  # until a command runs: its passes over modules are a tenth of a start
     try:
         sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # while modules were being loaded
-        sys.exit(130)
     finally:
         _let_go(sys.stdout)
         _let_go(sys.stderr)

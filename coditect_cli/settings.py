@@ -28,6 +28,7 @@ SECRET_NAMES = (
     "*_AUTH",
     "*DSN",
 )
+LEAST_KEPT = 576 << 10  # bytes: what may be under way twice, and room for one more read
 LEAST_MESSAGE = 256 << 10  # bytes; more than the client ever sends at once
 
 
@@ -50,6 +51,13 @@ def _message_size(value: object) -> int:
     size = parse_size(value)
     if size < LEAST_MESSAGE:
         raise ValueError("a size from 256KiB, which our own client needs, to 1GiB")
+    return size
+
+
+def _kept_size(value: object) -> int:
+    size = parse_size(value)
+    if size < LEAST_KEPT:
+        raise ValueError("a size from 576KiB, of which most may be under way, to 1GiB")
     return size
 
 
@@ -240,7 +248,7 @@ class Settings:
     max_sessions: int = _setting(256, _count, "sessions per workspace")
     max_connections: int = _setting(1024, _count, "connections per user")
     attach_rate: int = _setting(100, _count, "new attachments per second and user")
-    output_kept: int = _setting(1 << 20, parse_size, "output kept per session")
+    output_kept: int = _setting(1 << 20, _kept_size, "output kept per session")
     resume_grace: float = _setting(
         10.0, parse_duration, "how long a program waits for a lost client"
     )

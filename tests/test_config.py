@@ -55,8 +55,8 @@ def test_the_context_is_chosen_by_argument_then_variable_then_file(paths: Paths)
     ("variable", "text", "value"),
     [
         ("OUTPUT_KEPT", "4MiB", 4 << 20),
-        ("OUTPUT_KEPT", "64 KiB", 64 << 10),
-        ("OUTPUT_KEPT", "4096", 4096),
+        ("OUTPUT_KEPT", "640 KiB", 640 << 10),
+        ("OUTPUT_KEPT", "589824", 576 << 10),
         ("MAX_MESSAGE", "256KiB", 256 << 10),
         ("GATEWAY_IDLE", "1h", 3600.0),
         ("GATEWAY_IDLE", "1.5m", 90.0),
@@ -77,6 +77,7 @@ def test_values_are_read_from_text(paths: Paths, variable: str, text: str, value
     [
         ("OUTPUT_KEPT", "4MB"),
         ("OUTPUT_KEPT", "0"),
+        ("OUTPUT_KEPT", "575KiB"),
         ("OUTPUT_KEPT", "-1"),
         ("OUTPUT_KEPT", "9999GiB"),
         ("GATEWAY_IDLE", "soon"),

@@ -11,7 +11,6 @@ import pytest
 from typer.core import TyperGroup
 
 from coditect_cli import __version__
-from coditect_cli import main as main_module
 from coditect_cli.errors import BY_EXIT_CODE, Conflict
 from coditect_cli.main import main
 from coditect_cli.streams import Streams
@@ -88,7 +87,9 @@ def test_a_line_that_does_not_parse_ends_2_with_nothing_on_stdout(
         assert json.loads(err.splitlines()[-1])["error"]["code"] == "usage"
 
 
-@pytest.mark.parametrize("args", [("--version",), ("version",), ("--version", "-o", "table")])
+@pytest.mark.parametrize(
+    "args", [("--version",), ("version",), ("--version", "-o", "table"), ("--debug", "--version")]
+)
 def test_version(run_cli: RunCli, args: tuple[str, ...]) -> None:
     assert run_cli(*args) == (0, f"coditect {__version__}\n", "")
 
@@ -171,14 +172,22 @@ def test_nothing_but_our_own_log_is_shown(home: Path, monkeypatch: pytest.Monkey
     assert main(["version", "-o", "json"], Streams.test()) == 2
 
 
-def test_an_interrupt_while_modules_load_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> int:
-        raise KeyboardInterrupt
+INTERRUPTED = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "coditect_cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from coditect_cli.main import entry
+sys.argv[1:] = ["version", "-o", "json"]
+entry()
+"""
 
-    monkeypatch.setattr(main_module, "main", interrupted)
-    with pytest.raises(SystemExit) as caught:
-        main_module.entry()
-    assert caught.value.code == 130
+
+def test_an_interrupt_while_modules_load_is_no_traceback() -> None:
+    run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_an_error_that_nobody_reads_still_has_its_exit_code() -> None:

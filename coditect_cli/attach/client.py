@@ -259,7 +259,7 @@ class TerminalPump(Pump):
         if not (self.raw.screen.mid_sequence or self.sink.waiting):
             alternate = self.raw.screen.alternate
             size = self._terminal()
-            keys = f", {self._escape_char}. leaves" if self._escape_char else ""
+            keys = f", {escape.shown(self._escape_char)}. leaves" if self._escape_char else ""
             text = f"coditect: the connection was lost, reconnecting{keys}"
             self.sink.write(
                 notice.show(text, alternate=alternate, rows=size["rows"], cols=size["cols"])

@@ -66,23 +66,31 @@ class EscapeKeys:
 
 
 def parse_char(text: str) -> str | None:
-    """The escape character that `--escape-char` names: one ASCII character, or None for "none".
+    """The escape character that `--escape-char` names: one ASCII character, ^X, or None for "none".
 
     Raises UsageError for anything else.
     """
     if text == "none":
         return None
+    if len(text) == 2 and text[0] == "^" and "@" <= text[1].upper() <= "_":
+        text = chr(ord(text[1].upper()) - 64)  # as ssh has it: ^B
     if len(text) == 1 and text.isascii() and text not in "\r\n":
         return text
     raise UsageError(
         f"{text!r} is no escape character",
         code="usage.escape_char",
-        hint='give one ASCII character, or "none"',
+        hint='give one ASCII character, a control character such as ^B, or "none"',
     )
+
+
+def shown(char: str) -> str:
+    """An escape character as people write it."""
+    return char if char.isprintable() else f"^{chr(ord(char) ^ 64)}"
 
 
 def help_text(char: str, actions: frozenset[Action]) -> list[str]:
     """The lines that the help key prints."""
+    char = shown(char)
     meanings = {
         Action.LEAVE: "leave at once (exit 255)"
         + ("; the session goes on" if Action.DETACH in actions else ""),

@@ -128,7 +128,7 @@ class Link:
             raise UsageError(
                 f"a token is not sent unencrypted to {address.host}",
                 code="token.insecure",
-                hint="use wss://, or pass --insecure where the network is trusted",
+                hint="use wss://; on a trusted network attach, exec and cp take --insecure",
             )
         sock = connect(address)
         try:

@@ -101,12 +101,15 @@ def attach(
       coditect attach demo --new
       coditect attach demo --session 5e0c2a --read-only
 
-    Exit codes: 0 detached, 3 no such workspace or session, 6 the workspace is stopped,
-    9 the gateway does not answer, 255 the session was lost or left by ~.; else the shell's status
+    Exit codes: 0 detached, 2 with -o json, 3 no such workspace or session, 6 the workspace is
+    stopped, 9 the gateway does not answer, 255 the session was lost or left by ~.; else the
+    shell's status
     """
     from coditect_cli.attach.escape import parse_char
 
     runtime: Runtime = ctx.obj
+    if not runtime.is_for_people:
+        raise _no_document(runtime)
     check_workspace_id(id)
     if session is not None and new:
         raise UsageError("--session and --new exclude each other")
@@ -182,8 +185,8 @@ def exec_(
 
 def _no_document(runtime: Runtime) -> UsageError:
     return UsageError(
-        f"-o {runtime.output} is not for a command that is run: its output is its own",
-        hint="leave -o out; the exit status is the command's",
+        f"-o {runtime.output} is not for a program that is run here: its output is its own",
+        hint="leave -o out; the exit status is the program's",
     )
 
 

@@ -28,9 +28,10 @@ def list_(ctx: typer.Context) -> Result:
     Exit codes: 0 done, 2 config.toml is not as it should be
     """
     runtime: Runtime = ctx.obj
-    current = config.load(runtime.paths, os.environ, context=runtime.context_name).name
+    contexts, chosen = config.read_contexts(runtime.paths)
+    current = runtime.context_name or os.environ.get("CODITECT_CONTEXT") or chosen
     items = []
-    for name in config.read_contexts(runtime.paths)[0]:
+    for name in contexts:
         context = config.load(runtime.paths, {}, context=name)
         items.append(
             {

@@ -64,7 +64,7 @@ def http_status(error: CoditectError) -> http.HTTPStatus:
 
 
 class Access:
-    """Checks a request's path, origin, token, owner and subprotocol, in this order."""
+    """Checks a request's origin, token, path, owner and subprotocol, in this order."""
 
     def __init__(
         self,
@@ -143,10 +143,6 @@ async def claims_of(
     request: Asked, settings: Settings, keys: Keys, paths: Sequence[str] = PATHS
 ) -> Claims:
     """What the token of a request for the endpoint says. Raises the error that says why not."""
-    if request.path.partition("?")[0] not in paths:
-        raise NotFound(
-            "there is nothing at this path", code="path.not_found", hint="the endpoint is /ws"
-        )
     if request.origin is not None and request.origin not in settings.allowed_origins:
         raise Forbidden(
             "pages of this origin may not use the gateway",
@@ -154,6 +150,10 @@ async def claims_of(
             hint="add it to the setting allowed_origins",
         )
     claims = await verified(bearer(request), settings, keys)
+    if request.path.partition("?")[0] not in paths:
+        raise NotFound(
+            "there is nothing at this path", code="path.not_found", hint="the endpoint is /ws"
+        )
     if request.named is not None and request.named != claims.workspace_id:
         raise Forbidden(
             "the token is for another workspace than the one that was named",

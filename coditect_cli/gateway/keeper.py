@@ -96,6 +96,7 @@ class Keeper:
                 [*self.bridge, "--keeper-fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - this process has one thread
             )
         finally:
             theirs.close()
@@ -368,6 +369,10 @@ def _raise_file_limit() -> int:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a foreground gateway's Ctrl-C is the keeper's
 
 
 def _become_subreaper() -> None:

@@ -100,7 +100,6 @@ async def serve(options: argparse.Namespace) -> NoReturn:
 
     bridge.on_drain = end
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end, "restart")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a foreground gateway is the keeper's
     bridge.connect(socket.socket(fileno=options.keeper_fd))
     await bridge.ready.wait()
     access = Access(context.settings, keys, workspaces, options.workspace_id)

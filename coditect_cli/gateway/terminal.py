@@ -25,6 +25,7 @@ TURN = 0.003  # seconds that the model has of one turn of the event loop
 PAUSE_TURNS = 4  # then the others have this many times what it took
 FLOOD = 4_000_000  # bytes a second past which the model waits: more than it can take in its turns
 NUDGE = 0.1  # seconds
+SETTLING = 0.1  # seconds from a new lead's size to its first key: at a SIGWINCH less drops keys
 DRAW_BUDGET = 0.04  # seconds that an attach spends on catching up before it skips
 
 
@@ -41,6 +42,7 @@ class Terminal(Session):
         self.drawn = 0  # the offset up to which the screen has seen the output
         self._typed_at: float | None = None
         self._spin = Spin()
+        self._holds_input = False
         self._ticking = False
         self._last_tick = 0.0, 0
         self.on_change: Callable[[Terminal], None] | None = None
@@ -238,6 +240,9 @@ class Terminal(Session):
                 self.inlet.pass_over(attachment.slot, len(data))
                 self.write()
                 return
+            if attachment.size != self.size:
+                self._holds_input = True
+                self._loop.call_later(SETTLING, self.release_input)
             self.take_lead(attachment)
         if not self.typed or self.typed[-1] is not attachment:
             with suppress(ValueError):
@@ -249,6 +254,16 @@ class Terminal(Session):
         super().receive(attachment, data)
         if self._spin.begin():
             self._loop.call_soon(self._look_out)
+
+    def write(self) -> None:
+        if not self._holds_input:
+            super().write()
+
+    def release_input(self) -> None:
+        """The program has had time for its new size."""
+        self._holds_input = False
+        if not self.closed:
+            self.write()
 
     def _look_out(self) -> None:
         """Keep the event loop from falling asleep."""

@@ -65,12 +65,12 @@ def test_an_action_that_is_not_offered_is_typed() -> None:
     assert EscapeKeys("~", frozenset({Action.LEAVE})).feed(b"~d~.") == [b"~d~."]
 
 
-@pytest.mark.parametrize(("text", "char"), [("~", "~"), ("%", "%"), ("none", None)])
+@pytest.mark.parametrize(("text", "char"), [("~", "~"), ("%", "%"), ("^b", "\x02"), ("none", None)])
 def test_an_escape_character_is_one_ascii_character_or_none(text: str, char: str | None) -> None:
     assert parse_char(text) == char
 
 
-@pytest.mark.parametrize("text", ["", "~~", "é", "\n", "None"])
+@pytest.mark.parametrize("text", ["", "~~", "é", "\n", "^M", "None"])
 def test_anything_else_is_no_escape_character(text: str) -> None:
     with pytest.raises(UsageError):
         parse_char(text)

@@ -47,6 +47,7 @@ def test_up_exec_leaves_stdin_to_the_loop_around_it(run_cli: RunCli) -> None:
         ("exec", "-t", "demo", "-o", "name", "--", "true"),
         ("up", "demo", "-o", "json", "--exec", "true"),
         ("up", "demo", "-o", "yaml", "--stdin"),
+        ("attach", "demo", "-o", "json"),
         ("attach", "demo", "--read-only", "--new"),
         ("attach", "demo", "--session", "5e0c", "--new"),
     ],

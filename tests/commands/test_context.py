@@ -56,6 +56,20 @@ def test_contexts_are_made_listed_and_chosen(run_cli: RunCli) -> None:
     assert source == {"value": None, "source": "default"}
 
 
+def test_a_chosen_context_that_is_gone_is_in_the_way_of_no_other_choice(
+    run_cli: RunCli, paths: Paths
+) -> None:
+    run_cli("context", "set", "far", "max_sessions=1")
+    paths.config_file.write_text('current = "gone"\n')
+    code, _, err = run_cli("workspace", "list")
+    assert code == 3
+    assert "coditect context use" in err
+    code, out, _ = run_cli("context", "list", "-o", "json")
+    assert code == 0
+    assert [item["current"] for item in json.loads(out)["items"]] == [False]
+    assert run_cli("context", "use", "local")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("args", "status", "said"),
     [

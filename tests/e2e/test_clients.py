@@ -52,6 +52,18 @@ def test_the_last_client_that_typed_sets_the_size(tmux: Tmux, first: Pane) -> No
     first.shows("back\n")
 
 
+def test_the_first_key_of_another_size_reaches_a_program_that_redraws_first(
+    tmux: Tmux, first: Pane
+) -> None:
+    first.enter("seq 1000 | less; echo le''ft")
+    first.shows("\n:")
+    second = tmux.shell(50, 12)
+    second.enter("coditect attach demo")
+    second.shows("\n:")
+    second.press("q")
+    second.shows("left\n")
+
+
 def test_a_query_gets_one_answer(tmux: Tmux, first: Pane) -> None:
     second = join(tmux, 80, 24)
     third = join(tmux, 80, 24)

@@ -67,6 +67,16 @@ def test_it_is_detached_and_has_no_token(paths: Paths) -> None:
     assert paths.gateway_log.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_home_may_be_relative_to_where_one_is(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setenv("CODITECT_HOME", tmp_path.name)
+    assert start_in_another_process().wait() == 0
+    (keeper,) = keepers(paths)
+    assert keeper.environ()["CODITECT_HOME"] == str(tmp_path)
+
+
 def test_a_gateway_that_was_killed_is_started_again(paths: Paths) -> None:
     assert start_in_another_process().wait() == 0
     (keeper,) = keepers(paths)

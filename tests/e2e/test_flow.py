@@ -139,10 +139,13 @@ def test_a_gap_that_is_too_large_is_counted_and_redrawn(
     folder = paths.workspaces / "demo" / "root"
     pane = attached(tmux.shell(CODITECT_GATEWAY_URL=proxy.url))
     line, size = "x" * 1023, 50 * 2**20
-    pane.enter(f"read -r; yes {line} | head -c {size} > f; cat f; seq 100; echo en''d; touch done")
-    pane.press("Enter")
     reader = client()
+    wait = "touch ready; until [ -e go ]; do sleep 0.01; done"
+    flood = f"yes {line} | head -c {size} > f; {wait}; cat f"
+    pane.enter(f"{flood}; seq 100; echo en''d; touch done")
+    until((folder / "ready").exists, "the program")
     stop_process(reader)
+    (folder / "go").touch()
     proxy.drop()
     until((folder / "done").exists, "the end of the flood")
     reader.resume()

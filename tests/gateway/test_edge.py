@@ -453,7 +453,7 @@ class TestEntry(EntryConformance):
 
 def test_pages_answer_anyone(edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [edge.page(path) for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
-    assert edge.page("/") == 404
+    assert edge.page("/") == 401  # who has no token does not learn what is where
     for name, value in edge.settings().items():
         monkeypatch.setenv(name, value)
     assert f"ws://{edge.address}/ws is ready" in run_cli("doctor")[1]

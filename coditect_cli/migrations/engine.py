@@ -264,7 +264,7 @@ class Engine:
                 f"{step.title}: not enough to decide on: {reason}",
                 code="migrate.held",
                 hint=f"coditect migrate resume {self._named} looks again; "
-                "coditect migrate approve or reject, with --reason, decides",
+                f"coditect migrate approve {self._named} --reason TEXT, or reject, decides",
             )
         self._wait(min(left, self._world.settings.gate_interval), lambda: record.gate == "approved")
 

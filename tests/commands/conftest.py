@@ -10,6 +10,7 @@ from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from coditect_cli.tokens import local_user
+from tests.commands.desk import desk  # noqa: F401 - a fixture
 from tests.support.gateway import Gateway, running_gateway
 
 

@@ -159,8 +159,6 @@ class TerminalPump(Pump):
             return
         self._last_byte = data[-1:]
         self.outbox.append(data)
-        if self.interactive:
-            self.spin.begin()
 
     def _on_end_of_input(self) -> None:
         if self.interactive:
@@ -292,9 +290,7 @@ class TerminalPump(Pump):
         self.reason = reason
 
     def on_output(self, data: bytes) -> None:
-        if self.interactive:
-            self.spin.end()
-        else:
+        if not self.interactive:
             self._quiet_since = time.monotonic()
             self._awaits_prompt = False
         if self._shown_on_tty:

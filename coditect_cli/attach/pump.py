@@ -17,7 +17,6 @@ from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
 from coditect_cli.protocol.shape import json_object
 from coditect_cli.protocol.stream import Inbox, Outbox
-from coditect_cli.spin import Spin
 
 log = logging.getLogger("coditect.session")
 
@@ -67,7 +66,6 @@ class Pump:
         self._stream = next(iter(outputs))
         self._open = False  # the gateway has answered `opening` on this link
         self._redraw: messages.Redraw | None = None
-        self.spin = Spin()
         self._pinged = 0.0
         self._look_at = 0.0  # when it is time to see whether the link is alive
 
@@ -157,7 +155,7 @@ class Pump:
 
     def _turn(self, wakeups: Wakeups) -> None:
         """Wait until there is something to do, and do it; a key takes two turns of this."""
-        wait = 0.0 if self.spin.goes_on() else self._due()
+        wait = self._due()
         link, source = self.link, self.source()
         far = self._dialer.fileno() if link is None else link.fd
         readers = [wakeups.fd, far]

@@ -13,9 +13,9 @@ from coditect_cli.gateway.metrics import Metrics
 from coditect_cli.gateway.ring import ACTIVE, HOLDER
 from coditect_cli.gateway.screen import Screen
 from coditect_cli.gateway.session import BATCH, MARGIN, Held, Session
+from coditect_cli.gateway.spin import Spin
 from coditect_cli.protocol.messages import Lead
 from coditect_cli.protocol.terminal import is_reply
-from coditect_cli.spin import Spin
 
 MOST_BEHIND = 524_288  # bytes that the model may be behind before it skips
 KEPT_WHEN_SKIPPING = 8_192

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coditect_cli import spin
-from coditect_cli.spin import CROWDED, LONGEST, REST, Spin
+from coditect_cli.gateway import spin
+from coditect_cli.gateway.spin import LONGEST, REST, Spin
 
 
 class Clock:
@@ -60,7 +60,7 @@ def test_what_has_come_is_not_looked_for(clock: Clock) -> None:
 
 def test_whoever_wants_the_processor_gets_it(clock: Clock) -> None:
     spin = Spin()
-    clock.others = 2 * CROWDED
+    clock.others = 2 * LONGEST
     spin.begin()
     assert looks(spin) == 0
     clock.others = 1e-6

@@ -1,4 +1,7 @@
-"""Waiting for an echo awake: on an idle machine falling asleep and being woken costs more."""
+"""Waiting for an echo awake: on an idle machine falling asleep and being woken costs more.
+
+Only the bridge does, not the client too: two that look out keep the shell from a processor.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ from os import sched_yield
 from time import perf_counter
 
 LONGEST = 200e-6  # seconds; what takes longer is felt, however it is waited for
-CROWDED = 100e-6  # seconds that giving way takes where somebody else keeps the processor
-REST = 0.1  # seconds without a look where it is so
+REST = 0.05  # seconds without a look where somebody else keeps the processor
 
 
 class Spin:
@@ -37,7 +39,7 @@ class Spin:
         if begun < self._until:
             sched_yield()
             ended = perf_counter()
-            if ended - begun < CROWDED:
+            if ended - begun < LONGEST:
                 return True
             self._not_before = ended + REST
         self._until = 0.0

@@ -15,7 +15,7 @@ CoditectError                 1   (as such: a bug)
 ├── TimedOut                124
 ├── CommandNotExecutable    126   exec, as a shell says it
 ├── CommandNotFound         127   exec, as a shell says it
-├── Interrupted             130
+├── Interrupted             130   (129, 143 by another signal)
 └── SessionLost             255   attach or exec lost the session
 """
 
@@ -156,10 +156,22 @@ class CommandNotFound(CoditectError):
 
 
 class Interrupted(CoditectError):
-    """Raised when the user interrupted."""
+    """Raised when the user interrupted, or somebody else told the program to end."""
 
     exit_code = 130
     default_code = "interrupted"
+
+    @classmethod
+    def by(cls, number: int, message: str) -> Interrupted:
+        """The error for a signal; its exit code is the one that shells give for that."""
+        import signal
+
+        name = (
+            "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        )
+        error = cls(f"{name}; {message}")
+        error.exit_code = 128 + number
+        return error
 
 
 class SessionLost(CoditectError):

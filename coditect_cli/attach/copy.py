@@ -190,8 +190,8 @@ class _Heard(_Taker):
         """Raises the error of an operation that ended with `status`, unless that is 0."""
         if status == 0:
             return
-        if status == 128 + signal.SIGINT:
-            raise Interrupted("interrupted; what was not whole has been removed")
+        if status - 128 in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            raise Interrupted.by(status - 128, "what was not whole has been removed")
         lines = self.data.decode("utf-8", "replace").strip().splitlines()
         error = _json_object(lines[-1]) if lines else {}
         if "code" in error:

@@ -19,7 +19,15 @@ PATIENCE = 60.0  # seconds without a link
 HANGUP_WAIT = 5.0  # seconds for a program to end once nobody reads its output
 CHUNK = 64 * 1024
 
-FORWARDED = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "HUP"}
+FORWARDED = {
+    signal.SIGINT: "INT",
+    signal.SIGTERM: "TERM",
+    signal.SIGHUP: "HUP",
+    signal.SIGQUIT: "QUIT",
+    signal.SIGUSR1: "USR1",
+    signal.SIGUSR2: "USR2",
+}
+LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the second of a kind does not wait
 
 
 class Source(Protocol):
@@ -60,7 +68,7 @@ class PipesPump(Pump):
         self._source = source
         self._input_ended = source is None
         self._eof_told = source is None
-        self._interrupts = 0
+        self._seen: set[int] = set()
         self._signals: list[str] = []  # that wait for a link
         self._leave_at: float | None = None
 
@@ -120,9 +128,11 @@ class PipesPump(Pump):
         return self._leave_at - time.monotonic()
 
     def on_signal(self, number: int) -> None:
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1 or (number != signal.SIGINT and not self.connected):
-            raise Interrupted("interrupted; the program in the workspace may still run")
+        if number in LEAVING:
+            waits = self.connected or number == signal.SIGINT
+            if number in self._seen or not waits:
+                raise Interrupted.by(number, "the program in the workspace may still run")
+            self._seen.add(number)
         self._signal(FORWARDED[signal.Signals(number)])
 
     def _signal(self, name: str) -> None:

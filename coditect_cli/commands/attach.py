@@ -176,6 +176,7 @@ def exec_(
         from coditect_cli.attach.client import Exec
         from coditect_cli.attach.escape import DEFAULT
 
+        _check_text(*argv, *variables.values(), workdir or "")
         return _hand_over(
             runtime, id, Exec(argv, variables, workdir), escape_char=DEFAULT, insecure=insecure
         )
@@ -258,11 +259,25 @@ def _exec(
     from coditect_cli.attach.sink import Sink
     from coditect_cli.protocol.messages import Exec
 
+    _check_text(*argv, *(env or {}).values(), workdir or "")
+
     def ask(client: str, resume: dict[str, int] | None) -> Exec:
         return Exec(client, argv, env or {}, workdir, stdin, None, resume)
 
     with dialing(runtime.context, runtime.paths, id, insecure=insecure) as dial:
         return run(dial, ask, Descriptor(0) if stdin else None, Sink(1), Sink(2))
+
+
+def _check_text(*words: str) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise UsageError(
+                f"{shown} is not UTF-8, and can't be sent",
+                hint="pass bytes on stdin, or make them there: printf '\\xff'",
+            ) from None
 
 
 def _variables(pairs: list[str]) -> dict[str, str]:

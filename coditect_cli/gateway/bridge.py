@@ -343,10 +343,12 @@ class Bridge:
             raise Conflict(f"{command.id} was started already", code="session.exists")
 
     def signal(self, session: Session, number: int) -> None:
-        """Signal a running program's process group."""
+        """Signal a running program's process group; of one that has ended, what it left behind."""
         if session.status is None:
             with suppress(ProcessLookupError):
                 os.killpg(session.pid, number)
+        else:
+            processes.send(processes.left_by({session.id}), number)
 
     async def end_idle_sessions(self, seconds: float) -> NoReturn:
         """End each terminal that had neither a client nor output for so long."""
@@ -381,11 +383,14 @@ class Bridge:
         Their clients hear the `reason`, one of an exit's.
         """
         roots = {one.pid for one in sessions if one.status is None}
+        over = {one.id for one in sessions if one.status is not None}
         for session in sessions:
             session.hung_up, session.reason = True, reason
 
         def find() -> set[int]:
             found = processes.members(roots)
+            if over:
+                found |= processes.left_by(over)
             if workspace is not None:
                 strays = processes.members({self.keeper_pid}) - {self.keeper_pid, os.getpid()}
                 found |= processes.marked(strays, "WORKSPACE_ID", {workspace})
@@ -401,7 +406,6 @@ class Bridge:
             session.close()
 
         def find() -> set[int]:
-            everyone = {process.pid for process in processes.table()} - {os.getpid()}
-            return processes.members(roots) | processes.marked(everyone, "CODITECT_SESSION", ids)
+            return processes.members(roots) | processes.left_by(ids)
 
         processes.end(find)

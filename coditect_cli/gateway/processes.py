@@ -71,6 +71,12 @@ def marked(pids: Iterable[int], name: str, values: set[str]) -> set[int]:
     return found
 
 
+def left_by(sessions: set[str]) -> set[int]:
+    """What programs of these sessions started, also where they have ended themselves."""
+    others = {process.pid for process in table()} - {os.getpid()}
+    return marked(others, "CODITECT_SESSION", sessions)
+
+
 def send(pids: Iterable[int], number: int) -> None:
     """Send a signal to each; those that are gone are passed over."""
     for pid in pids:

@@ -54,7 +54,7 @@ class Attach(Message):
 class Exec(Message):
     type = "exec"
     client: str = wire(shape.client_id)
-    argv: tuple[str, ...] = wire(shape.array(shape.text(131_072), 4_096, least=1))
+    argv: tuple[str, ...] = wire(shape.array(shape.text(131_072), 65_536, least=1))
     env: dict[str, str] = wire(shape.environment)
     workdir: str | None = wire(shape.optional(shape.text(4_096, least=1)))
     stdin: bool = wire(shape.flag)

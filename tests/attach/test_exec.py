@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,7 +19,8 @@ from coditect_cli.attach.link import Link
 from coditect_cli.attach.sink import Sink
 from coditect_cli.protocol.messages import Exec
 from coditect_cli.protocol.stream import Inbox
-from tests.support.gateway import Gateway, until
+from coditect_cli.tokens import local_user
+from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.proxy import Proxy
 from tests.support.terminal import Terminal
 
@@ -136,6 +139,81 @@ def test_a_second_interrupt_leaves_at_once(sleeper: subprocess.Popen[bytes]) -> 
     assert sleeper.stdout.readline() == b"got INT\n"
     sleeper.send_signal(signal.SIGINT)
     assert sleeper.wait() == 130
+
+
+@contextmanager
+def started(gateway: Gateway, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A running exec of a shell's script."""
+    with subprocess.Popen(
+        argv("demo", "--", "sh", "-c", script),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=gateway.environ,
+    ) as client:
+        yield client
+        if client.poll() is None:
+            client.kill()
+
+
+@pytest.mark.parametrize("name", ["QUIT", "USR1", "USR2"])
+def test_other_signals_are_passed_on_too(gateway: Gateway, name: str) -> None:
+    script = f"trap 'echo got; exit 5' {name}; echo ready; while :; do sleep 0.05; done"
+    with started(gateway, script) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"ready\n"
+        client.send_signal(signal.Signals["SIG" + name])
+        assert client.communicate()[0] == b"got\n"
+        assert client.returncode == 5
+
+
+def left_behind(client: subprocess.Popen[bytes]) -> psutil.Process:
+    assert client.stdout is not None
+    return psutil.Process(int(client.stdout.readline()))
+
+
+def test_what_a_program_left_behind_gets_the_signal(gateway: Gateway) -> None:
+    with started(gateway, "sleep 300 & echo $!; exit 3") as client:
+        left = left_behind(client)
+        client.send_signal(signal.SIGTERM)
+        assert client.wait() == 3
+        until(lambda: not left.is_running(), "the end of what was left")
+
+
+def test_a_second_sigterm_does_not_wait_for_what_ignores_it(gateway: Gateway) -> None:
+    script = "(trap '' TERM; exec sh -c 'echo $$; exec sleep 300') & exit 3"
+    with started(gateway, script) as client:
+        left = left_behind(client)
+
+        def ended() -> bool:  # two of a kind that come at once are one
+            client.send_signal(signal.SIGTERM)
+            return client.poll() is not None
+
+        until(ended, "the end of the client")
+        assert client.returncode == 143
+        assert left.is_running()
+        left.kill()
+
+
+def test_what_a_lost_client_left_behind_is_ended(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "home", exec_linger="10ms") as gateway:
+        gateway.user = local_user()
+        gateway.workspace("demo")
+        with started(gateway, "sleep 300 & echo $!; exit 3") as client:
+            left = left_behind(client)
+            client.kill()
+        until(lambda: not left.is_running(), "the end of what was left")
+
+
+def test_bytes_that_are_no_text_are_refused(gateway: Gateway) -> None:
+    for words in (["demo", "--", "echo", b"\xff"], ["--env", b"A=\xff", "demo", "--", "true"]):
+        done = run(gateway, *words)
+        assert done.returncode == 2
+        assert b"not UTF-8" in done.stderr
+
+
+def test_there_may_be_as_many_arguments_as_xargs_gives(gateway: Gateway) -> None:
+    words = [str(number) for number in range(20_000)]
+    assert run(gateway, "demo", "--", "echo", *words).stdout.split() == [w.encode() for w in words]
 
 
 def test_output_that_nobody_reads_hangs_the_program_up(gateway: Gateway) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from coditect_cli.attach.exec import Source
+from coditect_cli.attach.exec import FORWARDED, Source
 from coditect_cli.attach.pump import Output
 from coditect_cli.errors import CoditectError, Failed, Interrupted, UsageError, from_dict
 from coditect_cli.files.pack import archive_name, measure, pack
@@ -190,7 +189,7 @@ class _Heard(_Taker):
         """Raises the error of an operation that ended with `status`, unless that is 0."""
         if status == 0:
             return
-        if status - 128 in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if status - 128 in FORWARDED:
             raise Interrupted.by(status - 128, "what was not whole has been removed")
         lines = self.data.decode("utf-8", "replace").strip().splitlines()
         error = _json_object(lines[-1]) if lines else {}

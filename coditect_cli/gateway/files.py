@@ -153,8 +153,8 @@ OPERATIONS: dict[str, Callable[[Tree, str], None]] = {
 
 def main(argv: list[str]) -> int:
     """Runs one operation; the exit status is 0 or the error's."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _ended_by)
+    for name in ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2"):  # what a client passes on
+        signal.signal(signal.Signals["SIG" + name], _ended_by)
     try:
         _run(argv)
     except CoditectError as error:

@@ -119,6 +119,8 @@ def _find_program(name: str, path: str, cwd: str) -> str:
     folders = [""] if "/" in name else path.split(":")
     found = [os.path.join(cwd, folder, name) for folder in folders]
     present = [file for file in found if os.path.isfile(file)]
+    if "/" in name and not present and os.path.isdir(found[0]):
+        raise CommandNotExecutable(f"{found[0]} is a folder", hint="name a file in it")
     for file in present:
         if os.access(file, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             return file

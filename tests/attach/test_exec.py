@@ -51,6 +51,12 @@ def test_a_command_that_is_not_there_is_127(gateway: Gateway) -> None:
     assert b"no-such-command" in done.stderr
 
 
+def test_a_folder_is_126(gateway: Gateway) -> None:
+    done = run(gateway, "demo", "--", "/etc")
+    assert done.returncode == 126
+    assert b"/etc is a folder" in done.stderr
+
+
 def test_the_end_of_stdin_half_closes(gateway: Gateway) -> None:
     done = run(gateway, "demo", "--", "sh", "-c", "wc -c; echo after", input=b"x" * 100_000)
     assert done.stdout.split() == [b"100000", b"after"]

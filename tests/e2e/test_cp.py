@@ -187,7 +187,7 @@ def test_the_bridge_may_die_while_files_go_in_and_come_out(
     assert (local / "back").read_bytes() == content
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 @pytest.mark.parametrize("way", ["in", "out"])
 def test_an_interrupted_copy_leaves_nothing_at_either_end(
     start: Start, inside: Path, local: Path, sparse: str, number: signal.Signals, way: str

@@ -172,6 +172,8 @@ def exec_(
     argv = tuple(command[1:] if command[0] == "--" else command)
     if not argv:
         raise UsageError("a command is missing after --", hint="coditect exec --help")
+    if workdir == "":
+        raise UsageError("--workdir is empty", hint="leave it out for the workspace's own folder")
     if tty:
         from coditect_cli.attach.client import Exec
         from coditect_cli.attach.escape import DEFAULT

@@ -21,6 +21,7 @@ from coditect_cli.errors import (
 )
 from coditect_cli.gateway import environment, hook, spawn
 from coditect_cli.gateway.account import Account
+from coditect_cli.gateway.files import WORKSPACE
 from coditect_cli.gateway.saved import Saved, directory_of, noted, saved_screen
 from coditect_cli.protocol.messages import Exec, Files
 from coditect_cli.settings import Settings
@@ -71,7 +72,7 @@ class Programs:
 
     def named(self, record: WorkspaceRecord, user: str, asked: Exec) -> Starting:
         """The program that an exec names. Raises CommandNotFound, NotFound and the like."""
-        cwd = str(record.root / asked.workdir) if asked.workdir else str(record.root)
+        cwd = _folder(record.root, asked.workdir or "")
         command = self._command(record, user, asked.client, list(asked.argv), "", cwd)
         command.env.update(asked.env)
         with self._account.looking():
@@ -112,6 +113,12 @@ class Programs:
         }
         env = environment.clean(self._environ, self._account, record.id, user, id)
         return spawn.Command(id, argv, executable, env, cwd, self._account, meta=meta)
+
+
+def _folder(root: Path, asked: str) -> str:
+    """The folder that `asked` means: from the root, which is /workspace too where that is none."""
+    alias = Path(asked).parts[:2] == ("/", "workspace") and not os.path.isdir(WORKSPACE)
+    return str(root / asked.removeprefix(WORKSPACE).lstrip("/") if alias else root / asked)
 
 
 def _find_program(name: str, path: str, cwd: str) -> str:

@@ -51,6 +51,20 @@ def test_a_command_that_is_not_there_is_127(gateway: Gateway) -> None:
     assert b"no-such-command" in done.stderr
 
 
+@pytest.mark.skipif(os.path.isdir("/workspace"), reason="this machine has one of its own")
+def test_the_workspace_may_be_called_as_in_production(gateway: Gateway) -> None:
+    run(gateway, "demo", "--", "mkdir", "src")
+    done = run(gateway, "--workdir", "/workspace/src", "demo", "--", "pwd")
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"/src\n")
+
+
+def test_an_empty_folder_is_told_in_the_options_name(gateway: Gateway) -> None:
+    done = run(gateway, "--workdir", "", "demo", "--", "pwd")
+    assert done.returncode == 2
+    assert b"--workdir is empty" in done.stderr
+
+
 def test_a_folder_is_126(gateway: Gateway) -> None:
     done = run(gateway, "demo", "--", "/etc")
     assert done.returncode == 126

@@ -14,7 +14,13 @@ from coditect_cli.migrations.journal import Journal, run_ids
 from coditect_cli.migrations.lock import break_lock, read_lock
 from coditect_cli.migrations.report import run_fields, run_text
 from coditect_cli.migrations.run import Run
-from coditect_cli.migrations.runs import await_run, chosen_run, newest_run, read_run
+from coditect_cli.migrations.runs import (
+    await_run,
+    check_nothing_stands_on,
+    chosen_run,
+    newest_run,
+    read_run,
+)
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
@@ -141,8 +147,8 @@ def rollback(
       coditect migrate rollback
       coditect migrate rollback phase1-20260131T120000-0a1b2c --to deploy-staging
 
-    Exit codes: 0 rolled back, 3 there is no such run, 6 locked, nothing to undo, or what it needs
-    is gone, 11 not everything is as it was, 130 interrupted
+    Exit codes: 0 rolled back, 3 there is no such run, 6 locked, nothing to undo, what it needs
+    is gone, or a later run stands on it, 11 not everything is as it was, 130 interrupted
     """
     runtime: Runtime = ctx.obj
     with (
@@ -152,6 +158,7 @@ def rollback(
     ):
         if found.state == "rolled back":
             raise Conflict(f"{found.id} is rolled back already", code="migrate.over")
+        check_nothing_stands_on(journals, found)
 
         def turn_back(engine: Engine) -> None:
             engine.roll_back("asked", reason, to)

@@ -87,7 +87,10 @@ class CloudRun:
         """The service as it is now; None when there is none of that name."""
         try:
             document = programs.run_json(self._argv("services", "describe", service))
-        except NotFound:
+        except NotFound as error:
+            # A first deployment gets all traffic: nothing else that is missing may look like one.
+            if "Cannot find" not in error.message:
+                raise
             return None
         return read_service(document)
 

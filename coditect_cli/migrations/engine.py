@@ -152,7 +152,7 @@ class Engine:
     def _act(self, step: Step, record: StepRun) -> bool:
         """Bring it about. False: there was nothing to do, and nothing is left to wait for."""
         begun = replace(self._world, before=record.before or {})
-        reason = self._try(step, lambda: step.precondition(begun))
+        reason = self._try(step, lambda: self._moved_before(step) or step.precondition(begun))
         if reason is not None:
             raise self._fail(step, Failed(reason, code="migrate.precondition"))
         seen = self._try(step, lambda: step.observe(self._world))
@@ -179,6 +179,13 @@ class Engine:
         detail = seen.detail if seen is not None else ""
         self._append("step.acted", step.name, detail=detail, outputs=facts)
         return True
+
+    def _moved_before(self, step: Step) -> str | None:
+        """Why what was watched last is not what this step would move on from."""
+        if not step.moves:
+            return None
+        before = self._steps[: self._steps.index(step)]
+        return next((why for one in before if (why := one.moved(self._world))), None)
 
     def _ask(self, step: Step, name: str) -> None:
         try:
@@ -231,7 +238,11 @@ class Engine:
     def _verdict(self, step: Step, since: float) -> Verdict | None:
         """What the gate says; it holds while it can't look for a reason that may pass."""
         try:
-            return step.gate(self._world, since)
+            verdict = step.gate(self._world, since)
+            if verdict is None or verdict.decision != "pass":
+                return verdict
+            reason = step.moved(self._world)
+            return Verdict("hold", reason, verdict.numbers) if reason else verdict
         except CoditectError as error:
             if not (error.retryable or isinstance(error, TimedOut)):
                 raise self._fail(step, error) from error

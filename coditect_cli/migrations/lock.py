@@ -108,7 +108,7 @@ def hold(
                 f"and holds the lock until {format_time(found.expires_at)} at least",
                 code="migrate.locked",
                 hint="coditect migrate status shows it; if that process is gone for good, "
-                "coditect migrate lock break",
+                f"coditect migrate lock break --confirm {found.run}",
                 retryable=True,
             )
         token = found.token if found is not None else 0

@@ -43,6 +43,20 @@ def newest_run(store: SessionStore, run: str | None) -> str:
         return ids[-1]
 
 
+def check_nothing_stands_on(store: SessionStore, run: Run) -> None:
+    """Raises Conflict where a later run changed what this one's way back would put back."""
+    alike = {"phase1", "cutover"} if run.phase in ("phase1", "cutover") else {run.phase}
+    ids = run_ids(store)
+    for id in reversed(ids[ids.index(run.id) + 1 :]):
+        later = read_run(store, id)
+        if later.phase in alike and later.state != "rolled back":
+            raise Conflict(
+                f"{id} came after {run.id}, and is {later.state}: it stands on what that did",
+                code="migrate.later_run",
+                hint=f"coditect migrate rollback {id} first",
+            )
+
+
 def read_run(store: SessionStore, id: str) -> Run:
     """A run as it is; one whose process is gone is interrupted."""
     run = Run.of(id, Journal(store, id, "").new_events())

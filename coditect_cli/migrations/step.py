@@ -195,6 +195,18 @@ class Step(ABC):
         """The decision about what happened since then (seconds since 1970). None: no gate."""
         return None
 
+    def moved(self, world: World) -> str | None:
+        """Why what the gate watches is no longer as the actions left it; None when it is.
+
+        Asked before the gate passes, and before a step moves on from there.
+        """
+        return None
+
+
+def moved_meanwhile(found: str) -> str:
+    """What `Step.moved` says of traffic that is elsewhere than it was watched."""
+    return f"{found}: somebody moved the traffic meanwhile; put it back, or roll the run back"
+
 
 def step_named(steps: Sequence[Step], name: str) -> int:
     """The index of a step. Raises Conflict (migrate.no_step) naming those there are."""

@@ -26,8 +26,7 @@ class Scale(Step):
         service = _cloud_run(world).describe(world.settings.service)
         if service is None:
             return f"there is no service {world.settings.service}: coditect migrate phase1 makes it"
-        begun_at = world.before.get("serving_before_scale")
-        if service.percents in ({service.newest_ready: 100}, begun_at):
+        if service.percents == {service.newest_ready: 100}:
             return None
         if _cloud_run(world).runs_as_newest(service.percents, service):
             return None

@@ -21,7 +21,16 @@ from coditect_cli.migrations.gates import (
     sample,
     watch,
 )
-from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, Watch, World
+from coditect_cli.migrations.step import (
+    Action,
+    Facts,
+    Observation,
+    Step,
+    Verdict,
+    Watch,
+    World,
+    moved_meanwhile,
+)
 
 ALL = 100  # percent
 
@@ -91,6 +100,13 @@ class Shift(Step):
         serving = [*logged, counted_since(noted)] if logged else []
         best = max(serving, key=lambda one: one.requests, default=None)
         return window.named_in(decide(new, best, limits_of(settings)))
+
+    def moved(self, world: World) -> str | None:
+        share = share_of(world)
+        if share is not None and share >= self._percent:
+            return None
+        found = "an unknown share" if share is None else f"{share} %"
+        return moved_meanwhile(f"Cloud Run has {found}, not {self._percent} %")
 
     def _sources(self, world: World) -> list[str]:
         """What is new; then what served before, while it still does."""

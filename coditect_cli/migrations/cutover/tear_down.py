@@ -53,7 +53,14 @@ class TearDown(Step):
         settings = world.settings
         try:
             found = programs.run_json(_argv(world, "describe"))
-        except NotFound:
+        except NotFound as error:
+            if "Did you mean" in error.message:  # gcloud knows one of this name elsewhere
+                raise Failed(
+                    f"{settings.old_cluster} is not in {settings.region_of_old_cluster}: "
+                    f"{error.message}",
+                    code="cutover.elsewhere",
+                    hint="name its region: --old-cluster-region",
+                ) from error
             return Observation(True, f"there is no cluster {settings.old_cluster}")
         status = found.get("status", "of unknown status")
         return Observation(False, f"{settings.old_cluster} is {status}", {"status": status})

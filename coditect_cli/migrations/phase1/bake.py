@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from coditect_cli.migrations import gates
-from coditect_cli.migrations.step import Action, Step, Verdict, Watch, World
+from coditect_cli.migrations.phase1.service import cloud_run, told
+from coditect_cli.migrations.step import Action, Step, Verdict, Watch, World, moved_meanwhile
 
 
 class Bake(Step):
@@ -35,6 +36,13 @@ class Bake(Step):
         is_alone = set(world.outputs["serving"]) == {canary}
         limits = gates.limits_of(world.settings)
         return window.named_in(gates.decide(new, None if is_alone else others, limits))
+
+    def moved(self, world: World) -> str | None:
+        service, canary = cloud_run(world).describe(world.settings.service), world.output("canary")
+        percents = service.percents if service is not None else {}
+        if percents.get(canary) in (world.settings.canary_percent, 100):
+            return None
+        return moved_meanwhile(f"{world.settings.service} is {told(percents)}")
 
 
 def _source(world: World) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coditect_cli.errors import Conflict, Failed, GateFailed, Paused, RollbackNotVerified
+from coditect_cli.migrations import programs
 from coditect_cli.migrations.cloud_run import CloudRun
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.lock import hold
@@ -265,6 +267,35 @@ def test_too_few_clients_hold_and_never_shift_on(site: Cutover) -> None:
         site.go(site.steps())
     assert caught.value.exit_code == 12
     assert site.weights == {NEW: 10, OLD: 90}
+
+
+def test_a_record_that_somebody_put_back_is_not_shifted_on(site: Cutover) -> None:
+    site.clients(requests=4)
+    with pytest.raises(Paused):
+        site.go(site.steps())
+    site.cloud.dns.add(ZONE, NAME, "A", OLD)
+    site.clients()
+    with pytest.raises(Paused, match="somebody moved the traffic"):
+        site.go(site.steps())
+    assert site.weights.keys() == {OLD}
+
+
+def test_a_cluster_that_is_elsewhere_is_not_taken_for_torn_down(
+    site: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ("gcloud", "container", "clusters", "describe", CLUSTER)
+    said = (
+        "ERROR: (gcloud.container.clusters.describe) ResponseError: code=404, message=Not found\n"
+        f"Could not find [{CLUSTER}] in [us-central1].\nDid you mean [{CLUSTER}] in [us-east1]?"
+    )
+
+    def run_json(*_: Any, **__: Any) -> Any:
+        raise programs.failure(argv, 1, said)
+
+    monkeypatch.setattr(programs, "run_json", run_json)
+    with pytest.raises(Failed, match="us-east1") as caught:
+        site.steps()[-1].needs(site.world)
+    assert "--old-cluster-region" in str(caught.value.hint)
 
 
 def test_a_way_back_that_the_record_does_not_show_is_told(

@@ -242,6 +242,17 @@ def test_somebody_elses_deployment_meanwhile_stops_the_rollout(site: Rehearsal) 
     assert site.traffic[OLD] == 90
 
 
+def test_what_somebody_took_the_traffic_from_is_not_promoted(site: Rehearsal) -> None:
+    site.serve(OLD)
+    with pytest.raises(Paused):
+        site.go(site.steps())
+    site.programs._shift(GATEWAY, {"--to-revisions": f"{OLD}=100"})
+    site.serve(NEW)
+    with pytest.raises(Paused, match="somebody moved the traffic"):
+        site.go(site.steps())
+    assert site.traffic == {OLD: 100}
+
+
 def test_a_way_back_that_the_cloud_ignores_is_told_apart(
     site: Rehearsal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -348,7 +348,7 @@ class Bridge:
             with suppress(ProcessLookupError):
                 os.killpg(session.pid, number)
         else:
-            processes.send(processes.left_by({session.id}), number)
+            processes.send(processes.left_by({session.id: session.pid}), number)
 
     async def end_idle_sessions(self, seconds: float) -> NoReturn:
         """End each terminal that had neither a client nor output for so long."""
@@ -383,7 +383,7 @@ class Bridge:
         Their clients hear the `reason`, one of an exit's.
         """
         roots = {one.pid for one in sessions if one.status is None}
-        over = {one.id for one in sessions if one.status is not None}
+        over = {one.id: one.pid for one in sessions if one.status is not None}
         for session in sessions:
             session.hung_up, session.reason = True, reason
 
@@ -401,7 +401,7 @@ class Bridge:
     def end_for_good(self) -> None:
         """The keeper is gone: hang up everything that was its, then there is nothing left."""
         roots = {one.pid for one in self.sessions.values()}
-        ids = set(self.sessions)
+        ids = {one.id: one.pid for one in self.sessions.values()}
         for session in list(self.sessions.values()):
             session.close()
 

@@ -71,10 +71,16 @@ def marked(pids: Iterable[int], name: str, values: set[str]) -> set[int]:
     return found
 
 
-def left_by(sessions: set[str]) -> set[int]:
-    """What programs of these sessions started, also where they have ended themselves."""
-    others = {process.pid for process in table()} - {os.getpid()}
-    return marked(others, "CODITECT_SESSION", sessions)
+def left_by(programs: dict[str, int]) -> set[int]:
+    """What programs (their sessions' ids, and pids) started, also where they have ended themselves.
+
+    Known by its Unix session, or by its variables, which another user's processes need not show.
+    """
+    alive = [process for process in table() if process.pid != os.getpid()]
+    pids = set(programs.values())
+    in_session = {process.pid for process in alive if process.sid in pids}
+    others = (process.pid for process in alive)
+    return in_session | marked(others, "CODITECT_SESSION", set(programs))
 
 
 def send(pids: Iterable[int], number: int) -> None:

@@ -162,8 +162,11 @@ class Runtime:
     def owner(self, id: str) -> str:
         """Whom a new workspace belongs to: on this machine its user, else the token's.
 
-        Raises NotAuthenticated when there is no token, and nobody was named.
+        Raises UsageError for an id that is none, NotAuthenticated when there is no token, and
+        nobody was named.
         """
+        if id != GATEWAY:
+            check_workspace_id(id)  # a token command gets it
         settings = self.context.settings
         if settings.provider == "kubernetes" and settings.owner is not None:
             return settings.owner

@@ -138,13 +138,14 @@ class Keys:
 
 
 def parse_set(content: bytes, place: str) -> tuple[Key, ...]:
-    """The keys of a JSON Web Key Set that sign by EdDSA or RS256; others are passed over.
+    """The keys of a JSON Web Key Set that sign by EdDSA or RS256; others are passed over, as are
+    those that are not whole (RFC 7517, section 5).
 
     Raises Failed (`token.keys`) where it is no set, has none of them, or holds a private key.
     """
     try:
         items = json.loads(content)["keys"]
-        keys = tuple(key for item in items if (key := _public_key(item)) is not None)
+        keys = tuple(key for item in items if (key := _usable_key(item)) is not None)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = str(error) if isinstance(error, _PrivateKeyFound) else "is no JSON Web Key Set"
         raise _bad_set(place, why) from None
@@ -155,6 +156,15 @@ def parse_set(content: bytes, place: str) -> tuple[Key, ...]:
 
 class _PrivateKeyFound(ValueError):
     """Raised for a key that must not be where tokens are only verified."""
+
+
+def _usable_key(item: Mapping[str, Any]) -> Key | None:
+    try:
+        return _public_key(item)
+    except _PrivateKeyFound:
+        raise
+    except (KeyError, ValueError):
+        return None
 
 
 def _public_key(item: Mapping[str, Any]) -> Key | None:
@@ -170,7 +180,8 @@ def _public_key(item: Mapping[str, Any]) -> Key | None:
         raise TypeError
     if (item.get("kty"), item.get("crv")) == ("OKP", "Ed25519"):
         algorithm, public = "EdDSA", Ed25519PublicKey.from_public_bytes(_bytes(item["x"]))
-        return Key(algorithm, public, kid) if item.get("alg", algorithm) == algorithm else None
+        named = item.get("alg", algorithm) in (algorithm, "Ed25519")  # the second by RFC 9864
+        return Key(algorithm, public, kid) if named else None
     if item.get("kty") == "RSA" and item.get("alg", "RS256") == "RS256":
         e, n = (int.from_bytes(_bytes(item[name])) for name in ("e", "n"))
         if n.bit_length() < LEAST_RSA:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from coditect_cli.signing import Key, PrivateKey
 
 MAX_TOKEN = 4096  # bytes
+LEEWAY = 5.0  # seconds that the issuer's clock may be ahead of ours
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ def _check_times(claims: dict[str, Any], now: float) -> None:
         raise NotAuthenticated(
             "the token has expired", code="token.expired", hint="get a new token"
         )
-    if now < max(claims.get("nbf", 0), claims.get("iat", 0)):
+    if now + LEEWAY < max(claims.get("nbf", 0), claims.get("iat", 0)):
         raise NotAuthenticated(
             "the token is not valid yet",
             code="token.not_yet_valid",

@@ -100,9 +100,8 @@ def create(
     except Conflict as error:
         if not if_not_exists or error.code != "workspace.exists":
             raise
-        text = f"workspace {id} exists already"
-        return _workspace(runtime.workspaces.get(id), text)
-    if wait:
+        record, text = runtime.workspaces.get(id), f"workspace {id} exists already"
+    if wait and record.desired == "running":
         record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
     return _workspace(record, text)
 

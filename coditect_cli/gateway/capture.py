@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coditect_cli.gateway.hook import Report, Reports
 from coditect_cli.gateway.ring import HISTORY
-from coditect_cli.gateway.variables import comes_back
+from coditect_cli.gateway.variables import comes_back, is_taken_back
 from coditect_cli.sessions.redaction import holds_secret, is_secret, without_secrets
 from coditect_cli.sessions.session import SessionState
 
@@ -118,16 +118,20 @@ class Capture:
         self.started_at = state.started_at
         self.history = [*map(self._masked, state.command_history), *self.history]
         self.history_trimmed += state.history_trimmed
+        given = [
+            name for name, value in state.environment_vars.items() if is_taken_back(name, value)
+        ]
         if not self.variables:
             self.variables = {
                 name: value
                 for name, value in state.environment_vars.items()
                 if comes_back(name) and self._may_keep(name, value)
             }
-            self._exported = set(state.environment_vars)
+            self._exported = set(given)
             self.directory = state.working_directory
-        self.unset = dict.fromkeys(state.variables_unset) | self.unset
-        self._note_unset(state.environment_vars, self._exported)
+        gone = [name for name in state.variables_unset if is_taken_back(name, "")]
+        self.unset = dict.fromkeys(gone) | self.unset
+        self._note_unset(given, self._exported)
 
     def where(self) -> str:
         """The directory: as the shell names it, where its process is there too."""

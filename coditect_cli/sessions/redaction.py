@@ -9,6 +9,8 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import Any
 
+from coditect_cli.sessions.session import finite
+
 MAX_DEPTH = 100
 HIDDEN = "••••"
 
@@ -114,7 +116,8 @@ def readable(content: bytes, reveal: Collection[str] = ()) -> Any:
     Raises ValueError when it is not JSON, or nested more than 100 deep.
     """
     try:
-        return redacted(json.loads(content.decode()), reveal)
+        text = content.decode()
+        return redacted(json.loads(text, parse_float=finite, parse_constant=finite), reveal)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 

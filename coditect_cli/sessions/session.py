@@ -248,13 +248,14 @@ def _decoded(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
-    fields = json.loads(content.decode(), parse_float=_finite, parse_constant=_finite)
+    fields = json.loads(content.decode(), parse_float=finite, parse_constant=finite)
     if not isinstance(fields, dict):
         raise ValueError("it is not a JSON object")
     return fields
 
 
-def _finite(number: str) -> float:
+def finite(number: str) -> float:
+    """A number that JSON has; raises ValueError for NaN and what is too large."""
     value = float(number)
     if not isfinite(value):
         raise ValueError(f"{number} is out of range")

@@ -73,6 +73,7 @@ class SQLiteStore(SessionStore):
             self._connection = sqlite3.connect(
                 path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
             )
+            self._connection.text_factory = bytes  # as another program may have written a value
         try:
             with self._errors():
                 self._prepare(time.monotonic() + busy_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -127,3 +128,13 @@ def test_a_secret_of_several_lines_is_hidden_whole(capture: Capture) -> None:
     capture.feed(said(2, f"cat > id <<E\n{key}\nE", PEM=key, MY_SECRET="x", LINES="a\nb"))
     assert capture.variables == {"LINES": "a\nb"}
     assert not [word for word in ("MIIE", "abc") if word in capture.history[0]]
+
+
+def test_what_a_restored_shell_was_not_given_was_not_unset_in_it(capture: Capture) -> None:
+    """A prompt that runs programs is not taken back, nor what a shell has of its own."""
+    variables = {"PS1": "$(date)> ", "HOME": "/root", "LD_PRELOAD": "x", "GONE": "1"}
+    state = SessionState("s", "demo", 1, 1, "bash", "/", variables, [])
+    state = replace(state, variables_unset=["a b;touch x", "UID", "OLD"])
+    capture.take_back(state)
+    capture.feed(said(1, "ls", PLAIN="2"))
+    assert list(capture.unset) == ["OLD", "GONE"]

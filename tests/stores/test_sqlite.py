@@ -70,7 +70,7 @@ def test_each_commit_is_on_disk_before_it_returns(open_store: Open) -> None:
         store._connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous")
     ]
-    assert pragmas == ["wal", 2]
+    assert pragmas == [b"wal", 2]
 
 
 WRITER = """
@@ -158,3 +158,12 @@ def test_what_was_cleared_is_in_none_of_its_files(file: Path, open_store: Open) 
     store.transact(lambda transaction: transaction.clear(b"key"))
     store.close()
     assert [path.name for path in file.parent.iterdir() if b"hunter2" in path.read_bytes()] == []
+
+
+def test_what_another_program_wrote_as_text_is_read_as_bytes(file: Path, open_store: Open) -> None:
+    store = open_store()
+    store.transact(lambda transaction: transaction.set(b"key", b"abc"))
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE entries SET value = replace(value, 'a', 'b')")
+    connection.close()
+    assert store.read(lambda snapshot: snapshot.get(b"key")) == b"bbc"

@@ -25,7 +25,7 @@ _DENIED = re.compile(
 )
 
 # https://github.com/kubernetes/kubernetes/blob/v1.34.0/plugin/pkg/admission/limitranger/admission.go
-_LIMIT = re.compile(r"(maximum|minimum) \S+ usage per ")
+LIMIT = re.compile(r"(maximum|minimum) \S+ usage per ")
 
 
 @dataclass(frozen=True)
@@ -132,17 +132,21 @@ def _managed(answer: Answer) -> Conflict | None:
 
 
 def _forbidden(answer: Answer) -> CoditectError:
+    namespace = re.search(r"/namespaces/([^/]+)", answer.path)
+    where = f" -n {namespace[1]}" if namespace else ""
     if "exceeded quota" in answer.message:
         return LimitReached(
             f"the namespace's quota is used up: {answer.message}",
             code="kube.quota",
-            hint="delete what is not needed, or have the quota raised: kubectl describe quota",
+            hint="delete what is not needed, or have the quota raised: kubectl describe "
+            f"quota{where}",
         )
-    if _LIMIT.search(answer.message):
+    if LIMIT.search(answer.message):
         return LimitReached(
             f"the namespace's limits do not allow it: {answer.message}",
             code="kube.limit",
-            hint="choose another size, or have the limits changed: kubectl describe limitrange",
+            hint="choose another size, or have the limits changed: kubectl describe "
+            f"limitrange{where}",
         )
     denied = _DENIED.search(answer.message)
     if denied is None:

@@ -90,18 +90,18 @@ def create(
         "owner": owner,
     }
     runtime.flags = {name: value for name, value in wanted.items() if value is not None}
-    if dry_run is not None:
-        return _dry_run(runtime, id, dry_run)
-    if runtime.flags:
+    if runtime.flags and dry_run is None:
         _require_kubernetes(runtime, "these options are")
     try:
+        if dry_run is not None:
+            return _dry_run(runtime, id, dry_run)
         record = runtime.workspaces.create(id, runtime.owner(id))
         text = f"workspace {id} created"
     except Conflict as error:
         if not if_not_exists or error.code != "workspace.exists":
             raise
         record, text = runtime.workspaces.get(id), f"workspace {id} exists already"
-    if wait and record.desired == "running":
+    if wait and dry_run is None and record.desired == "running":
         record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
     return _workspace(record, text)
 
@@ -279,7 +279,8 @@ def stop(
     if wait:
         runtime.workspaces.wait(id, "stopped", limit, runtime.streams.say)
     record = runtime.workspaces.get(id)
-    return _workspace(record, f"workspace {id} stopped, sessions ended: {ended}")
+    known = "" if ended is None else f", sessions ended: {ended}"
+    return _workspace(record, f"workspace {id} stopped{known}")
 
 
 def delete(
@@ -366,8 +367,8 @@ def _forget_sessions(runtime: Runtime, id: str) -> None:
         layer.delete(id, session)
 
 
-def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int:
-    """Let no new session start, and end the live ones; how many there were.
+def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int | None:
+    """Let no new session start, and end the live ones; how many there were, if known.
 
     Nothing has changed when this raises. With `kept`, there may be only what a delete kept.
     """
@@ -390,13 +391,20 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
     return int(answer.get("sessions", 0))
 
 
-def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int:
-    if force or record.status != "running":
+def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int | None:
+    if record.status != "running":
         return 0
-    sessions = _sessions_in_pod(runtime, record.id)
+    if force:
+        return None
+    try:
+        sessions = _sessions_in_pod(runtime, record.id)
+    except CoditectError as error:
+        force_hint = "--force does it without asking the gateway who is attached"
+        error.hint = f"{error.hint}; {force_hint}" if error.hint else force_hint
+        raise
     if sessions is None:
         runtime.streams.say("warning: no gateway_url is set, so nobody was asked who is attached")
-        return 0
+        return None
     clients = sum(session.get("clients", 0) for session in sessions)
     if clients:
         raise Conflict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ class KubernetesWorkspaces:
         """
         claim, stateful_set = build(check_workspace_id(id), owner, self._settings)
         self._claim(id, owner, claim, dryRun="All")
-        self._kube.create(self._sets, stateful_set, dryRun="All", fieldValidation="Strict")
+        self._create_set(id, copy.deepcopy(stateful_set), dryRun="All")
         return [claim, stateful_set]
 
     def get(self, id: str) -> WorkspaceRecord:
@@ -177,12 +178,12 @@ class KubernetesWorkspaces:
             )
         return False
 
-    def _create_set(self, id: str, stateful_set: Object) -> Object:
+    def _create_set(self, id: str, stateful_set: Object, **query: object) -> Object:
         """Post it; where an answer got lost, the annotation tells whether it is ours."""
         request = uuid.uuid4().hex
         stateful_set["metadata"]["annotations"][REQUEST] = request
         try:
-            return self._kube.create(self._sets, stateful_set, fieldValidation="Strict")
+            return self._kube.create(self._sets, stateful_set, fieldValidation="Strict", **query)
         except Conflict:
             found = self._kube.get(f"{self._sets}/{id}")
         metadata = found["metadata"]

@@ -24,7 +24,7 @@ def wait(
     Raises NotFound when there is no workspace (and none is waited to be gone), TimedOut,
     Interrupted, and at once what no waiting cures: Failed, LimitReached.
     """
-    scene, began = Scene(id), time.monotonic()
+    scene, began = Scene(id, kube.namespace), time.monotonic()
     try:
         _follow(kube, scene, condition, began, limit, tell)
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Any
 
 from coditect_cli.errors import CoditectError, Failed, LimitReached
 from coditect_cli.kube import Object
+from coditect_cli.kube_errors import LIMIT
 from coditect_cli.kube_watch import Change
 from coditect_cli.workspaces.manifest import claim_name
 
@@ -37,8 +38,9 @@ class Scene:
     Built from Changes with the keys set, pod, claim, and those that begin with events.
     """
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, namespace: str) -> None:
         self.id = id
+        self.namespace = namespace
         self.objects: dict[str, Object | None] = {}
         self._events: dict[str, Object] = {}
         self._old: dict[str, int] = {}  # counts of the events that were there before
@@ -150,7 +152,8 @@ class Scene:
                 return Failed(
                     f"workspace {self.id} does not start: {reason}: {words}{status}",
                     code="workspace.crash",
-                    hint=f"kubectl logs {self.id}-0 --previous says what it printed",
+                    hint=f"kubectl logs {self.id}-0 --previous -n {self.namespace} "
+                    "says what it printed",
                 )
         return None
 
@@ -165,12 +168,20 @@ class Scene:
                 code="kube.quota",
                 hint="stop or delete what is not needed, or have the quota raised",
             )
+        if LIMIT.search(words):
+            return LimitReached(
+                f"the namespace's limits do not allow the pod of workspace {self.id}: {words}",
+                code="kube.limit",
+                hint="the workspace and its volume exist: coditect workspace delete "
+                f"{self.id} --force, then create it with another size",
+            )
         if "forbidden" not in words and "is invalid" not in words:
             return None
         return Failed(
             f"the cluster refuses the pod of workspace {self.id}: {words}",
             code="workspace.refused",
-            hint="the namespace's policies and limits: kubectl describe namespace, limitrange",
+            hint="the namespace's policies and limits: kubectl describe "
+            f"namespace {self.namespace}; kubectl describe limitrange -n {self.namespace}",
         )
 
     def _unscheduled(self) -> CoditectError | None:

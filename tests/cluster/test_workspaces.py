@@ -119,6 +119,8 @@ def test_what_cannot_start_says_why(
         error = failure(run_cli, "up", "demo", "--detach", "--timeout", "1s")
         assert (error["exitCode"], error["code"]) == (124, "workspace.timeout")
         assert "coditect workspace show demo" in error["hint"]
+        again = ("create", "demo", "--if-not-exists", "--timeout", "1s")
+        assert failure(run_cli, "workspace", *again)["exitCode"] == 124
         assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["demo"]
 
 
@@ -142,7 +144,7 @@ def test_a_limit_range_refuses_too(run_cli: RunCli, cluster: Cluster, namespace:
     path = f"/api/v1/namespaces/{namespace}/limitranges"
     cluster.request("POST", path, {"metadata": {"name": "l"}, **limits})
     error = failure(run_cli, "workspace", "create", "demo")
-    assert (error["exitCode"], error["code"]) == (8, "workspace.refused")
+    assert (error["exitCode"], error["code"]) == (7, "kube.limit")
     assert "maximum cpu usage per Container is 1" in error["message"]
 
 
@@ -156,6 +158,7 @@ def test_a_volume_past_the_namespaces_limits_is_a_limit(
         error = failure(run_cli, "workspace", "create", "demo", "--storage", size)
         assert (error["exitCode"], error["code"]) == (7, "kube.limit")
         assert "usage per PersistentVolumeClaim" in error["message"]
+        assert error["hint"].endswith(f"kubectl describe limitrange -n {namespace}")
     assert sets(cluster, namespace) == []
 
 
@@ -225,7 +228,10 @@ def test_a_dry_run_is_what_kubectl_accepts_and_makes_nothing(
         "workspace demo would be created (client dry run); -o yaml shows the objects\n"
     )
     cluster.kubectl("apply", "-f", "-", stdin=printed[0])
-    assert refusal(run_cli, "workspace", "create", "demo") == (6, "workspace.exists")
+    again = ("workspace", "create", "demo")
+    assert refusal(run_cli, *again) == (6, "workspace.exists")
+    assert refusal(run_cli, *again, "--dry-run=server") == (6, "workspace.exists")
+    assert run_cli(*again, "--dry-run=server", "--if-not-exists")[0] == 0
 
 
 @pytest.mark.parametrize(

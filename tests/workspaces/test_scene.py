@@ -32,7 +32,7 @@ def event(reason: str, uid: str, message: str, count: int = 1) -> dict[str, Any]
 
 
 def seen(**objects: dict[str, Any]) -> Scene:
-    found = Scene("demo")
+    found = Scene("demo", "team")
     for key, value in objects.items():
         found.apply(Change(key, "LIST", {"items": [value]}))
     return found

@@ -134,8 +134,10 @@ def test_the_overlay_exposes_the_gateway_for_a_day(
     certificate = ingress["metadata"]["annotations"]["networking.gke.io/managed-certificates"]
     hosts = [rule["host"] for rule in ingress["spec"]["rules"]]
     assert found["ManagedCertificate", certificate]["spec"]["domains"] == hosts
-    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
-    assert backend == {"name": "gateway", "port": {"name": "http"}}
+    paths = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert {each["path"] for each in paths} == {"/ws", "/healthz", "/readyz"}
+    for each in paths:
+        assert each["backend"]["service"] == {"name": "gateway", "port": {"name": "http"}}
 
 
 def test_a_pod_is_entered_by_the_gateway_and_leaves_for_no_api_server(

@@ -11,6 +11,8 @@ import yaml
 from coditect_cli.workspaces.manifest import folder
 from tests.support.cluster import MANIFESTS, Cluster
 
+pytestmark = pytest.mark.xdist_group("manifests")  # two that apply them would race to make them
+
 BASE = MANIFESTS / "base"
 GKE = MANIFESTS / "overlays" / "gke"
 FILES = sorted(

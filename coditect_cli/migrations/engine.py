@@ -185,7 +185,8 @@ class Engine:
         if not step.moves:
             return None
         before = self._steps[: self._steps.index(step)]
-        return next((why for one in before if (why := one.moved(self._world))), None)
+        watched = [one for one in before if one.watch(self._world) is not None]
+        return watched[-1].moved(self._world) if watched else None
 
     def _ask(self, step: Step, name: str) -> None:
         try:

@@ -89,8 +89,8 @@ def _spawn(paths: Paths, context: str, environ: Mapping[str, str]) -> subprocess
     argv += [sys.executable, "-m", "coditect_cli.gateway.main", "--role", "local"]
     environ = {**environ, "CODITECT_CONTEXT": context}
     environ.pop("CODITECT_TOKEN", None)
-    if home := environ.get("CODITECT_HOME"):  # it may be relative to a folder that is ours alone
-        environ["CODITECT_HOME"] = os.path.abspath(os.path.expanduser(home))
+    if environ.get("CODITECT_HOME"):  # it may be relative to a folder that is ours alone
+        environ["CODITECT_HOME"] = str(paths.config.parent)
     try:
         return subprocess.Popen(
             argv,

@@ -53,10 +53,7 @@ def test_a_plan_that_cannot_look_still_has_every_step(
 
 
 def test_a_whole_run_and_its_status(desk: Desk) -> None:
-    for revision in (OLD, NEW):
-        desk.cloud.logs.serve(GATEWAY, revision, requests=20, errors=0, sessions=5)
-    for entry in desk.cloud.logs.entries:
-        entry["timestamp"] = "2126-01-01T00:00:00Z"
+    desk.serve(requests=20, sessions=5)
     code, out, err = desk.phase1()
     assert code == 0, err
     assert out.endswith(" is done\n")

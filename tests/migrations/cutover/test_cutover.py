@@ -334,7 +334,7 @@ def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("line", range(1, LINES, 2))
+@pytest.mark.parametrize("line", range(1, LINES))
 def test_killed_by_the_system_the_next_process_brings_it_to_its_end(
     quick: CutoverPrograms, tmp_path: Path, line: int
 ) -> None:

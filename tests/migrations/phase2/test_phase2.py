@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import re
-import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,98 +13,19 @@ import yaml
 from coditect_cli.errors import CoditectError, Conflict, Failed, RollbackNotVerified, TimedOut
 from coditect_cli.kube import Kube
 from coditect_cli.migrations import phase2, programs
-from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.phase2.cluster import GetCredentials
 from coditect_cli.migrations.phase2.workloads import check_workloads
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import World
-from coditect_cli.migrations.target import Target
 from coditect_cli.settings import Settings
-from coditect_cli.stores.sqlite import SQLiteStore
+from tests.migrations.phase2.conftest import CLUSTER, FILE, Field
+from tests.migrations.phase2.dying import TARGET
 from tests.migrations.quick import Programs
-from tests.migrations.site import Site, outlast
 from tests.migrations.toy import no_cluster
 from tests.support.cloud import PROJECT, Cloud
-from tests.support.cluster import ApiError, Cluster
 from tests.support.gateway import until
-
-TARGET = Target("prod", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", "test")
-FILE = "coditect:a1b2c3d4@10.0.0.1:4500,10.0.0.2:4500:tls\n"
-CLUSTER = "coditect-cluster"
-
-
-class Field(Site):
-    """A namespace's worth of the control plane, and what phase 2 makes there."""
-
-    def __init__(
-        self, store: SQLiteStore, folder: Path, cluster: Cluster, cloud: Cloud, ran: Programs
-    ) -> None:
-        self.cluster, self.cloud, self.programs = cluster, cloud, ran
-        self.namespace = f"phase2-{uuid.uuid4().hex[:8]}"
-        self.file = folder / "fdb.cluster"
-        self.file.write_text(FILE)
-        self.use(store, folder)
-
-    def use(self, store: SQLiteStore, folder: Path, **settings: Any) -> None:
-        """Begin another run there, with these settings."""
-        chosen = MigrateSettings(
-            project=PROJECT, namespace=self.namespace, kube_context="test", ready_timeout=60.0,
-            cluster_file=str(self.file), **settings,
-        )  # fmt: skip
-
-        @cache
-        def kube() -> Kube:
-            kubeconfig = str(self.cluster.kubeconfig)
-            return Kube(Settings(kubeconfig=kubeconfig, namespace=self.namespace))
-
-        super().__init__(store, folder, World(chosen, TARGET, kube))
-
-    def steps(self) -> Any:
-        return phase2.steps(self.world)
-
-    def get(self, path: str) -> Any:
-        """What is at a path below the namespace's; None when there is nothing."""
-        root, _, rest = path.rpartition("//")
-        try:
-            return self.cluster.request("GET", f"{root}/namespaces/{self.namespace}/{rest}")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return None
-
-    def secret(self, name: str = "fdb-cluster") -> str | None:
-        found = self.get(f"/api/v1//secrets/{name}")
-        return None if found is None else base64.b64decode(found["data"]["fdb.cluster"]).decode()
-
-    @property
-    def is_there(self) -> bool:
-        try:
-            found = self.cluster.request("GET", f"/api/v1/namespaces/{self.namespace}")
-        except ApiError:
-            return False
-        return bool(found["status"]["phase"] == "Active")
-
-    def roll_back(self, to: str | None = None) -> None:
-        with hold(self.store, self.run, "me") as lock:
-            self.engine(lock, self.steps()).roll_back("asked", "to see", to)
-
-
-@pytest.fixture
-def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[Field]:
-    cloud = Cloud()
-    ran = Programs(cloud)
-    monkeypatch.setattr(programs, "run", ran.run)
-    monkeypatch.setattr(programs, "run_json", ran.run_json)
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    store = SQLiteStore(tmp_path / "state" / "sessions.db")
-    found = Field(store, tmp_path, cluster, cloud, ran)
-    yield found
-    store.close()
-    cloud.server.close()
-    if found.is_there:
-        cluster.request("DELETE", f"/api/v1/namespaces/{found.namespace}")
 
 
 def test_it_makes_everything_that_a_workspace_needs(field: Field) -> None:
@@ -196,24 +113,6 @@ def test_the_way_back_stops_at_what_others_keep_there_by_now(field: Field) -> No
     assert caught.value.exit_code == 11
     assert field.is_there
     assert list(field.cloud.clusters.clusters) == [CLUSTER]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(4))
-def test_killed_after_any_line_and_resumed_it_ends_in_the_same_state(
-    field: Field, part: int
-) -> None:
-    field.go(field.steps())
-    for line in range(1 + part, len(field.events()), 4):
-        field.cluster.request("DELETE", f"/api/v1/namespaces/{field.namespace}")
-        field.namespace = f"phase2-{uuid.uuid4().hex[:8]}"
-        field.use(field.store, field.folder)
-        field.cloud.clusters.clusters.clear()
-        assert outlast(field, line, field.steps).state == "done"
-        assert field.secret() == FILE
-        assert field.get("/api/v1//services/workspace-service") is not None
-        assert list(field.cloud.clusters.clusters) == [CLUSTER]
 
 
 def test_another_cluster_file_is_replaced_only_when_asked_and_can_come_back(

@@ -66,6 +66,14 @@ def parse_duration(value: object) -> float:
     return _amount(value, _DURATIONS, "a duration such as 30s, 5m, 1h or 2d")
 
 
+def duration_text(seconds: float) -> str:
+    """What parse_duration reads as that, in the largest unit of which it is a whole number."""
+    for unit, size in sorted(_DURATIONS.items(), key=lambda one: -one[1]):
+        if unit and seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def _count(value: object) -> int:
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(r"[1-9]\d{0,8}", text):

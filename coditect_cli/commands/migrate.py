@@ -14,6 +14,7 @@ import typer
 from coditect_cli.migrations.driving import run_phase
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.output import Result
+from coditect_cli.settings import duration_text, parse_duration
 
 Confirmed = Annotated[
     str | None,
@@ -40,7 +41,8 @@ def _with_settings(phase: str) -> Callable[[Callable[..., Result]], Callable[...
         for setting in settings:
             flag = "--" + setting.name.replace("_", "-")
             kind: Any = bool | None if isinstance(setting.default, bool) else str | None
-            option = typer.Option(flag, metavar="VALUE", help=_about(setting))
+            metavar = "DURATION" if setting.metadata["parse"] is parse_duration else "VALUE"
+            option = typer.Option(flag, metavar=metavar, help=_about(setting))
             parameters[setting.name] = inspect.Parameter(
                 setting.name,
                 inspect.Parameter.KEYWORD_ONLY,
@@ -59,7 +61,9 @@ def _about(setting: Any) -> str:
     text = str(setting.metadata["meaning"])
     text = text[0].upper() + text[1:]
     default = setting.default
-    if isinstance(default, tuple):
+    if setting.metadata["parse"] is parse_duration:
+        default = duration_text(default)
+    elif isinstance(default, tuple):
         default = shlex.join(map(str, default))
     return text + ("." if default in (None, "") else f" (default: {default}).")
 
@@ -100,9 +104,9 @@ def phase1(
       coditect migrate phase1 -o ndjson
 
     Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud or docker is missing or not
-    logged in, 6 locked, the targets disagree or the plan moved, 8 a step failed, 10 a gate failed
-    and all is rolled back, 11 rolled back but not verified, 12 paused or not enough data,
-    130 interrupted
+    logged in, 6 locked, the targets disagree or the plan moved, 8 a step failed (3, 5, 7, 9, 124
+    by its cause: missing, forbidden, quota, unreachable, timed out), 10 a gate failed and all is
+    rolled back, 11 rolled back but not verified, 12 paused or not enough data, 130 interrupted
     """
     return run_phase(ctx.obj, "phase1", plan, plan_file, from_plan, new_run, confirm, flags)
 
@@ -129,8 +133,9 @@ def phase2(
       coditect migrate phase2 --kube-context staging --namespace coditect-staging
 
     Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud is missing or not logged in,
-    6 locked, the targets disagree or the plan moved, 8 a step failed, 12 paused, 124 something was
-    not ready in time, 130 interrupted
+    6 locked, the targets disagree or the plan moved, 8 a step failed (3, 5, 7, 9 by its cause:
+    missing, forbidden, quota, unreachable), 12 paused, 124 something was not ready in time,
+    130 interrupted
     """
     return run_phase(ctx.obj, "phase2", plan, plan_file, from_plan, new_run, confirm, flags)
 
@@ -159,8 +164,9 @@ def cutover(
       coditect migrate cutover --confirm websocket-gateway-cluster
 
     Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud is missing or not logged in,
-    6 locked, the targets disagree or the plan moved, 8 a step failed, 10 a gate failed and all is
-    rolled back, 11 rolled back but not verified, 12 paused, not confirmed or not enough data,
+    6 locked, the targets disagree or the plan moved, 8 a step failed (3, 5, 7, 9, 124 by its
+    cause: missing, forbidden, quota, unreachable, timed out), 10 a gate failed and all is rolled
+    back, 11 rolled back but not verified, 12 paused, not confirmed or not enough data,
     130 interrupted
     """
     return run_phase(ctx.obj, "cutover", plan, plan_file, from_plan, new_run, confirm, flags)

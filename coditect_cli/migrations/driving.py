@@ -51,12 +51,12 @@ def run_phase(
 
     Raises UsageError where both are asked for, Conflict, and what steps raise.
     """
-    if from_plan is not None and (plan or plan_file is not None):
-        raise UsageError(
-            "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
-            code="migrate.plan",
-        )
-    with result_last(runtime, phase, is_run=not (plan or plan_file)) as last:
+    with result_last(runtime, phase, is_run=bool(from_plan) or not (plan or plan_file)) as last:
+        if from_plan is not None and (plan or plan_file is not None):
+            raise UsageError(
+                "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
+                code="migrate.plan",
+            )
         settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
         target, problem = find_target(runtime.context.name, settings, sources)
         settings = replace(settings, project=target.project)

@@ -26,6 +26,7 @@ from coditect_cli.errors import (
 )
 from coditect_cli.migrations.journal import Event, Journal
 from coditect_cli.migrations.run import Run, StepRun
+from coditect_cli.migrations.sent import one_digest
 from coditect_cli.migrations.step import Action, Facts, Step, Verdict, World, step_named
 from coditect_cli.sessions.session import NANOSECONDS, format_time
 
@@ -83,7 +84,10 @@ class Engine:
         """
         world, names = self._world, [step.name for step in self._steps]
         for step in self._steps:
-            if (reason := step.needs(world)) is not None:
+            reason = step.needs(world)
+            if reason is None and step is self._steps[0]:
+                reason = step.precondition(world)
+            if reason is not None:
                 raise Failed(f"{step.title}: {reason}", code="migrate.precondition")
         self._append(
             "run.started",
@@ -91,6 +95,7 @@ class Engine:
             target=world.target.as_dict(),
             settings=world.settings.as_dict(),
             steps=names,
+            files=self._files(),
             **about,
         )
         self.go_on()
@@ -98,11 +103,15 @@ class Engine:
     def resume(self, changes: Facts | None = None) -> None:
         """Go on with a run that was begun; `changes` of its settings are kept in the journal.
 
-        Raises Conflict when it is over, and as go_on does.
+        Files that a step still has to send and that are not what they were are told, and sent: who
+        resumes may have mended them. Raises Conflict when it is over, and as go_on does.
         """
         if self.run.is_over:
             raise Conflict(f"{self.run.id} is {self.run.state}", code="migrate.over")
-        self._append("run.resumed", settings=dict(changes or {}))
+        files = {} if self.run.rollback_cause else self._files()
+        moved = {name: one for name, one in files.items() if one != self.run.files.get(name)}
+        told = {"reason": f"other files than before for {', '.join(moved)}"} if moved else {}
+        self._append("run.resumed", settings=dict(changes or {}), files=moved, **told)
         self.go_on()
 
     def go_on(self) -> None:
@@ -115,7 +124,7 @@ class Engine:
             return
         try:
             for step in self._steps:
-                if self.run.steps[step.name].status not in ("done", "already so"):
+                if self._is_ahead(step):
                     self._safe_point()
                     self._step(step)
             self._append("run.done")
@@ -139,6 +148,16 @@ class Engine:
                 )
         self._append("rollback.started", cause=cause, reason=reason, to=to)
         self._undo()
+
+    def _is_ahead(self, step: Step) -> bool:
+        record = self.run.steps.get(step.name)  # of a run that has yet to start there is none
+        return record is None or record.status not in ("done", "already so")
+
+    def _files(self) -> dict[str, str]:
+        """A digest of all that a step sends, for each that has yet to send something."""
+        ahead = [step for step in self._steps if self._is_ahead(step)]
+        sent = {step.name: step.sends(self._world) for step in ahead}
+        return {name: one_digest(files) for name, files in sent.items() if files}
 
     def _step(self, step: Step) -> None:
         record = self.run.steps[step.name]

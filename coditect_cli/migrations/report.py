@@ -6,6 +6,7 @@ from typing import Any
 
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.step import action_text
+from coditect_cli.settings import duration_text
 
 
 def plan_text(plan: dict[str, Any]) -> str:
@@ -32,15 +33,15 @@ def _step_lines(number: int, step: dict[str, Any]) -> list[str]:
         lines.append(f"   sends: {first}" + (f" and {len(more)} more files" if more else ""))
     lines += [f"   {line}" for line in _commands(step["actions"])]
     if step["bakeSeconds"]:
-        lines.append(f"   then watch for {step['bakeSeconds']:g} s")
+        lines.append(f"   then watch for {duration_text(step['bakeSeconds'])}")
     if gate := step["gate"]:
-        lines.append(f"   gate, each {gate['intervalSeconds']:g} s:")
+        lines.append(f"   gate, each {duration_text(gate['intervalSeconds'])}:")
         lines += [f"   {line}" for line in _commands(gate["actions"])]
         lines.append(
             f"   passes from {gate['minSessions']:,} new sessions and {gate['minRequests']:,} "
             f"requests on, fails at a rate of errors more than {gate['maxErrorIncrease']:.2%} "
             f"above the serving one's (or above {gate['maxErrorRate']:.0%}, where that has too few "
-            f"requests), else holds for {gate['holdSeconds']:g} s"
+            f"requests), else holds for {duration_text(gate['holdSeconds'])}"
         )
     if step["confirm"]:
         lines.append(f"   asks for the name {step['confirm']}, or --confirm")

@@ -80,6 +80,7 @@ class Run:
     target: dict[str, Any] = field(default_factory=dict)
     steps: dict[str, StepRun] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)  # by step, a digest of what it sends
     started_at: str = ""
     updated_at: str = ""
     actor: str = ""
@@ -104,7 +105,9 @@ class Run:
 
     @property
     def current(self) -> StepRun | None:
-        """The step that is under way, or was when the run stopped."""
+        """The step that is under way, or was when the run stopped; none of a run that is over."""
+        if self.is_over:
+            return None
         return next((s for s in self.steps.values() if s.status in ("running", "failed")), None)
 
     def apply(self, event: Event) -> None:
@@ -117,11 +120,13 @@ class Run:
         if event.type == "run.started":
             self.phase, self.settings, self.target = data["phase"], data["settings"], data["target"]
             self.steps = {name: StepRun(name) for name in data["steps"]}
+            self.files = data.get("files", {})
             self.started_at, self.actor = event.at, event.actor
         elif event.type == "run.resumed":
             self.state, self.reason = ("rolling back" if self.rollback_cause else "running"), ""
             self.pause_asked = False
             self.settings |= data.get("settings", {})
+            self.files |= data.get("files", {})
             if (step := self.current) is not None:
                 step.hold_deadline = None
         elif event.type == "pause.asked":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|\\.|.", re.DOTALL)
@@ -15,6 +16,11 @@ _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 def digests(files: Iterable[Path]) -> dict[str, str]:
     """Each file's SHA-256, by its path; of a link what it leads to, of what can't be read that."""
     return {str(file): _digest(file) for file in files}
+
+
+def one_digest(files: Mapping[str, str]) -> str:
+    """One for all of digests()."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 
 def _digest(file: Path) -> str:

@@ -147,6 +147,30 @@ def test_killed_by_the_system_after_any_line_the_next_process_brings_it_to_its_e
     site.store.close()
 
 
+def test_other_files_than_the_run_began_with_are_told_when_it_goes_on(site: Site) -> None:
+    sent = {"tests": "of tests", "one": "of one", "two": "of two", "three": "of three"}
+
+    def go() -> Run:
+        steps = phase(site.folder, *verdicts)
+        for step in steps:
+            step.sends = lambda _, name=step.name: {"a file": sent[name]}  # type: ignore
+        return site.go(steps)
+
+    verdicts = [HOLD]
+    with pytest.raises(Paused):
+        go()
+    sent |= {"one": "sent already", "three": "mended"}
+    for _ in range(2):  # it is told once
+        with pytest.raises(Paused):
+            go()
+    verdicts = [PASS]
+    assert go().state == "done"
+    resumed = [event.data for event in site.events() if event.type == "run.resumed"]
+    assert [data.get("reason") for data in resumed] == [
+        "other files than before for three", None, None
+    ]  # fmt: skip
+
+
 def test_a_bake_keeps_its_deadline_over_a_kill(site: Site) -> None:
     steps = phase(site.folder, PASS, bake=3600.0)
     began = site.clock.now

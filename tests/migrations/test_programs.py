@@ -273,6 +273,7 @@ def test_what_programs_say_becomes_the_error_it_means(
     assert (type(error), error.code) == (kind, code)
     assert error.message.startswith("gcloud run deploy")
     assert "access_token_file" not in error.message
+    assert "Please run" not in error.message  # the hint says what
     assert error.hint
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service, follow_latest
-from coditect_cli.migrations.cutover.shift import why_not_shared
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
 
@@ -21,8 +20,6 @@ class Scale(Step):
     expected = 60.0
 
     def precondition(self, world: World) -> str | None:
-        if reason := why_not_shared(world):  # before anything is changed
-            return reason
         service = _cloud_run(world).describe(world.settings.service)
         if service is None:
             return f"there is no service {world.settings.service}: coditect migrate phase1 makes it"

@@ -13,7 +13,10 @@ from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 
 
 class Canary(Step):
-    """A service that is not there yet has nothing to keep: its first revision gets all traffic."""
+    """Where nothing serves yet there is nothing to keep: the first revision gets all traffic.
+
+    That is so without a service, and of one whose revisions have all failed to start.
+    """
 
     name = "canary"
     expected = 90.0
@@ -32,6 +35,8 @@ class Canary(Step):
             return Observation(False, first, {"serving": {}, "canary": None, "exists": False})
         revision = tagged_revision(world, service)
         detail = f"{name}: {told(service.percents)}"
+        if not service.percents:
+            detail += ": what is deployed gets all traffic at once"
         if revision is None:
             detail += f"; {tag} is another image" if service.tagged(tag) else f"; no {tag} yet"
         elif not revision.is_ready:
@@ -51,7 +56,7 @@ class Canary(Step):
 
     def actions(self, world: World) -> Sequence[Action]:
         run, settings, image = cloud_run(world), world.settings, image_by_digest(world)
-        is_first = world.before.get("exists") is False
+        is_first = world.before.get("serving") == {}
         argv = run.deploy_argv(settings.service, image, tag=settings.tag, traffic=is_first)
 
         def deploy() -> Facts:
@@ -69,11 +74,11 @@ class Canary(Step):
             argv = _delete_argv(world)
             return [Action(lambda: _delete(argv), argv=argv)]
         run, name, tag = cloud_run(world), world.settings.service, world.settings.tag
-        serving = before.get("serving") or {"{serving}": 100}
-        back = [
-            program(run.percents_argv(name, serving), timeout=SHIFT),
-            _retag(run, name, tag, before.get("tag_before")),
-        ]
+        serving = before.get("serving", {"{serving}": 100})
+        retag = _retag(run, name, tag, before.get("tag_before"))
+        if not serving:
+            return [retag]
+        back = [program(run.percents_argv(name, serving), timeout=SHIFT), retag]
         if image := before.get("latest_before", "{image}"):
             # The newest revision is what is undone here: another one is made that is as before.
             back += [_renew(run, name, serving, image), follow_latest(run, name, serving)]

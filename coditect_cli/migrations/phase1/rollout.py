@@ -40,7 +40,9 @@ class Rollout(Step):
         return [program(argv, timeout=SHIFT)]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
-        percents = before.get("serving_before_rollout") or {"{serving}": 100}
+        percents = before.get("serving_before_rollout", {"{serving}": 100})
+        if not percents:  # a first deployment, which a plan looks at before it was made
+            return ()
         argv = cloud_run(world).percents_argv(world.settings.service, percents)
         return [program(argv, timeout=SHIFT)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ def test_the_steps_are_the_records_and_each_share_is_watched(site: Cutover) -> N
     assert plan["steps"][-1]["confirm"] == CLUSTER
     assert plan["steps"][-1]["noInverse"] == "a deleted cluster can't be brought back"
     assert all(step["actions"] for step in plan["steps"])
+
+
+def test_no_run_begins_that_does_not_know_what_shares_the_traffic(
+    site: Cutover, quick: CutoverPrograms
+) -> None:
+    """A run that had failed at its first look was in the way of the command with its flags."""
+    site.world = replace(site.world, settings=replace(site.world.settings, dns_new=None))
+    with pytest.raises(Failed, match="--dns-new"):
+        site.go(site.steps())
+    site.cloud.run.services.clear()
+    site.world = replace(site.world, settings=replace(site.world.settings, dns_new=NEW))
+    with pytest.raises(Failed, match="coditect migrate phase1 makes it"):
+        site.go(site.steps())
+    assert (quick.ran, site.events()) == ([], [])
 
 
 def test_all_traffic_goes_over_and_the_old_cluster_goes(

@@ -205,6 +205,26 @@ def test_the_first_deployment_ever_gets_all_and_its_way_back_is_to_remove_it(
     assert GATEWAY not in site.cloud.run.services
 
 
+def test_a_service_in_which_nothing_serves_is_a_first_deployment_too(site: Rehearsal) -> None:
+    """Its only revision failed to start, so there is none to keep traffic on, or to go back to."""
+    site.cloud.run.services.clear()
+    site.cloud.run.revisions.clear()
+    site.cloud.run.broken.add("old@")
+    site.cloud.run.deploy(GATEWAY, OLD_IMAGE)
+    plan = make_plan("phase1", site.steps(), site.world, "nobody")
+    canary, rollout = plan["steps"][4], plan["steps"][-1]
+    assert "nothing serves yet" in canary["now"]
+    assert len(canary["actions"]) == 1 and "--no-traffic" not in canary["actions"][0]["argv"]
+    assert not rollout["inverse"]
+    made = f"{GATEWAY}-00002-abc"
+    site.serve(made)
+    assert site.go(site.steps()).state == "done"
+    assert site.traffic == {made: 100}
+    with hold(site.store, site.run, "me") as lock, pytest.raises(RollbackNotVerified) as caught:
+        site.engine(lock, site.steps()).roll_back("asked", "to see")
+    assert "it was nothing" in caught.value.message
+
+
 @pytest.mark.parametrize("line", range(1, LINES, 3))
 def test_the_first_deployment_ever_outlasts_a_kill(site: Rehearsal, line: int) -> None:
     site.cloud.run.services.clear()

@@ -26,6 +26,7 @@ from coditect_cli.errors import (
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal
 from coditect_cli.migrations.lock import break_lock, hold
+from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, Verdict, World
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore

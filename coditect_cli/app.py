@@ -43,7 +43,10 @@ TREE = {
     "workspace": Command(
         "Create, list, start, stop and delete workspaces.",
         "workspace",
-        verbs=("create", "list", "show", "start", "stop", "delete", "wait"),
+        verbs=(
+            *("workspace_create.create", "list", "show", "start"),
+            *("workspace_end.stop", "workspace_end.delete", "wait"),
+        ),
     ),
     "gateway": Command(
         "Run and look after the gateway.",

@@ -96,6 +96,9 @@ Timeout = Annotated[
 ]
 
 
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return only when it is so.")]
+
+
 def seconds(duration: str, flag: str) -> float:
     """What was given with `flag`. Raises UsageError."""
     from coditect_cli.settings import parse_duration
@@ -286,6 +289,15 @@ class Runtime:
             for item in items
             if workspace_id in (None, item["workspace"])
         }
+
+    def sessions_in_pod(self, workspace_id: str) -> list[Any] | None:
+        """The live sessions of a workspace in a cluster; None where no gateway is set to ask.
+
+        Raises what ask_gateway does.
+        """
+        if self.context.settings.gateway_url is None:
+            return None
+        return list(self.ask_gateway(workspace_id, {"type": "sessions"}).get("items", []))
 
     def find_session(self, workspace_id: str, text: str) -> str:
         """The id of the session, live or saved, whose id is `text` or alone starts with it.

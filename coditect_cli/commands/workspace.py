@@ -1,17 +1,15 @@
-"""`coditect workspace`: create, list, show, start, stop, delete, wait."""
+"""`coditect workspace`: list, show, start, wait."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import typer
 
-from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
+from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
-from coditect_cli.runtime import Runtime, Timeout, WorkspaceId, seconds
-from coditect_cli.workspaces.local import LocalWorkspaces
-from coditect_cli.workspaces.spec import WorkspaceRecord, check_workspace_id
+from coditect_cli.runtime import Runtime, Timeout, Wait, WorkspaceId, seconds
+from coditect_cli.workspaces.spec import WorkspaceRecord
 
 COLUMNS = {"ID": "id", "STATUS": "status", "OWNER": "owner", "CREATED": "createdAt"}
 WIDE = {
@@ -23,111 +21,6 @@ WIDE = {
     "IMAGE": "image",
     "ROOT": "root",
 }
-
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return only when it is so.")]
-IgnoreNotFound = Annotated[
-    bool, typer.Option("--ignore-not-found", help="Succeed when there is no such workspace.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Also with clients attached.")]
-
-
-def create(
-    ctx: typer.Context,
-    id: WorkspaceId,
-    if_not_exists: Annotated[
-        bool, typer.Option("--if-not-exists", help="Succeed when there is one already.")
-    ] = False,
-    image: Annotated[str | None, typer.Option("--image", help="The image of its pod.")] = None,
-    cpu: Annotated[
-        str | None,
-        typer.Option("--cpu", help="CPUs it asks for, such as 500m; the limit is twice."),
-    ] = None,
-    memory: Annotated[str | None, typer.Option("--memory", help="As --cpu, such as 2Gi.")] = None,
-    storage: Annotated[
-        str | None, typer.Option("--storage", help="The size of its volume, such as 10Gi.")
-    ] = None,
-    storage_class: Annotated[
-        str | None, typer.Option("--storage-class", help="The class of its volume.")
-    ] = None,
-    spot: Annotated[
-        bool | None, typer.Option("--spot/--no-spot", help="Run it on Spot nodes.")
-    ] = None,
-    owner: Annotated[
-        str | None, typer.Option("--owner", metavar="USER", help="Whose it is; else the token's.")
-    ] = None,
-    dry_run: Annotated[
-        Literal["client", "server"] | None,
-        typer.Option("--dry-run", help="Print what would be sent, checked by us or the cluster."),
-    ] = None,
-    wait: Wait = True,
-    timeout: Timeout = "5m",
-) -> Result:
-    """Create a workspace.
-
-    Files that an earlier workspace of that id left are taken over, by their owner. The options
-    about image, sizes, nodes and owner are for workspaces on Kubernetes; the context's settings
-    are their defaults.
-
-    Examples:
-      coditect workspace create demo
-      coditect workspace create demo --if-not-exists -o json
-      coditect workspace create demo --image gcr.io/my-project/workspace:v1 --cpu 2 --memory 8Gi
-      coditect workspace create demo --dry-run=client -o yaml | kubectl apply -f -
-
-    Exit codes: 0 done, 2 an illegal id or value, 4 not logged in, 5 forbidden, 6 exists already, or
-    its kept volume is somebody else's, 7 quota, 8 it can't start, 9 the cluster does not answer,
-    124 not ready in time
-    """
-    runtime: Runtime = ctx.obj
-    limit = seconds(timeout, "--timeout")
-    wanted = {
-        "image": image,
-        "cpu": cpu,
-        "memory": memory,
-        "storage": storage,
-        "storage_class": storage_class,
-        "spot": None if spot is None else str(spot).lower(),
-        "owner": owner,
-    }
-    runtime.flags = {name: value for name, value in wanted.items() if value is not None}
-    if runtime.flags and dry_run is None:
-        _require_kubernetes(runtime, "these options are")
-    try:
-        if dry_run is not None:
-            return _dry_run(runtime, id, dry_run)
-        record = runtime.workspaces.create(id, runtime.owner(id))
-        text = f"workspace {id} created"
-    except Conflict as error:
-        if not if_not_exists or error.code != "workspace.exists":
-            raise
-        record, text = runtime.workspaces.get(id), f"workspace {id} exists already"
-    if wait and dry_run is None and record.desired == "running":
-        record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
-    return _workspace(record, text)
-
-
-def _dry_run(runtime: Runtime, id: str, where: str) -> Result:
-    from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
-    from coditect_cli.workspaces.manifest import build
-
-    _require_kubernetes(runtime, "--dry-run is")
-    owner = runtime.owner(id)
-    workspaces = runtime.workspaces
-    if where == "server" and isinstance(workspaces, KubernetesWorkspaces):
-        objects = workspaces.dry_run(id, owner)
-    else:
-        objects = list(build(check_workspace_id(id), owner, runtime.context.settings))
-    text = f"workspace {id} would be created ({where} dry run); -o yaml shows the objects"
-    return Result("List", {"apiVersion": "v1", "items": objects}, text=text)
-
-
-def _require_kubernetes(runtime: Runtime, what: str) -> None:
-    if runtime.context.settings.provider != "kubernetes":
-        raise UsageError(
-            f"{what} for workspaces on Kubernetes, and context {runtime.context.name} is local",
-            code="context.local",
-            hint="coditect context list shows the contexts; --context NAME chooses one",
-        )
 
 
 def list_(
@@ -221,16 +114,10 @@ def _sessions(runtime: Runtime, record: WorkspaceRecord) -> list[Any] | None:
     if record.status == "stopped":
         return []
     try:
-        return _sessions_in_pod(runtime, record.id)
+        return runtime.sessions_in_pod(record.id)
     except CoditectError as error:
         runtime.streams.say(f"warning: its sessions are not known: {error.message}")
         return None
-
-
-def _sessions_in_pod(runtime: Runtime, id: str) -> list[Any] | None:
-    if runtime.context.settings.gateway_url is None:
-        return None
-    return list(runtime.ask_gateway(id, {"type": "sessions"}).get("items", []))
 
 
 def start(
@@ -248,90 +135,7 @@ def start(
     record = runtime.workspaces.set_desired(id, "running")
     if wait:
         record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
-    return _workspace(record, f"workspace {id} runs")
-
-
-def stop(
-    ctx: typer.Context,
-    id: WorkspaceId,
-    force: Force = False,
-    ignore_not_found: IgnoreNotFound = False,
-    wait: Wait = True,
-    timeout: Timeout = "5m",
-) -> Result:
-    """Stop a workspace: its processes end, its directory stays.
-
-    Examples:
-      coditect workspace stop demo
-      coditect workspace stop demo --force
-
-    Exit codes: 0 stopped, 3 no such workspace, 6 a client is attached and --force was not given,
-    9 the gateway does not answer, 124 not stopped in time
-    """
-    runtime: Runtime = ctx.obj
-    limit = seconds(timeout, "--timeout")
-    try:
-        ended = _end_sessions(runtime, id, force)
-    except NotFound:
-        if ignore_not_found:
-            return _absent(id)
-        raise
-    if wait:
-        runtime.workspaces.wait(id, "stopped", limit, runtime.streams.say)
-    record = runtime.workspaces.get(id)
-    known = "" if ended is None else f", sessions ended: {ended}"
-    return _workspace(record, f"workspace {id} stopped{known}")
-
-
-def delete(
-    ctx: typer.Context,
-    id: WorkspaceId,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Remove its directory too; this cannot be undone.")
-    ] = False,
-    confirm: Annotated[
-        str | None,
-        typer.Option("--confirm", metavar="ID", help="With --purge: the workspace's id, again."),
-    ] = None,
-    force: Force = False,
-    ignore_not_found: IgnoreNotFound = False,
-    wait: Wait = True,
-    timeout: Timeout = "5m",
-) -> Result:
-    """Delete a workspace: its processes end. Its directory stays, unless --purge is given.
-
-    Creating a workspace of the same id again takes the directory over. --purge asks for the
-    typed id; it also removes the directory that an earlier delete left.
-
-    Examples:
-      coditect workspace delete demo
-      coditect workspace delete demo --purge --confirm demo
-
-    Exit codes: 0 deleted, 2 --purge without a terminal and without --confirm,
-    3 no such workspace, 6 a client is attached and --force was not given, 8 declined, or not all
-    files could be removed, 9 the gateway does not answer
-    """
-    runtime: Runtime = ctx.obj
-    limit = seconds(timeout, "--timeout")
-    if confirm is not None and not purge:
-        raise UsageError("--confirm goes with --purge")
-    try:
-        if purge:
-            removed = runtime.workspaces.purgeable(id)
-            question = f"This removes workspace {id}: {removed}."
-            runtime.confirm_name(question, id, confirm, "--confirm")
-        _end_sessions(runtime, id, force, kept=purge)
-        if purge:
-            _forget_sessions(runtime, id)
-        runtime.workspaces.delete(id, purge)
-    except NotFound:
-        if ignore_not_found:
-            return _absent(id)
-        raise
-    if wait:
-        runtime.workspaces.wait(id, "deleted", limit, runtime.streams.say)
-    done = "deleted with its files" if purge else "deleted, its files are kept"
-    return Result("Workspace", {"id": id, "status": "deleted"}, text=f"workspace {id} {done}")
+    return Result("Workspace", record.as_dict(), text=f"workspace {id} runs")
 
 
 def wait(
@@ -354,70 +158,3 @@ def wait(
     runtime.workspaces.wait(id, condition, seconds(timeout, "--timeout"), runtime.streams.say)
     fields = {"id": id, "status": condition}
     return Result("Workspace", fields, text=f"workspace {id} is {condition}")
-
-
-def _forget_sessions(runtime: Runtime, id: str) -> None:
-    """Remove what is recorded of a workspace's sessions: their screens may hold its files."""
-    from coditect_cli.sessions.layer import SessionLayer
-
-    if not runtime.has_store:
-        return  # they lie on the volume, and go with it
-    layer = SessionLayer(runtime.store)
-    for session in layer.ids(id):
-        layer.delete(id, session)
-
-
-def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int | None:
-    """Let no new session start, and end the live ones; how many there were, if known.
-
-    Nothing has changed when this raises. With `kept`, there may be only what a delete kept.
-    """
-    workspaces = runtime.workspaces
-    if kept and isinstance(workspaces, LocalWorkspaces):
-        with suppress(NotFound):
-            workspaces.mend(id, runtime.owner(id))
-    try:
-        record = workspaces.get(id)
-    except NotFound:
-        if kept:
-            return 0
-        raise
-    if runtime.context.settings.provider == "kubernetes":
-        sessions = _sessions_to_save(runtime, record, force)
-        workspaces.set_desired(id, "stopped")  # the pod saves them when it is told to end
-        return sessions
-    answer = runtime.ask_gateway(id, {"type": "stop", "force": force})
-    workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
-    return int(answer.get("sessions", 0))
-
-
-def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int | None:
-    if record.status != "running":
-        return 0
-    if force:
-        return None
-    try:
-        sessions = _sessions_in_pod(runtime, record.id)
-    except CoditectError as error:
-        force_hint = "--force does it without asking the gateway who is attached"
-        error.hint = f"{error.hint}; {force_hint}" if error.hint else force_hint
-        raise
-    if sessions is None:
-        runtime.streams.say("warning: no gateway_url is set, so nobody was asked who is attached")
-        return None
-    clients = sum(session.get("clients", 0) for session in sessions)
-    if clients:
-        raise Conflict(
-            f"workspace {record.id} has clients attached: {clients}",
-            code="workspace.in_use",
-            hint="pass --force to end their sessions",
-        )
-    return len(sessions)
-
-
-def _workspace(record: WorkspaceRecord, text: str) -> Result:
-    return Result("Workspace", record.as_dict(), text=text)
-
-
-def _absent(id: str) -> Result:
-    return Result("Workspace", {"id": id, "status": "deleted"}, text=f"there is no workspace {id}")

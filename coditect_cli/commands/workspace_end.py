@@ -1,0 +1,166 @@
+"""`coditect workspace stop|delete`: sessions end, and what of the workspace is not kept."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
+from coditect_cli.output import Result
+from coditect_cli.runtime import Runtime, Timeout, Wait, WorkspaceId, seconds
+from coditect_cli.workspaces.local import LocalWorkspaces
+from coditect_cli.workspaces.spec import WorkspaceRecord
+
+IgnoreNotFound = Annotated[
+    bool, typer.Option("--ignore-not-found", help="Succeed when there is no such workspace.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Also with clients attached.")]
+
+
+def stop(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    force: Force = False,
+    ignore_not_found: IgnoreNotFound = False,
+    wait: Wait = True,
+    timeout: Timeout = "5m",
+) -> Result:
+    """Stop a workspace: its processes end, its directory stays.
+
+    Examples:
+      coditect workspace stop demo
+      coditect workspace stop demo --force
+
+    Exit codes: 0 stopped, 3 no such workspace, 6 a client is attached and --force was not given,
+    9 the gateway does not answer, 124 not stopped in time
+    """
+    runtime: Runtime = ctx.obj
+    limit = seconds(timeout, "--timeout")
+    try:
+        ended = _end_sessions(runtime, id, force)
+    except NotFound:
+        if ignore_not_found:
+            return _absent(id)
+        raise
+    if wait:
+        runtime.workspaces.wait(id, "stopped", limit, runtime.streams.say)
+    record = runtime.workspaces.get(id)
+    known = "" if ended is None else f", sessions ended: {ended}"
+    text = f"workspace {id} stopped{known}"
+    return Result("Workspace", record.as_dict(), text=text)
+
+
+def delete(
+    ctx: typer.Context,
+    id: WorkspaceId,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove its directory too; this cannot be undone.")
+    ] = False,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="ID", help="With --purge: the workspace's id, again."),
+    ] = None,
+    force: Force = False,
+    ignore_not_found: IgnoreNotFound = False,
+    wait: Wait = True,
+    timeout: Timeout = "5m",
+) -> Result:
+    """Delete a workspace: its processes end. Its directory stays, unless --purge is given.
+
+    Creating a workspace of the same id again takes the directory over. --purge asks for the
+    typed id; it also removes the directory that an earlier delete left.
+
+    Examples:
+      coditect workspace delete demo
+      coditect workspace delete demo --purge --confirm demo
+
+    Exit codes: 0 deleted, 2 --purge without a terminal and without --confirm,
+    3 no such workspace, 6 a client is attached and --force was not given, 8 declined, or not all
+    files could be removed, 9 the gateway does not answer
+    """
+    runtime: Runtime = ctx.obj
+    limit = seconds(timeout, "--timeout")
+    if confirm is not None and not purge:
+        raise UsageError("--confirm goes with --purge")
+    try:
+        if purge:
+            removed = runtime.workspaces.purgeable(id)
+            question = f"This removes workspace {id}: {removed}."
+            runtime.confirm_name(question, id, confirm, "--confirm")
+        _end_sessions(runtime, id, force, kept=purge)
+        if purge:
+            _forget_sessions(runtime, id)
+        runtime.workspaces.delete(id, purge)
+    except NotFound:
+        if ignore_not_found:
+            return _absent(id)
+        raise
+    if wait:
+        runtime.workspaces.wait(id, "deleted", limit, runtime.streams.say)
+    done = "deleted with its files" if purge else "deleted, its files are kept"
+    return Result("Workspace", {"id": id, "status": "deleted"}, text=f"workspace {id} {done}")
+
+
+def _forget_sessions(runtime: Runtime, id: str) -> None:
+    """Remove what is recorded of a workspace's sessions: their screens may hold its files."""
+    from coditect_cli.sessions.layer import SessionLayer
+
+    if not runtime.has_store:
+        return  # they lie on the volume, and go with it
+    layer = SessionLayer(runtime.store)
+    for session in layer.ids(id):
+        layer.delete(id, session)
+
+
+def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int | None:
+    """Let no new session start, and end the live ones; how many there were, if known.
+
+    Nothing has changed when this raises. With `kept`, there may be only what a delete kept.
+    """
+    workspaces = runtime.workspaces
+    if kept and isinstance(workspaces, LocalWorkspaces):
+        with suppress(NotFound):
+            workspaces.mend(id, runtime.owner(id))
+    try:
+        record = workspaces.get(id)
+    except NotFound:
+        if kept:
+            return 0
+        raise
+    if runtime.context.settings.provider == "kubernetes":
+        sessions = _sessions_to_save(runtime, record, force)
+        workspaces.set_desired(id, "stopped")  # the pod saves them when it is told to end
+        return sessions
+    answer = runtime.ask_gateway(id, {"type": "stop", "force": force})
+    workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
+    return int(answer.get("sessions", 0))
+
+
+def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int | None:
+    if record.status != "running":
+        return 0
+    if force:
+        return None
+    try:
+        sessions = runtime.sessions_in_pod(record.id)
+    except CoditectError as error:
+        force_hint = "--force does it without asking the gateway who is attached"
+        error.hint = f"{error.hint}; {force_hint}" if error.hint else force_hint
+        raise
+    if sessions is None:
+        runtime.streams.say("warning: no gateway_url is set, so nobody was asked who is attached")
+        return None
+    clients = sum(session.get("clients", 0) for session in sessions)
+    if clients:
+        raise Conflict(
+            f"workspace {record.id} has clients attached: {clients}",
+            code="workspace.in_use",
+            hint="pass --force to end their sessions",
+        )
+    return len(sessions)
+
+
+def _absent(id: str) -> Result:
+    return Result("Workspace", {"id": id, "status": "deleted"}, text=f"there is no workspace {id}")

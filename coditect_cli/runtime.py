@@ -144,7 +144,7 @@ class Runtime:
             from coditect_cli.kube import Kube
             from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
 
-            return KubernetesWorkspaces(Kube(settings), settings)
+            return KubernetesWorkspaces(Kube(settings), settings, self.flags)
         from coditect_cli.workspaces.local import LocalWorkspaces
 
         if self.context.is_remote:

@@ -196,7 +196,7 @@ def _no_document(runtime: Runtime) -> UsageError:
 def _running_workspace(runtime: Runtime, id: str, limit: float) -> dict[str, Any]:
     workspaces = runtime.workspaces
     try:
-        record = workspaces.create(id, runtime.owner(id))
+        record = workspaces.create(id, runtime.owner(id), runtime.streams.say)
     except Conflict as error:
         if error.code != "workspace.exists":
             raise

@@ -50,9 +50,9 @@ def list_(
     runtime: Runtime = ctx.obj
     if watch and runtime.output in ("json", "yaml"):
         raise UsageError("--watch has no end, so its output is no document", hint="use -o ndjson")
-    nodes = runtime.output not in ("table", "name")
+    whole = runtime.output not in ("table", "name")
     find = runtime.workspaces.watch if watch else runtime.workspaces.pages
-    pages = find(selector, runtime.streams.say, nodes=nodes)
+    pages = find(selector, runtime.streams.say, whole=whole)
     if runtime.output == "wide":
         pages = ([item | {"age": _age(item)} for item in page] for page in pages)
     stream = Stream("WorkspaceList", pages, COLUMNS, WIDE, "id", dict)

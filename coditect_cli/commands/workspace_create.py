@@ -45,9 +45,9 @@ def create(
 ) -> Result:
     """Create a workspace.
 
-    Files that an earlier workspace of that id left are taken over, by their owner. The options
-    about image, sizes, nodes and owner are for workspaces on Kubernetes; the context's settings
-    are their defaults.
+    Files that an earlier workspace of that id left are taken over, by their owner; their volume
+    keeps its size and class. The options about image, sizes, nodes and owner are for workspaces on
+    Kubernetes; the context's settings are their defaults.
 
     Examples:
       coditect workspace create demo
@@ -56,8 +56,8 @@ def create(
       coditect workspace create demo --dry-run=client -o yaml | kubectl apply -f -
 
     Exit codes: 0 done, 2 an illegal id or value, 4 not logged in, 5 forbidden, 6 exists already, or
-    its kept volume is somebody else's, 7 quota, 8 it can't start, 9 the cluster does not answer,
-    124 not ready in time
+    its kept volume is somebody else's or not as the options ask, 7 quota, 8 it can't start,
+    9 the cluster does not answer, 124 not ready in time
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
@@ -76,7 +76,7 @@ def create(
     try:
         if dry_run is not None:
             return _dry_run(runtime, id, dry_run)
-        record = runtime.workspaces.create(id, runtime.owner(id))
+        record = runtime.workspaces.create(id, runtime.owner(id), runtime.streams.say)
         text = f"workspace {id} created"
     except Conflict as error:
         if not if_not_exists or error.code != "workspace.exists":

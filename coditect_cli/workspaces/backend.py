@@ -13,6 +13,10 @@ Item = dict[str, Any]  # a workspace as the JSON contract shows it
 Tell = Callable[[str], None]
 
 
+def silent(_: str) -> None:
+    """A `Tell` for who needs no talk."""
+
+
 class WorkspaceBackend(Protocol):
     """The workspaces of a context. Each method checks the id (UsageError), and may be repeated.
 
@@ -21,11 +25,12 @@ class WorkspaceBackend(Protocol):
     `wait` says when.
     """
 
-    def create(self, id: str, owner: str) -> WorkspaceRecord:
+    def create(self, id: str, owner: str, tell: Tell = silent) -> WorkspaceRecord:
         """A new workspace that is to run; files that `delete` kept are taken over.
 
-        Raises Conflict: workspace.exists, or workspace.volume_foreign when what was kept belongs
-        to somebody else.
+        Where they lie is told when that is not as it was asked for. Raises Conflict:
+        workspace.exists, workspace.volume_foreign when what was kept belongs to somebody else, or
+        workspace.volume_differs when it can't be what the command line asks for.
         """
 
     def get(self, id: str) -> WorkspaceRecord:
@@ -37,13 +42,15 @@ class WorkspaceBackend(Protocol):
     def ids(self, owner: str | None = None) -> list[str]:
         """Every workspace's id, or of those with that owner, in order."""
 
-    def pages(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
-        """The workspaces in order of their ids; `nodes` asks for the field `node`, too.
+    def pages(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
+        """The workspaces in order of their ids.
+
+        `whole` asks for what takes further lists: the field `node`, and `storage` as it really is.
 
         What is wrong with one of them is told. Raises UsageError for a selector that can't be.
         """
 
-    def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+    def watch(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
         """As `pages`, then each workspace that changes, for ever; a deleted one has that status."""
 
     def set_desired(self, id: str, desired: Desired) -> WorkspaceRecord:
@@ -64,11 +71,13 @@ class WorkspaceBackend(Protocol):
         """
 
 
-def exists(id: str) -> Conflict:
+def exists(id: str, state: str = "") -> Conflict:
+    """The error for a second create; `state` says how the first one's workspace is, if not well."""
+    look = f"coditect workspace show {id} says why; --if-not-exists goes on waiting for it"
     return Conflict(
-        f"workspace {id} exists already",
+        f"workspace {id} exists already{state and f': {state}'}",
         code="workspace.exists",
-        hint="choose another id, or pass --if-not-exists",
+        hint=look if state else "choose another id, or pass --if-not-exists",
     )
 
 

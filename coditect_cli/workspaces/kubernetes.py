@@ -4,43 +4,69 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coditect_cli.errors import CoditectError, Conflict, Interrupted, NotFound, UsageError
 from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
 from coditect_cli.settings import Settings
-from coditect_cli.workspaces import readiness
-from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found
+from coditect_cli.workspaces import readiness, volume
+from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found, silent
 from coditect_cli.workspaces.manifest import OWNER, REQUEST, build, claim_name, user_label
-from coditect_cli.workspaces.observed import Pods, StatefulSet, StatefulSets, as_set, node, record
+from coditect_cli.workspaces.observed import (
+    Claims,
+    Pods,
+    StatefulSet,
+    StatefulSets,
+    as_set,
+    node,
+    record,
+    status,
+)
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord, check_workspace_id
 
 OURS = "app=workspace"
 EVENTS_SHOWN = 10
 
 
-class KubernetesWorkspaces:
-    """The workspaces of one namespace; a `WorkspaceBackend`."""
+class _Around(NamedTuple):
+    """What other objects have of workspaces: nodes by pods' names, sizes by claims'."""
 
-    def __init__(self, kube: Kube, settings: Settings) -> None:
+    nodes: dict[str, str | None]
+    sizes: dict[str, str | None]
+
+
+_NOTHING = _Around({}, {})
+
+
+class KubernetesWorkspaces:
+    """The workspaces of one namespace; a `WorkspaceBackend`.
+
+    `insisted` names the settings that a volume which was kept must have, to be taken over.
+    """
+
+    def __init__(self, kube: Kube, settings: Settings, insisted: Collection[str] = ()) -> None:
         self._kube = kube
         self._settings = settings
+        self._insisted = insisted
         core = f"/api/v1/namespaces/{kube.namespace}"
         self._sets = f"/apis/apps/v1/namespaces/{kube.namespace}/statefulsets"
         self._claims = f"{core}/persistentvolumeclaims"
         self._pods = f"{core}/pods"
         self._events = f"{core}/events"
 
-    def create(self, id: str, owner: str) -> WorkspaceRecord:
+    def create(self, id: str, owner: str, tell: Tell = silent) -> WorkspaceRecord:
         claim, stateful_set = build(check_workspace_id(id), owner, self._settings)
-        made = self._claim(id, owner, claim)
+        kept = self._claim(id, owner, claim)
+        differing = kept and self._take_over(id, kept, claim, stateful_set)
+        made = kept is None
         try:
-            return record(as_set(self._create_set(id, stateful_set)))
+            found = self._create_set(id, stateful_set)
         except CoditectError as error:
-            error.hint = _with_volume(error.hint, id, made)
+            if error.code != "workspace.exists" or made:
+                error.hint = _with_volume(error.hint, id, made)
             raise
         except KeyboardInterrupt:
             hint = f"coditect workspace show {id} says whether it is there"
@@ -48,6 +74,12 @@ class KubernetesWorkspaces:
                 f"interrupted while workspace {id} was being made",
                 hint=_with_volume(hint, id, made),
             ) from None
+        if differing:
+            tell(
+                f"warning: the volume that an earlier workspace {id} left is taken over as it is: "
+                + ", ".join(differing.values())
+            )
+        return record(as_set(found))
 
     def dry_run(self, id: str, owner: str) -> list[Object]:
         """What `create` would send, after the cluster has looked at it and changed nothing.
@@ -55,32 +87,27 @@ class KubernetesWorkspaces:
         Raises what `create` would.
         """
         claim, stateful_set = build(check_workspace_id(id), owner, self._settings)
-        self._claim(id, owner, claim, dryRun="All")
+        kept = self._claim(id, owner, claim, dryRun="All")
+        if kept is not None:
+            self._take_over(id, kept, claim, stateful_set)
         self._create_set(id, copy.deepcopy(stateful_set), dryRun="All")
         return [claim, stateful_set]
 
     def get(self, id: str) -> WorkspaceRecord:
-        return record(as_set(self._find(id)), node(self._pod(id)))
+        found, claim = as_set(self._find(id)), self._kept(id)
+        return record(found, node(self._pod(id)), volume.size(claim))
 
     def details(self, id: str) -> Item:
         found, pod, claim = self._find(id), self._pod(id), self._kept(id)
-        status = (pod or {}).get("status", {})
-        volume = None
-        if claim is not None:
-            volume = {
-                "name": claim_name(id),
-                "phase": claim.get("status", {}).get("phase"),
-                "size": claim["spec"]["resources"]["requests"].get("storage"),
-                "class": claim["spec"].get("storageClassName"),
-            }
+        conditions = (pod or {}).get("status", {}).get("conditions", [])
         return {
             "desired": "running" if found["spec"]["replicas"] else "stopped",
             "pod": pod and pod["metadata"]["name"],
             "conditions": [
                 {name: condition.get(name) for name in ("type", "status", "reason", "message")}
-                for condition in status.get("conditions", [])
+                for condition in conditions
             ],
-            "volume": volume,
+            "volume": claim and volume.described(id, claim),
             "events": self._last_events(id),
         }
 
@@ -89,13 +116,13 @@ class KubernetesWorkspaces:
         pages = self._kube.pages(self._sets, StatefulSets, **selecting)
         return [found.metadata.name for page in pages for found in page.items]
 
-    def pages(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
-        for _, items in self._pages(selector, nodes):
+    def pages(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
+        for _, items in self._pages(selector, whole):
             yield items
 
-    def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+    def watch(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
         version, there = "", set[str]()
-        for found, items in self._pages(selector, nodes):
+        for found, items in self._pages(selector, whole):
             version = version or found
             there |= {str(item["id"]) for item in items}
             yield items
@@ -105,13 +132,13 @@ class KubernetesWorkspaces:
                 if (change := watches.next()) is None:
                     continue
                 if change.kind == "LIST":  # some may have gone unseen
-                    on = self._nodes(OURS) if nodes else {}
+                    around = self._around(OURS) if whole else _NOTHING
                     now = {one.metadata.name for one in change.object["items"]}
                     gone = [_deleted(id) for id in sorted(there - now)]
                     there = now
-                    yield self._items(change.object["items"], on) + gone
+                    yield _items(change.object["items"], around) + gone
                 else:
-                    yield [self._item(change.object, nodes) | _end(change.kind)]
+                    yield [self._item(change.object, whole) | _end(change.kind)]
                     name = change.object.metadata.name
                     (there.discard if change.kind == "DELETED" else there.add)(name)
 
@@ -129,8 +156,7 @@ class KubernetesWorkspaces:
         if claim is None:
             self._find(id)
             return "it has no volume yet"
-        size = claim["spec"]["resources"]["requests"].get("storage", "?")
-        return f"its volume {claim_name(id)} ({size}) with all files"
+        return f"its volume {claim_name(id)} ({volume.size(claim)}) with all files"
 
     def delete(self, id: str, purge: bool = False) -> None:
         claim = self._kept(check_workspace_id(id)) if purge else None
@@ -149,18 +175,18 @@ class KubernetesWorkspaces:
     ) -> WorkspaceRecord | None:
         return readiness.wait(self._kube, check_workspace_id(id), condition, limit, tell)
 
-    def _claim(self, id: str, owner: str, claim: Object, **query: object) -> bool:
-        """Make the volume claim, or take over what a delete kept; whether it was made."""
+    def _claim(self, id: str, owner: str, claim: Object, **query: object) -> Object | None:
+        """Make the volume claim; else the one that is there already, which is of this owner."""
         try:
             self._kube.create(self._claims, claim, **query)
         except Conflict:
             pass
         else:
-            return True
+            return None
         kept = self._kube.get(f"{self._claims}/{claim_name(id)}")
         if kept["metadata"].get("annotations", {}).get(OWNER) != owner:
             try:
-                self._find(id)
+                found = self._find(id)
             except NotFound:
                 raise Conflict(
                     f"the volume that an earlier workspace {id} left belongs to somebody else",
@@ -168,7 +194,7 @@ class KubernetesWorkspaces:
                     hint="choose another id; its owner can take it over, or remove it with "
                     f"coditect workspace delete {id} --purge",
                 ) from None
-            raise exists(id)
+            raise exists(id, _unwell(found))
         if kept["metadata"].get("deletionTimestamp"):
             raise Conflict(
                 f"the volume of workspace {id} is just being removed",
@@ -176,7 +202,23 @@ class KubernetesWorkspaces:
                 hint="try again in a moment",
                 retryable=True,
             )
-        return False
+        return kept
+
+    def _take_over(
+        self, id: str, kept: Object, wanted: Object, stateful_set: Object
+    ) -> dict[str, str]:
+        """Let a new workspace say what its volume is; how that differs from what is wanted.
+
+        Raises Conflict where it may not.
+        """
+        found = volume.differences(kept, wanted)
+        if refused := {name: found[name] for name in found if name in self._insisted}:
+            try:
+                self._find(id)
+            except NotFound:
+                raise volume.refusal(id, self._kube.namespace, refused, wanted, kept) from None
+        volume.take_over(stateful_set, kept)
+        return found
 
     def _create_set(self, id: str, stateful_set: Object, **query: object) -> Object:
         """Post it; where an answer got lost, the annotation tells whether it is ours."""
@@ -199,10 +241,10 @@ class KubernetesWorkspaces:
         if metadata.get("labels", {}).get("app") != "workspace":
             raise Conflict(
                 f"the namespace has a StatefulSet {id} that is no workspace",
-                code="workspace.exists",
+                code="workspace.name_taken",
                 hint="choose another id",
             )
-        raise exists(id)
+        raise exists(id, _unwell(found))
 
     def _find(self, id: str) -> Object:
         try:
@@ -225,26 +267,33 @@ class KubernetesWorkspaces:
         items = self._kube.get(self._pods, fieldSelector=f"metadata.name={id}-0")["items"]
         return items[0] if items else None
 
-    def _pages(self, selector: str | None, nodes: bool) -> Iterator[tuple[str, list[Item]]]:
+    def _pages(self, selector: str | None, whole: bool) -> Iterator[tuple[str, list[Item]]]:
         """Each page's version, and its items."""
-        on = self._nodes(OURS) if nodes and not selector else {}
+        around = self._around(OURS) if whole and not selector else _NOTHING
         for page in self._kube.pages(self._sets, StatefulSets, **_selecting(selector)):
-            if nodes and selector and page.items:
+            if whole and selector and page.items:
                 names = ",".join(found.metadata.name for found in page.items)
-                on = self._nodes(f"{OURS},workspace-id in ({names})")
-            yield page.metadata["resourceVersion"], self._items(page.items, on)
+                around = self._around(f"{OURS},workspace-id in ({names})")
+            yield page.metadata["resourceVersion"], _items(page.items, around)
 
-    def _nodes(self, selector: str) -> dict[str, str | None]:
-        """Where these pods are, by their names."""
-        pages = self._kube.pages(self._pods, Pods, labelSelector=selector)
-        return {pod.metadata.name: pod.spec.nodeName for page in pages for pod in page.items}
+    def _around(self, selector: str) -> _Around:
+        pods = self._kube.pages(self._pods, Pods, labelSelector=selector)
+        claims = self._kube.pages(self._claims, Claims, labelSelector=selector)
+        return _Around(
+            {pod.metadata.name: pod.spec.nodeName for page in pods for pod in page.items},
+            {
+                claim.metadata.name: claim.status.capacity.get("storage")
+                for page in claims
+                for claim in page.items
+            },
+        )
 
-    def _item(self, found: StatefulSet, nodes: bool) -> Item:
-        pod = self._pod(found.metadata.name) if nodes else None
-        return record(found, node(pod)).as_dict()
-
-    def _items(self, found: list[StatefulSet], on: dict[str, str | None]) -> list[Item]:
-        return [record(one, on.get(f"{one.metadata.name}-0")).as_dict() for one in found]
+    def _item(self, found: StatefulSet, whole: bool) -> Item:
+        if not whole:
+            return record(found).as_dict()
+        id = found.metadata.name
+        claim = self._kept(id)
+        return record(found, node(self._pod(id)), volume.size(claim)).as_dict()
 
     def _last_events(self, id: str) -> list[Item]:
         events: list[Any] = []
@@ -271,12 +320,26 @@ class KubernetesWorkspaces:
             pass
 
 
-def _with_volume(hint: str | None, id: str, made: bool) -> str | None:
-    """A hint, and that the volume was made."""
-    if not made:
-        return hint
+def _items(found: list[StatefulSet], around: _Around) -> list[Item]:
+    items = []
+    for one in found:
+        id = one.metadata.name
+        on, size = around.nodes.get(f"{id}-0"), around.sizes.get(claim_name(id))
+        items.append(record(one, on, size).as_dict())
+    return items
+
+
+def _unwell(found: Object) -> str:
+    """How a workspace is that is there already; nothing where it runs."""
+    state = status(as_set(found))
+    return "" if state == "running" else f"it is {state}"
+
+
+def _with_volume(hint: str | None, id: str, made: bool) -> str:
+    """A hint, and that there is a volume."""
+    since = "was made and is kept" if made else "was there before, and is kept"
     return (
-        f"{hint or ''}\nits volume {claim_name(id)} was made and is kept: create again uses it, "
+        f"{hint or ''}\nits volume {claim_name(id)} {since}: create again uses it, "
         f"coditect workspace delete {id} --purge removes it"
     ).strip()
 

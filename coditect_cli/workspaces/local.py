@@ -12,7 +12,7 @@ from typing import Any
 
 from coditect_cli.errors import Failed, NotFound, TimedOut, UsageError
 from coditect_cli.paths import Paths, locked, make_private, unusable, write_private
-from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found
+from coditect_cli.workspaces.backend import Condition, Item, Tell, exists, not_found, silent
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord, check_workspace_id
 
 POLL = 0.1  # seconds
@@ -27,7 +27,7 @@ class LocalWorkspaces:
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.workspaces
 
-    def create(self, id: str, owner: str) -> WorkspaceRecord:
+    def create(self, id: str, owner: str, tell: Tell = silent) -> WorkspaceRecord:
         """Record a running workspace; a directory that `delete` kept is adopted with its files.
 
         Raises Conflict (workspace.exists) when there is one of that id.
@@ -75,15 +75,15 @@ class LocalWorkspaces:
         desired = self.get(id).desired
         return {"desired": desired, "pod": None, "conditions": [], "volume": None, "events": []}
 
-    def pages(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+    def pages(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
         """All in one; of one whose record is damaged it has the id alone."""
         if selector is not None:
             raise UsageError("--selector goes with workspaces on Kubernetes, which have labels")
         yield list(self._items(tell).values())
 
-    def watch(self, selector: str | None, tell: Tell, *, nodes: bool) -> Iterator[list[Item]]:
+    def watch(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
         """As `pages`, then each workspace that changes, for ever; a deleted one has that status."""
-        [page] = self.pages(selector, tell, nodes=nodes)
+        [page] = self.pages(selector, tell, whole=whole)
         yield page
         before = {item["id"]: item for item in page}
         while True:

@@ -43,9 +43,14 @@ class ClaimSpec(Struct):
     resources: Requests = field(default_factory=Requests)
 
 
+class ClaimStatus(Struct):
+    capacity: dict[str, str] = field(default_factory=dict)
+
+
 class Claim(Struct):
     metadata: Metadata
     spec: ClaimSpec
+    status: ClaimStatus = field(default_factory=ClaimStatus)
 
 
 class Spec(Struct):
@@ -85,13 +90,20 @@ class Pods(Struct):
     items: list[Pod]
 
 
+class Claims(Struct):
+    """A page of them."""
+
+    metadata: dict[str, Any]
+    items: list[Claim]
+
+
 def as_set(found: Object) -> StatefulSet:
     """Of an object, the fields that we read."""
     return convert(found, StatefulSet)
 
 
-def record(found: StatefulSet, node: str | None = None) -> WorkspaceRecord:
-    """A workspace as its StatefulSet has it."""
+def record(found: StatefulSet, node: str | None = None, size: str | None = None) -> WorkspaceRecord:
+    """A workspace as its StatefulSet has it, on a node, with a volume of that size if known."""
     meta, container = found.metadata, found.spec.template.spec.containers[0]
     asked = container.resources.requests
     sizes = [
@@ -110,7 +122,7 @@ def record(found: StatefulSet, node: str | None = None) -> WorkspaceRecord:
         container.image,
         asked.get("cpu"),
         asked.get("memory"),
-        next(iter(sizes), None),
+        size or next(iter(sizes), None),
     )
 
 

@@ -7,6 +7,7 @@ import time
 from coditect_cli.errors import Interrupted, TimedOut
 from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
+from coditect_cli.workspaces import volume
 from coditect_cli.workspaces.backend import Condition, Tell, not_found
 from coditect_cli.workspaces.manifest import claim_name
 from coditect_cli.workspaces.observed import as_set, node, record
@@ -34,8 +35,10 @@ def wait(
         ) from None
     if condition == "running":
         tell(f"{time.monotonic() - began:6.1f} s  pod {id}-0 is ready")
-    found = scene.objects["set"]
-    return None if found is None else record(as_set(found), node(scene.objects["pod"]))
+    found, claim = scene.objects["set"], scene.objects.get("claim")
+    if found is None:
+        return None
+    return record(as_set(found), node(scene.objects["pod"]), volume.size(claim))
 
 
 def _follow(

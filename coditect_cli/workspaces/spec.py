@@ -20,7 +20,8 @@ class WorkspaceRecord(NamedTuple):
     """A workspace as it was asked for; `created_at` is RFC 3339 in UTC, `root` its directory.
 
     `status` is what was observed, where that may differ from what is desired; the fields behind
-    it are a cluster's: Kubernetes quantities, as they were asked for.
+    it are a cluster's: Kubernetes quantities as they were asked for, but `storage` as the volume
+    has it once that was looked at.
     """
 
     id: str

@@ -211,7 +211,7 @@ def test_a_watch_of_workspaces_that_expired_tells_what_went_meanwhile(
         provider="kubernetes", kubeconfig=str(chaos.kubeconfig(cluster)), namespace=namespace
     )
     workspaces = KubernetesWorkspaces(kube.Kube(settings), settings)
-    watch = workspaces.watch(None, lambda _: None, nodes=True)
+    watch = workspaces.watch(None, lambda _: None, whole=True)
     assert [item["id"] for item in next(watch)] == ["a", "b"]
     path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/b"
     cluster.request("DELETE", path, {"propagationPolicy": "Background"})

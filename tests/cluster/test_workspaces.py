@@ -191,6 +191,58 @@ def test_a_kept_volume_is_its_owners_alone(
     assert refusal(run_cli, *stranger) == (6, "workspace.exists")
 
 
+def test_a_kept_volume_stays_what_it_is(
+    run_cli: RunCli, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ("workspace", "create", "demo")
+    run_cli(*create, "--storage", "7Gi")
+    assert refusal(run_cli, *create, "--storage", "9Gi") == (6, "workspace.exists")
+    run_cli("workspace", "delete", "demo")
+    error = failure(run_cli, *create, "--storage", "9Gi", "--storage-class", "fast")
+    assert (error["exitCode"], error["code"]) == (6, "workspace.volume_differs")
+    assert "its size is 7Gi, not 9Gi, its class is standard-rwo, not fast" in error["message"]
+    assert "kubectl patch pvc workspace-storage-demo-0" in error["hint"]
+    smaller = (*create, "--storage", "5Gi")
+    assert "kubectl patch pvc" not in failure(run_cli, *smaller)["hint"]
+    assert refusal(run_cli, *smaller, "--dry-run=server") == (6, "workspace.volume_differs")
+    assert sets(cluster, namespace) == []
+    monkeypatch.setenv("CODITECT_STORAGE", "9Gi")
+    code, _, err = run_cli(*create)
+    warning = "the volume that an earlier workspace demo left is taken over as it is: "
+    assert (code, f"warning: {warning}its size is 7Gi, not 9Gi\n" in err) == (0, True)
+    code, _, err = run_cli("up", "demo", "--detach")
+    assert warning not in err
+    [made] = sets(cluster, namespace)
+    [template] = made["spec"]["volumeClaimTemplates"]
+    assert template["spec"]["resources"]["requests"]["storage"] == "7Gi"
+    run_cli("workspace", "delete", "demo")
+    assert run_cli(*create, "--storage", "7168Mi", "--storage-class", "standard-rwo")[0] == 0
+
+
+def test_the_size_that_is_shown_is_the_volumes_own(
+    run_cli: RunCli, cluster: Cluster, namespace: str
+) -> None:
+    run_cli("workspace", "create", "demo")
+    larger = {"status": {"capacity": {"storage": "12Gi"}}}
+    cluster.patch(claim_path(namespace, "demo") + "/status", larger)
+    shown = document(run_cli, "workspace", "show", "demo")
+    assert (shown["storage"], shown["volume"]["size"]) == ("12Gi", "12Gi")
+    for selecting in ((), ("-l", "workspace-id=demo")):
+        [listed] = document(run_cli, "workspace", "list", *selecting)["items"]
+        assert listed["storage"] == "12Gi"
+        assert " 12Gi " in run_cli("workspace", "list", "-o", "wide", *selecting)[1]
+    run_cli("workspace", "stop", "demo")
+    assert document(run_cli, "workspace", "start", "demo")["storage"] == "12Gi"
+
+
+def test_a_second_create_says_what_the_first_one_left(run_cli: RunCli, namespace: str) -> None:
+    create = ("workspace", "create", "demo", "--image", "localhost/missing:1")
+    failure(run_cli, *create)
+    error = failure(run_cli, *create)
+    assert error["message"] == "workspace demo exists already: it is starting"
+    assert "coditect workspace show demo" in error["hint"]
+
+
 def test_what_is_no_workspace_is_let_alone(
     run_cli: RunCli, cluster: Cluster, namespace: str
 ) -> None:
@@ -202,9 +254,10 @@ def test_what_is_no_workspace_is_let_alone(
     assert run_cli("workspace", "list", "-o", "name") == (0, "", "")
     for verb in ("show", "start", "stop", "delete"):
         assert refusal(run_cli, "workspace", verb, "database") == (3, "workspace.not_found")
-    error = failure(run_cli, "workspace", "create", "database")
-    assert (error["exitCode"], error["code"]) == (6, "workspace.exists")
-    assert "its volume workspace-storage-database-0 was made and is kept" in error["hint"]
+    for since in ("was made", "was there before,"):
+        error = failure(run_cli, "workspace", "create", "database", "--if-not-exists")
+        assert (error["exitCode"], error["code"]) == (6, "workspace.name_taken")
+        assert f"its volume workspace-storage-database-0 {since} and is kept" in error["hint"]
     purge = ("workspace", "delete", "database", "--purge", "--confirm", "database")
     assert run_cli(*purge)[0] == 0
     assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["database"]

@@ -13,12 +13,12 @@ from coditect_cli.attach.exec import FORWARDED, Source
 from coditect_cli.attach.pump import Output
 from coditect_cli.errors import CoditectError, Failed, Interrupted, UsageError, from_dict
 from coditect_cli.files.pack import archive_name, measure, pack
-from coditect_cli.files.tree import Tree, check_replaceable, errors_about, shown
+from coditect_cli.files.tree import LeftOut, Tree, check_replaceable, dangling, errors_about, shown
 from coditect_cli.files.unpack import Unpacker
 from coditect_cli.protocol.stream import Inbox
 
 BATCH = 64 * 1024  # bytes of input at once
-MAX_ANSWER = 64 * 1024
+MAX_ANSWER = 1024 * 1024
 
 # Runs one `files` operation of docs/protocol.md in the workspace: the operation, the path, what
 # feeds its input (None: nothing), and what takes its stdout and stderr. Returns the exit status,
@@ -29,17 +29,20 @@ Run = Callable[[str, str, Source | None, Output, Output], int]
 Progress = Callable[[int, int | None], None]
 
 
-def upload(run: Run, source: str, path: str, progress: Progress | None = None) -> list[str]:
+def upload(run: Run, source: str, path: str, progress: Progress | None = None) -> list[LeftOut]:
     """Copies the local file or folder `source` to `path` in the workspace.
 
-    Returns the links in the folder that were left out, as they could lead out of it.
+    Returns what in the folder was left out: links that could lead out of it, named pipes,
+    sockets and devices.
     Raises NotFound, Forbidden, Conflict or Failed, of either side.
     """
     with _opened(source) as (parent, name):
         if progress is not None:
             progress(0, measure(parent, name))
-        left_out: list[str] = []
-        packed = _Packed(pack(parent, name, archive_name(source), left_out), progress)
+        left_out: list[LeftOut] = []
+        top = archive_name(source)
+        archive = pack(parent, name, top, left_out.append, links_to_outside=False)
+        packed = _Packed(archive, progress)
         said = _Heard()
         status = run("put", path, packed, _Heard(), said)
         # A source that failed cut the stream short: what the other side says of that is no news.
@@ -49,13 +52,16 @@ def upload(run: Run, source: str, path: str, progress: Progress | None = None) -
     return left_out
 
 
-def download(run: Run, path: str, destination: str, progress: Progress | None = None) -> list[str]:
+def download(
+    run: Run, path: str, destination: str, progress: Progress | None = None
+) -> list[LeftOut]:
     """Copies `path` in the workspace to the local `destination`, where `cp -r` would put it.
 
-    Returns the links in the folder that were left out, as they could lead out of it.
+    Returns what in the folder was left out: links that could lead out of it, named pipes,
+    sockets and devices.
     Raises NotFound, Forbidden, Conflict or Failed, of either side.
     """
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     with _landing(destination, left_out) as unpacker:
         if progress is not None:
             progress(0, _remote_size(run, path))
@@ -65,7 +71,7 @@ def download(run: Run, path: str, destination: str, progress: Progress | None = 
             raise unpacked.failure
         said.check(status)
         unpacker.finish()
-    return left_out
+    return left_out + said.left_out()
 
 
 @contextmanager
@@ -84,13 +90,16 @@ def _opened(source: str) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _landing(destination: str, left_out: list[str]) -> Iterator[Unpacker]:
+def _landing(destination: str, left_out: list[LeftOut]) -> Iterator[Unpacker]:
     """What unpacks to `destination`: confined to it, or to the folder that it is to be made in."""
     if not destination:
         raise UsageError("the destination is empty", code="path.invalid", hint="`.` is this folder")
     if os.path.isdir(destination):
         folder, name = destination, "."
     else:
+        plain = destination.removesuffix("/.").rstrip("/")
+        if os.path.islink(plain) and not os.path.exists(plain):
+            raise dangling(plain)
         slash = "/" if destination.endswith(("/", "/.")) else ""
         with errors_about(destination), suppress(FileNotFoundError):
             check_replaceable(os.stat(destination), destination)
@@ -197,6 +206,13 @@ class _Heard(_Taker):
             raise from_dict(error)
         why = lines[-1] if lines else f"it ended with status {status}"
         raise Failed(f"the workspace's side failed: {why}", code="transfer.failed")
+
+    def left_out(self) -> list[LeftOut]:
+        """What the other side says that its archive does not have."""
+        said = [_json_object(line) for line in self.data.decode("utf-8", "replace").splitlines()]
+        return [
+            LeftOut(str(one["leftOut"]), str(one.get("what"))) for one in said if "leftOut" in one
+        ]
 
 
 def _json_object(text: str | bytearray) -> dict[str, Any]:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from coditect_cli.attach.copy import Progress, Run
     from coditect_cli.attach.exec import Source
     from coditect_cli.attach.pump import Output
+    from coditect_cli.files.tree import LeftOut
     from coditect_cli.protocol.messages import Files
 
 REDRAW = 0.1  # seconds
-MOST_NAMED = 10  # links that were left out
+MOST_NAMED = 10  # of what was left out
 
 
 def _places() -> list[str]:
@@ -52,9 +53,11 @@ def cp(
     DST/ wants a folder. SRC/. means what is in SRC, without SRC itself.
 
     A link that is SRC itself is followed. In a folder, links are copied as links, but for those
-    that lead, or could lead, out of it: they are left out with a warning (-o json: in "skipped").
-    Modes and times are kept, owners and set-uid bits are not. A transfer that breaks leaves no half
-    file under a final name, nor half a new folder. A device or a named pipe is never replaced.
+    that lead, or could lead, out of it. These, named pipes, sockets and devices are left out with
+    a warning (-o json: in "skipped"), and the exit code is 0 as tar's is. Modes and times are kept,
+    owners and set-uid bits are not. A transfer that breaks leaves no half file under a final name,
+    nor half a new folder. A device or a named pipe is never replaced, and nothing is written
+    through a link to what does not exist.
 
     Examples:
       coditect cp notes.txt demo:
@@ -77,28 +80,30 @@ def cp(
             "exactly one of SRC and DST has to be ID:PATH",
             hint="such as: coditect cp notes.txt demo:",
         )
-    skipped: list[str] = []
+    left_out: list[LeftOut] = []
     with _progress(runtime.streams, source) as progress:
         if remote_source is not None:
             id, path = remote_source
-            skipped = download(_runner(runtime, id, insecure), path, destination, progress)
+            left_out = download(_runner(runtime, id, insecure), path, destination, progress)
         elif remote_destination is not None:
             id, path = remote_destination
-            skipped = upload(_runner(runtime, id, insecure), source, path, progress)
-    skipped = [shown(path) for path in skipped]
-    _warn(runtime.streams, skipped)
+            left_out = upload(_runner(runtime, id, insecure), source, path, progress)
+    _warn(runtime.streams, left_out)
     if runtime.is_for_people:
         return None
+    skipped = [shown(one.path) for one in left_out]
     fields = {"source": source, "destination": destination, "skipped": skipped}
     return Result("Copy", fields, name="destination")
 
 
-def _warn(streams: Streams, skipped: list[str]) -> None:
-    """Names the links that were left out; where they are many, the first of them."""
-    for path in skipped[:MOST_NAMED]:
-        streams.say(f"warning: {path} is left out: a link that may lead out of the folder")
-    if (more := len(skipped) - MOST_NAMED) > 0:
-        streams.say(f"warning: links left out besides these: {more:,}")
+def _warn(streams: Streams, left_out: list[LeftOut]) -> None:
+    """Names what was left out; where that is much, the first of it."""
+    from coditect_cli.files.tree import shown
+
+    for one in left_out[:MOST_NAMED]:
+        streams.say(f"warning: {shown(one.path)} is left out: {one.what}")
+    if (more := len(left_out) - MOST_NAMED) > 0:
+        streams.say(f"warning: left out besides these: {more:,}")
 
 
 def _remote(text: str) -> tuple[str, str] | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from coditect_cli.errors import Failed
 from coditect_cli.files.tree import (
     CHUNK,
+    LINK_TO_OUTSIDE,
+    LeftOut,
     errors_about,
     open_file,
     open_folder,
     shown,
+    special,
     stays_below,
 )
 from coditect_cli.protocol import archive
@@ -26,18 +29,27 @@ class _Level:
     names: list[str]
 
 
-def pack(parent: int, name: str, path: str, left_out: list[str] | None = None) -> Iterator[bytes]:
+def pack(
+    parent: int,
+    name: str,
+    path: str,
+    leave_out: Callable[[LeftOut], None],
+    *,
+    links_to_outside: bool,
+) -> Iterator[bytes]:
     """The archive of `name` in the open folder `parent`, in pieces; `path` is its name inside.
 
-    Links in a folder are carried as links; with `left_out`, those that could lead out of the folder
-    are not, and their paths inside are added there. Raises Failed where there is something else
-    than files, folders and links, or a file got shorter while it was read; NotFound, Forbidden.
+    `leave_out` is told of what is in a folder and is not carried: named pipes, sockets, devices,
+    and, without `links_to_outside`, links that could lead out of the folder. Raises Failed where
+    `name` itself is such a thing, or a file got shorter while it was read; NotFound, Forbidden.
     """
     for file_parent, file_name, file_path, info in walk(parent, name, path):
-        if left_out is not None and _leads_out(file_parent, file_name, file_path, info):
-            left_out.append(file_path)
-            continue
-        yield from _member(file_parent, file_name, file_path, info)
+        if (what := special(info.st_mode)) and file_path != path:
+            leave_out(LeftOut(file_path, what))
+        elif not links_to_outside and _leads_out(file_parent, file_name, file_path, info):
+            leave_out(LeftOut(file_path, LINK_TO_OUTSIDE))
+        else:
+            yield from _member(file_parent, file_name, file_path, info)
     yield archive.END
 
 
@@ -108,7 +120,7 @@ def _member(parent: int, name: str, path: str, info: os.stat_result) -> Iterator
         yield from _file(parent, name, path)
     else:
         raise Failed(
-            f"{shown(path)} is a device, a socket or a named pipe",
+            f"{shown(path)} is {special(info.st_mode)}",
             code="path.unsupported",
             hint="only files, folders and links can be copied",
         )

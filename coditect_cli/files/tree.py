@@ -74,11 +74,39 @@ def lstat(name: str, parent: int) -> os.stat_result | None:
         return None
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What a copy of a folder does not have: its path in the archive, and what it is."""
+
+    path: str
+    what: str
+
+
+LINK_TO_OUTSIDE = "a link that may lead out of the folder"
+_SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+
+
+def special(mode: int) -> str | None:
+    """What something of this `st_mode` is that holds no bytes of its own; else None."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+        return None
+    return _SPECIAL.get(stat.S_IFMT(mode), "a device")
+
+
+def dangling(path: str) -> Conflict:
+    """The error for a destination that is a link to what does not exist."""
+    return Conflict(
+        f"{shown(path)} is a link to what does not exist, and is not written through",
+        code="path.dangling",
+        hint="remove the link, or make what it leads to",
+    )
+
+
 def check_replaceable(info: os.stat_result | None, path: str) -> None:
     """Raises Conflict (`path.not_file`) where `path` is a device, a socket or a named pipe."""
-    if info and not any(kind(info.st_mode) for kind in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)):
+    if info and (what := special(info.st_mode)):
         raise Conflict(
-            f"{shown(path)} is a device, a socket or a named pipe, and is not replaced",
+            f"{shown(path)} is {what}, and is not replaced",
             code="path.not_file",
             hint="give the name of a file",
         )

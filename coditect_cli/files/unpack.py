@@ -11,10 +11,13 @@ from itertools import takewhile
 from coditect_cli.errors import Conflict, Failed, Forbidden, NotFound
 from coditect_cli.files.tree import (
     CHUNK,
+    LINK_TO_OUTSIDE,
+    LeftOut,
     Part,
     Place,
     Tree,
     check_replaceable,
+    dangling,
     errors_about,
     lstat,
     open_file,
@@ -62,12 +65,13 @@ class Unpacker:
     A new top appears under its name only when all of it arrived (`finish`); in a folder that was
     there before, each file is replaced when it is whole. A link that could lead out of the tree is
     refused; with `left_out`, one that could lead out of what is copied is left out instead, and
-    its name in the archive is added there. `close` removes what is not finished.
+    it is added there. `close` removes what is not finished.
 
-    Raises what `Tree.resolve` raises about `path`.
+    Raises what `Tree.resolve` raises about `path`, and Conflict (`path.dangling`) where that is a
+    link to what does not exist.
     """
 
-    def __init__(self, tree: Tree, path: str, *, left_out: list[str] | None = None) -> None:
+    def __init__(self, tree: Tree, path: str, *, left_out: list[LeftOut] | None = None) -> None:
         self._tree = tree
         self._path = path
         self._left_out = left_out
@@ -78,6 +82,8 @@ class Unpacker:
         self._staged: str | None = None
         self._narrow: list[tuple[list[str], int]] = []
         with tree.resolve(path) as place:
+            if place.info is None:
+                _check_not_a_link(tree, path)
             self._place = replace(place, parent=os.dup(place.parent))
 
     def __enter__(self) -> Unpacker:
@@ -229,7 +235,7 @@ class Unpacker:
             if self._left_out is None:
                 why = f"it is a link to {shown(entry.target)}, which is outside"
                 raise outside(entry.name, why)
-            self._left_out.append(entry.name)
+            self._left_out.append(LeftOut(entry.name, LINK_TO_OUTSIDE))
             return
         temporary = part_name()
         os.symlink(entry.target, temporary, dir_fd=parent)
@@ -300,6 +306,12 @@ class Unpacker:
         if top.made is not None:
             os.utime(top.fd, ns=(top.made.mtime_ns, top.made.mtime_ns))
             os.fchmod(top.fd, top.made.mode & 0o777)
+
+
+def _check_not_a_link(tree: Tree, path: str) -> None:
+    with tree.resolve(path, follow_last=False) as place:
+        if place.info is not None:
+            raise dangling(path)
 
 
 def _parts(name: str) -> list[str]:

@@ -15,18 +15,21 @@
 
 PATH is relative to ROOT; an absolute one has to lie in ROOT, or in `/workspace`, which is another
 name for it. An error is one JSON object on the last line of stderr, and its `exitCode` is the exit
-status. Standard library only: it starts for every file that is copied.
+status. `get` leaves out what a folder has besides files, folders and links, and says so on stderr,
+one JSON object a line: `leftOut`, its path in the stream, and `what` it is. Standard library only:
+it starts for every file that is copied.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -34,6 +37,7 @@ from coditect_cli.errors import CoditectError, Failed, Forbidden, LimitReached, 
 from coditect_cli.files.pack import archive_name, measure, pack
 from coditect_cli.files.tree import (
     CHUNK,
+    LeftOut,
     Part,
     Place,
     Tree,
@@ -46,13 +50,38 @@ from coditect_cli.files.tree import (
 from coditect_cli.files.unpack import Unpacker
 
 STDIN, STDOUT = 0, 1
+SIGNALS = ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2")  # what a client passes on
 WORKSPACE = "/workspace"
+
+
+class _Input:
+    """stdin in pieces; a signal ends it between two of them, and what is not whole is removed.
+
+    No signal may raise anywhere else, where what was made just now is not yet known to be ours.
+    """
+
+    def __init__(self) -> None:
+        self._woken, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        for name in SIGNALS:
+            signal.signal(signal.Signals["SIG" + name], lambda *_: None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            ready = select.select([STDIN, self._woken], [], [])[0]
+            if self._woken in ready:
+                raise SystemExit(128 + os.read(self._woken, 1)[0])
+            if not (data := os.read(STDIN, CHUNK)):
+                return
+            yield data
 
 
 def put(tree: Tree, path: str) -> None:
     """Unpacks the tar stream on stdin to where `path` leads."""
+    arriving = _Input()
     with Unpacker(tree, path) as unpacker:
-        while data := os.read(STDIN, CHUNK):
+        for data in arriving:
             unpacker.feed(data)
         unpacker.finish()
 
@@ -61,8 +90,13 @@ def get(tree: Tree, path: str) -> None:
     """Writes the file or folder `path` as a tar stream to stdout."""
     with tree.resolve(path) as place:
         _existing(place, path)
-        for data in pack(place.parent, place.name, archive_name(path)):
+        name = archive_name(path)
+        for data in pack(place.parent, place.name, name, _leave_out, links_to_outside=True):
             _write_out(data)
+
+
+def _leave_out(one: LeftOut) -> None:
+    sys.stderr.write(json.dumps({"leftOut": one.path, "what": one.what}) + "\n")
 
 
 def stat_(tree: Tree, path: str) -> None:
@@ -93,13 +127,14 @@ def read(tree: Tree, path: str, limit: int | None) -> None:
 
 def write(tree: Tree, path: str) -> None:
     """Makes stdin the content of the file `path`, which keeps its mode if it was there."""
+    arriving = _Input()
     with tree.resolve(path) as place, errors_about(path):
         if place.is_folder or path.endswith("/"):
             raise IsADirectoryError(21, "is a folder")
         check_replaceable(place.info, path)
         part = Part(place.parent)
         try:
-            while data := os.read(STDIN, CHUNK):
+            for data in arriving:
                 part.write(data)
             part.commit(place.name, stat.S_IMODE(place.info.st_mode) if place.info else 0o644)
         finally:
@@ -153,8 +188,7 @@ OPERATIONS: dict[str, Callable[[Tree, str], None]] = {
 
 def main(argv: list[str]) -> int:
     """Runs one operation; the exit status is 0 or the error's."""
-    for name in ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2"):  # what a client passes on
-        signal.signal(signal.Signals["SIG" + name], _ended_by)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         _run(argv)
     except CoditectError as error:
@@ -178,11 +212,6 @@ def _run(argv: list[str]) -> None:
             read(tree, path, limit)
         else:
             OPERATIONS[operation](tree, path)
-
-
-def _ended_by(number: int, _frame: object) -> None:
-    """A signal unwinds the stack, so that what is not whole is removed."""
-    raise SystemExit(128 + number)
 
 
 def _report(error: CoditectError) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from coditect_cli.attach.copy import download, upload
 from coditect_cli.attach.exec import Source
 from coditect_cli.attach.pump import Output
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound, SessionLost
+from coditect_cli.files.tree import LeftOut
 from coditect_cli.protocol.archive import END, Entry, header
 
 
@@ -45,6 +47,10 @@ class Exec:
             process.stdout.close()
             stderr.write(process.stderr.read())
         return process.returncode
+
+
+def paths(left_out: list[LeftOut]) -> list[str]:
+    return [one.path for one in left_out]
 
 
 @pytest.fixture
@@ -110,7 +116,8 @@ def test_a_download_lands_where_cp_would_put_it(
     target = tmp_path / "target"
     (target / "there").mkdir(parents=True)
     (target / "elsewhere").mkdir()
-    (target / "old").write_text("old")
+    for old in ("old", "elsewhere/old"):
+        (target / old).write_text("old")
     (target / "to-old").symlink_to("elsewhere/old")
     os.chdir(target)
     download(Exec(local), path, destination.format(local=target))
@@ -183,13 +190,55 @@ def test_links_that_lead_out_of_a_folder_are_left_out_both_ways(
         (local / "src" / name).symlink_to(target)
     target = tmp_path / "target"
     target.mkdir()
-    assert upload(workspace, "src", "") == ["src/door", "src/sub/up"]
-    assert upload(workspace, "src/.", "new") == ["./door", "./sub/up"]
-    assert download(Exec(local), "src", str(target)) == ["src/door", "src/sub/up"]
+    assert paths(upload(workspace, "src", "")) == ["src/door", "src/sub/up"]
+    assert paths(upload(workspace, "src/.", "new")) == ["./door", "./sub/up"]
+    assert paths(download(Exec(local), "src", str(target))) == ["src/door", "src/sub/up"]
     for copy in (workspace.root / "src", workspace.root / "new", target / "src"):
         assert sorted(os.listdir(copy)) == ["empty", "link", "sub"]
         assert os.readlink(copy / "sub/in") == "../link"
         assert (copy / "sub/f").read_text() == "content"
+
+
+def test_what_holds_no_bytes_is_left_out_of_a_folder_both_ways(
+    local: Path, workspace: Exec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a\nb", "na\udcffme", "pipe"]
+    for name in names:
+        os.mkfifo(local / "src" / name)
+    monkeypatch.chdir("src/sub")  # a socket's path has to be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("z")
+    monkeypatch.chdir(local)
+    named = [*((f"src/{name}", "a named pipe") for name in names), ("src/sub/z", "a socket")]
+    for left_out in (
+        upload(workspace, "src", "up"),
+        download(Exec(local), "src", "down"),
+    ):
+        assert sorted((one.path, one.what) for one in left_out) == named
+    for copy in (workspace.root / "up", local / "down"):
+        assert sorted(os.listdir(copy)) == ["empty", "link", "sub"]
+        assert os.listdir(copy / "sub") == ["f"]
+
+
+@pytest.mark.parametrize("slash", ["", "/", "/."])
+@pytest.mark.parametrize("source", ["file", "src"])
+@pytest.mark.parametrize("target", ["missing", "../missing", "/missing"])
+def test_nothing_is_written_through_a_link_to_what_does_not_exist(
+    tmp_path: Path, local: Path, workspace: Exec, target: str, source: str, slash: str
+) -> None:
+    before = sorted(os.listdir(tmp_path))
+    for folder in (local, workspace.root):
+        (folder / "dangling").symlink_to(target)
+    there = sorted(os.listdir(local))
+    for copy in (
+        lambda: download(Exec(local), source, f"dangling{slash}"),
+        lambda: upload(workspace, source, f"dangling{slash}"),
+    ):
+        with pytest.raises((Conflict, Forbidden)):
+            copy()
+    assert sorted(os.listdir(local)) == there
+    assert os.listdir(workspace.root) == ["dangling"]
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 @pytest.mark.parametrize("destination", ["pipe", "to-pipe", "."])
@@ -208,10 +257,15 @@ def test_a_named_pipe_here_is_not_replaced(
 def test_a_source_that_fails_half_way_leaves_nothing_and_is_the_error(
     local: Path, workspace: Exec
 ) -> None:
-    os.mkfifo(local / "src/sub/pipe")
+    (local / "src/sub/f").write_bytes(bytes(2**20))
+
+    def shorten(done: int, _total: int | None) -> None:
+        if done:
+            os.truncate("src/sub/f", 0)
+
     with pytest.raises(Failed) as caught:
-        upload(workspace, "src", "")
-    assert caught.value.code == "path.unsupported"
+        upload(workspace, "src", "", shorten)
+    assert caught.value.code == "path.changed"
     assert not os.listdir(workspace.root)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound
 from coditect_cli.files.pack import pack
-from coditect_cli.files.tree import Tree
+from coditect_cli.files.tree import LeftOut, Tree
 from coditect_cli.files.unpack import MAX_DEPTH, Unpacker
 from coditect_cli.protocol.archive import BLOCK, END, Entry, header, padding
 
@@ -37,7 +37,7 @@ def archive_of(*members: Member) -> bytes:
     return b"".join(header(entry) + data + padding(len(data)) for entry, data in members) + END
 
 
-def unpack(root: Path, path: str, data: bytes, left_out: list[str] | None = None) -> None:
+def unpack(root: Path, path: str, data: bytes, left_out: list[LeftOut] | None = None) -> None:
     before = len(os.listdir("/dev/fd"))
     try:
         with (
@@ -271,18 +271,18 @@ def test_links_are_kept_as_far_as_they_stay_inside(
         with pytest.raises(Forbidden, match="t/l is refused: it is a link to"):
             unpack(strict, ".", data)
         assert not found(strict)
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     unpack(lenient, ".", data, left_out)
-    assert left_out == ([] if within_copy else ["t/l"])
+    assert [one.path for one in left_out] == ([] if within_copy else ["t/l"])
     kept = {"t/l": target} if within_copy else {}
     assert found(lenient) == {"t": None, "t/f": b"new", **kept}
 
 
 def test_a_link_deeper_in_the_copy_may_climb_to_its_top_and_no_further(tmp_path: Path) -> None:
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     links = link("t/sub/ok", "../f"), link("t/sub/out", "../../f")
     unpack(tmp_path, "new", archive_of(folder("t"), folder("t/sub"), *links), left_out)
-    assert left_out == ["t/sub/out"]
+    assert [one.path for one in left_out] == ["t/sub/out"]
     assert found(tmp_path) == {"new": None, "new/sub": None, "new/sub/ok": "../f"}
 
 
@@ -406,7 +406,7 @@ def test_any_name_comes_through_unchanged(
         (source / name).write_bytes(content)
     parent = os.open(run, os.O_RDONLY)
     top = data.draw(NAMES)
-    stream = b"".join(pack(parent, "source", top))
+    stream = b"".join(pack(parent, "source", top, pytest.fail, links_to_outside=True))
     os.close(parent)
     unpack(target, ".", stream)
     got = {os.fsencode(p.name): p.read_bytes() for p in (target / top).iterdir()}

@@ -187,11 +187,13 @@ def test_a_wrong_call_is_a_usage_error(arguments: list[str]) -> None:
     assert (done.returncode, json.loads(done.stderr)["code"]) == (2, "usage")
 
 
-def test_a_socket_in_a_folder_is_named(root: Path) -> None:
+def test_a_named_pipe_is_refused_and_left_out_of_a_folder(root: Path) -> None:
     os.mkfifo(root / "a/b/pipe")
-    status, _, error = run("get", root, "a")
+    status, _, error = run("get", root, "a/b/pipe")
     assert (status, error["code"]) == (8, "path.unsupported")
-    assert "a/b/pipe" in error["message"]
+    assert "pipe is a named pipe" in error["message"]
+    status, _, said = run("get", root, "a")
+    assert (status, said) == (0, {"leftOut": "a/b/pipe", "what": "a named pipe"})
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -147,8 +147,9 @@ def rollback(
       coditect migrate rollback
       coditect migrate rollback phase1-20260131T120000-0a1b2c --to deploy-staging
 
-    Exit codes: 0 rolled back, 3 there is no such run, 6 locked, nothing to undo, what it needs
-    is gone, or a later run stands on it, 11 not everything is as it was, 130 interrupted
+    Exit codes: 0 rolled back, 2 it has no such step, 3 there is no such run, 6 locked, nothing to
+    undo, what it needs is gone, or a later run stands on it, 11 not everything is as it was, 130
+    interrupted
     """
     runtime: Runtime = ctx.obj
     with (

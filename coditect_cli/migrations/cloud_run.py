@@ -10,9 +10,6 @@ from coditect_cli.errors import Failed, NotFound
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Action, Facts
 
-DEPLOY = 900.0  # seconds; Cloud Run gives a container four minutes to start, and pulls before
-SHIFT = 300.0
-
 
 @dataclass(frozen=True)
 class Target:
@@ -159,14 +156,14 @@ class CloudRun:
         return ("gcloud", "run", *words, *where)
 
 
-def follow_latest(run: CloudRun, name: str, serving: Mapping[str, int]) -> Action:
+def follow_latest(run: CloudRun, name: str, serving: Mapping[str, int], timeout: float) -> Action:
     """Give the newest revision all traffic, if it is what served; another's stays without."""
     argv = run.latest_argv(name)
 
     def follow() -> Facts:
         service = run.describe(name)
         if service is not None and run.runs_as_newest(serving, service):
-            programs.run(argv, timeout=SHIFT)
+            programs.run(argv, timeout=timeout)
         return {}
 
     return Action(follow, argv=argv)

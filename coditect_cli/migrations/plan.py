@@ -14,7 +14,11 @@ from coditect_cli.migrations.step import Action, Step, World
 from coditect_cli.paths import write_private
 
 MOST_NAMES = 5  # of files, in an error
-_LISTS = {"actions": "what it runs changed", "inverse": "its way back changed"}
+_WHOLE = {
+    "actions": "what it runs changed",
+    "inverse": "its way back changed",
+    "gate": "how its gate decides changed",
+}
 
 
 def make_plan(
@@ -114,7 +118,7 @@ def check_plan(path: Path, plan: dict[str, Any]) -> None:
         raise UsageError(f"cannot read the plan {path}: {reason}", code="migrate.plan") from error
     now = json.loads(json.dumps(plan))
     moved = [
-        f"{part} {key}: {old.get(key)!r} is now {new.get(key)!r}"
+        f"{part} {key}: {_became(old.get(key), new.get(key))}"
         for part in ("target", "settings")
         for old, new in [(dict(saved.get(part) or {}), now[part])]
         for key in sorted(old.keys() | new.keys())
@@ -129,14 +133,19 @@ def check_plan(path: Path, plan: dict[str, Any]) -> None:
             if key == "sends":
                 moved += _files_moved(old.get(key) or {}, step[key])
             elif old.get(key) != step[key]:
-                what = f"{old.get(key)!r} is now {step[key]!r}"
-                moved.append(f"step {step['name']}: {_LISTS.get(key, what)}")
+                what = _WHOLE.get(key) or _became(old.get(key), step[key])
+                moved.append(f"step {step['name']}: {what}")
     if moved:
         raise Conflict(
             f"the plan in {path} no longer holds: {'; '.join(moved)}",
             code="migrate.plan_moved",
             hint="look at a new --plan, and save it with --plan-file",
         )
+
+
+def _became(old: object, new: object) -> str:
+    was, is_now = ("unset" if value is None else json.dumps(value) for value in (old, new))
+    return f"{was} is now {is_now}"
 
 
 def _files_moved(old: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -17,6 +17,7 @@ PHASES = ("phase1", "phase2", "cutover")
 LATE = {
     *("tests", "docker", "source", "dockerfile", "build_flags", "probe"),
     *("cluster_file", "replace_secret", "gateway_image", "workspace_image", "ready_timeout"),
+    *("change_timeout", "build_timeout"),
     *("bake", "gate_interval", "hold", "min_sessions", "min_requests", "max_error_increase"),
     *("max_error_rate", "old_logs", "old_metrics", "look_back"),
 }
@@ -246,6 +247,15 @@ class MigrateSettings:
     )
     ready_timeout: float = setting(
         600.0, parse_duration, "how long to wait for workloads to be ready", "phase2"
+    )
+
+    change_timeout: float = setting(
+        600.0,
+        parse_duration,
+        "how long one change of a service, of traffic or in the cluster may take",
+    )
+    build_timeout: float = setting(
+        3600.0, parse_duration, "how long a build, a push, a test, or making a cluster may take"
     )
 
     bake: float = setting(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from coditect_cli.errors import Conflict
+from coditect_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from coditect_cli.kube import Kube
@@ -209,11 +209,11 @@ def moved_meanwhile(found: str) -> str:
 
 
 def step_named(steps: Sequence[Step], name: str) -> int:
-    """The index of a step. Raises Conflict (migrate.no_step) naming those there are."""
+    """The index of a step. Raises UsageError (migrate.no_step) naming those there are."""
     for index, step in enumerate(steps):
         if step.name == name:
             return index
-    raise Conflict(
+    raise UsageError(
         f"there is no step {name!r}",
         code="migrate.no_step",
         hint="steps are " + ", ".join(step.name for step in steps),

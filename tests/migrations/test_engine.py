@@ -22,6 +22,7 @@ from coditect_cli.errors import (
     RollbackNotVerified,
     TimedOut,
     Unreachable,
+    UsageError,
 )
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal
@@ -347,7 +348,7 @@ def test_a_roll_back_to_a_step_keeps_it_and_can_be_resumed(site: Site) -> None:
     assert site.files() == DONE
     with (
         hold(site.store, site.run, "me") as lock,
-        pytest.raises(Conflict, match="no step 'four'"),
+        pytest.raises(UsageError, match="no step 'four'"),
     ):
         site.engine(lock, phase(site.folder)).roll_back("asked", "again", "four")
 

@@ -11,8 +11,6 @@ from coditect_cli.migrations import programs
 from coditect_cli.migrations.sent import digests
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
-CHANGE = 120.0  # seconds
-
 
 class MakeDashboard(Step):
     """A dashboard with the same title is taken for it, whoever made it."""
@@ -44,7 +42,7 @@ class MakeDashboard(Step):
 
     def actions(self, world: World) -> Sequence[Action]:
         flags = (f"--config-from-file={file_of(world)}", "--format=json")
-        return [program(_argv(world, "create", *flags), timeout=CHANGE)]
+        return [program(_argv(world, "create", *flags), timeout=world.settings.change_timeout)]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
         if before.get("dashboard"):
@@ -53,7 +51,7 @@ class MakeDashboard(Step):
 
         def delete() -> Facts:
             try:
-                programs.run(argv, timeout=CHANGE)
+                programs.run(argv, timeout=world.settings.change_timeout)
             except NotFound:
                 return {"deleted": False}
             return {"deleted": True}

@@ -13,8 +13,6 @@ from coditect_cli.migrations import programs
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.step import Action, Facts, World, program
 
-CHANGE = 120.0  # seconds
-
 
 class WeightedRecord(Split):
     """The old data stays in the record at every share, at last with weight 0: the way back."""
@@ -99,7 +97,9 @@ def _weights(world: World, weights: dict[str, int], ttl: int) -> Action:
 def _update(world: World, *flags: str) -> Action:
     name = world.settings.dns_name or "{dns_name}"
     zone = f"--zone={world.settings.dns_zone or '{dns_zone}'}"
-    return program(_argv(world, "update", name, zone, *flags), timeout=CHANGE)
+    return program(
+        _argv(world, "update", name, zone, *flags), timeout=world.settings.change_timeout
+    )
 
 
 def _argv(world: World, *words: str) -> tuple[str, ...]:

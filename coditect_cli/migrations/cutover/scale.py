@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service, follow_latest
+from coditect_cli.migrations.cloud_run import CloudRun, Service, follow_latest
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
 
@@ -57,22 +57,25 @@ class Scale(Step):
     def actions(self, world: World) -> Sequence[Action]:
         run, settings = _cloud_run(world), world.settings
         return [
-            program(run.scale_argv(settings.service, settings.max_instances), timeout=DEPLOY),
+            program(
+                run.scale_argv(settings.service, settings.max_instances),
+                timeout=world.settings.change_timeout,
+            ),
             # Where the traffic was given to a revision by name, the new one has none yet.
-            program(run.latest_argv(settings.service), timeout=SHIFT),
+            program(run.latest_argv(settings.service), timeout=world.settings.change_timeout),
         ]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
         """The revisions that served, at once; then a newest one that is as they were."""
         run, name = _cloud_run(world), world.settings.service
         percents = before.get("serving_before_scale") or {"{serving}": 100}
-        back = [program(run.percents_argv(name, percents), timeout=SHIFT)]
+        back = [program(run.percents_argv(name, percents), timeout=world.settings.change_timeout)]
         if (scale := before.get("scale_before")) is None:
             return back
         argv = run.scale_argv(name, scale["max_instances"], scale["session_affinity"])
-        back.append(program(argv, timeout=DEPLOY))
+        back.append(program(argv, timeout=world.settings.change_timeout))
         if scale["follows_latest"]:
-            back.append(follow_latest(run, name, percents))
+            back.append(follow_latest(run, name, percents, world.settings.change_timeout))
         return back
 
     def restored(self, world: World, before: Facts) -> str | None:

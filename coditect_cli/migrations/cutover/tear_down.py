@@ -16,7 +16,6 @@ from coditect_cli.migrations.gates import MOST_ENTRIES, read_entries
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 from coditect_cli.sessions.session import parse_time
 
-DELETE = 1800.0  # seconds
 DAY = 86_400.0  # seconds
 _GAUGES = ("coditect_sessions", "coditect_connections")
 _EVENT = re.compile(r"\b(?P<event>session_started|session_ended|joined|left) (?P<fields>.*)")
@@ -71,7 +70,7 @@ class TearDown(Step):
         def delete() -> Facts:
             if (reason := why_in_use(world)) is not None:  # it may have been asked for long ago
                 raise Failed(reason, code="cutover.in_use")
-            programs.run(argv, timeout=DELETE)
+            programs.run(argv, timeout=world.settings.build_timeout)
             return {}
 
         return [Action(delete, argv=argv)]

@@ -14,7 +14,6 @@ from coditect_cli.migrations import programs
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.step import Action, Facts, World
 
-CHANGE = 300.0  # seconds
 _OURS = ("defaultService", "defaultRouteAction")
 # Only the server writes these. gcloud prints the id as text in JSON, and refuses that as input.
 _SERVERS = ("id", "kind", "selfLink", "creationTimestamp")
@@ -86,7 +85,9 @@ def _import(world: World, default: dict[str, Any]) -> Action:
     def perform() -> Facts:
         ours = (*_OURS, *_SERVERS)
         rest = {key: value for key, value in _read(world).items() if key not in ours}
-        programs.run(argv, timeout=CHANGE, stdin=json.dumps({**rest, **default}))
+        programs.run(
+            argv, timeout=world.settings.change_timeout, stdin=json.dumps({**rest, **default})
+        )
         return {}
 
     return Action(perform, argv=argv, stdin=f"the map as it is, but {_told(default)}")

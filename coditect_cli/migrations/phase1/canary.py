@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from coditect_cli.errors import NotFound
 from coditect_cli.migrations import programs
-from coditect_cli.migrations.cloud_run import DEPLOY, SHIFT, CloudRun, Service, follow_latest
+from coditect_cli.migrations.cloud_run import CloudRun, Service, follow_latest
 from coditect_cli.migrations.phase1.image import image_by_digest
 from coditect_cli.migrations.phase1.service import cloud_run, shares_differ, tagged_revision, told
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
@@ -62,26 +62,29 @@ class Canary(Step):
         def deploy() -> Facts:
             service = run.describe(settings.service)
             if service is None or tagged_revision(world, service) is None:
-                programs.run(argv, timeout=DEPLOY)
+                programs.run(argv, timeout=world.settings.change_timeout)
             return {}
 
         split = run.split_argv(settings.service, settings.tag, self._percent)
-        shift = [] if is_first else [program(split, timeout=SHIFT)]
+        shift = [] if is_first else [program(split, timeout=world.settings.change_timeout)]
         return [Action(deploy, argv=argv), *shift]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
         if before.get("exists") is False:
-            argv = _delete_argv(world)
-            return [Action(lambda: _delete(argv), argv=argv)]
-        run, name, tag = cloud_run(world), world.settings.service, world.settings.tag
+            return [_delete(world)]
+        run, name = cloud_run(world), world.settings.service
         serving = before.get("serving", {"{serving}": 100})
-        retag = _retag(run, name, tag, before.get("tag_before"))
+        retag = _retag(world, before.get("tag_before"))
         if not serving:
             return [retag]
-        back = [program(run.percents_argv(name, serving), timeout=SHIFT), retag]
+        back = [
+            program(run.percents_argv(name, serving), timeout=world.settings.change_timeout),
+            retag,
+        ]
         if image := before.get("latest_before", "{image}"):
             # The newest revision is what is undone here: another one is made that is as before.
-            back += [_renew(run, name, serving, image), follow_latest(run, name, serving)]
+            follow = follow_latest(run, name, serving, world.settings.change_timeout)
+            back += [_renew(world, serving, image), follow]
         return back
 
     def restored(self, world: World, before: Facts) -> str | None:
@@ -108,40 +111,43 @@ def _image_of_latest(run: CloudRun, service: Service) -> str | None:
     return revision.image if revision is not None else None
 
 
-def _retag(run: CloudRun, name: str, tag: str, revision: str | None) -> Action:
+def _retag(world: World, revision: str | None) -> Action:
+    run, name, tag = cloud_run(world), world.settings.service, world.settings.tag
     argv = run.tag_argv(name, tag, revision)
 
     def retag() -> Facts:
         service = run.describe(name)
         target = service.tagged(tag) if service is not None else None
         if (target.revision if target is not None else None) != revision:
-            programs.run(argv, timeout=SHIFT)
+            programs.run(argv, timeout=world.settings.change_timeout)
         return {}
 
     return Action(retag, argv=argv)
 
 
-def _renew(run: CloudRun, name: str, serving: Mapping[str, int], image: str) -> Action:
+def _renew(world: World, serving: Mapping[str, int], image: str) -> Action:
+    run, name = cloud_run(world), world.settings.service
     argv = run.image_argv(name, image)
 
     def renew() -> Facts:
         service = run.describe(name)
         if service is not None and not run.runs_as_newest(serving, service):
-            programs.run(argv, timeout=DEPLOY)
+            programs.run(argv, timeout=world.settings.change_timeout)
         return {}
 
     return Action(renew, argv=argv)
 
 
-def _delete_argv(world: World) -> tuple[str, ...]:
-    where = (f"--region={world.settings.region}", f"--project={world.project}")
-    return ("gcloud", "run", "services", "delete", world.settings.service, *where, "--quiet")
-
-
-def _delete(argv: Sequence[str]) -> Facts:
+def _delete(world: World) -> Action:
     """Remove the service that this run made; one that is gone already is fine."""
-    try:
-        programs.run(argv, timeout=SHIFT)
-    except NotFound:
-        return {"deleted": False}
-    return {"deleted": True}
+    where = (f"--region={world.settings.region}", f"--project={world.project}")
+    argv = ("gcloud", "run", "services", "delete", world.settings.service, *where, "--quiet")
+
+    def delete() -> Facts:
+        try:
+            programs.run(argv, timeout=world.settings.change_timeout)
+        except NotFound:
+            return {"deleted": False}
+        return {"deleted": True}
+
+    return Action(delete, argv=argv)

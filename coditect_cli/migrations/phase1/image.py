@@ -11,9 +11,6 @@ from coditect_cli.migrations import programs
 from coditect_cli.migrations.sent import build_files, digests
 from coditect_cli.migrations.step import Action, Facts, Step, World, program
 
-BUILD = 3600.0  # seconds
-PUSH = 1800.0
-
 
 class PushImage(Step):
     name = "push-image"
@@ -48,7 +45,7 @@ class PushImage(Step):
         push = (*settings.docker, "push", *_digest_flag(settings.docker), name)
 
         def pushed() -> Facts:
-            done = programs.run(push, timeout=PUSH)
+            done = programs.run(push, timeout=settings.build_timeout)
             digest = re.search(r"(?m)(?:\bdigest: |^)(sha256:[0-9a-f]{64})\b", done.stdout)
             if digest is None:
                 raise Failed(
@@ -56,7 +53,7 @@ class PushImage(Step):
                 )
             return {"digest": digest[1]}
 
-        return [program(build, timeout=BUILD), Action(pushed, argv=push)]
+        return [program(build, timeout=settings.build_timeout), Action(pushed, argv=push)]
 
 
 def _dockerfile(world: World) -> Path:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from coditect_cli.migrations.step import Action, Step, World, program
 
-PATIENCE = 600.0  # seconds
-
 
 class ProbeStaging(Step):
     name = "probe-staging"
@@ -20,4 +18,4 @@ class ProbeStaging(Step):
         url = world.output("staging_url").replace("http", "ws", 1) + "/ws"
         own = (sys.executable, "-m", "coditect_cli", "gateway", "probe", "--url", "{url}")
         words = [word.replace("{url}", url) for word in world.settings.probe or own]
-        return [program(words, timeout=PATIENCE)]
+        return [program(words, timeout=world.settings.build_timeout)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coditect_cli.migrations.cloud_run import SHIFT
 from coditect_cli.migrations.phase1.service import cloud_run, shares_differ, told
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
@@ -37,14 +36,14 @@ class Rollout(Step):
 
     def actions(self, world: World) -> Sequence[Action]:
         argv = cloud_run(world).latest_argv(world.settings.service)
-        return [program(argv, timeout=SHIFT)]
+        return [program(argv, timeout=world.settings.change_timeout)]
 
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
         percents = before.get("serving_before_rollout", {"{serving}": 100})
         if not percents:  # a first deployment, which a plan looks at before it was made
             return ()
         argv = cloud_run(world).percents_argv(world.settings.service, percents)
-        return [program(argv, timeout=SHIFT)]
+        return [program(argv, timeout=world.settings.change_timeout)]
 
     def restored(self, world: World, before: Facts) -> str | None:
         service = cloud_run(world).describe(world.settings.service)

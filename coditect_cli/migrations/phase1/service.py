@@ -33,4 +33,6 @@ def told(percents: Mapping[str, int]) -> str:
 def shares_differ(service: Service | None, wanted: Mapping[str, int]) -> str | None:
     """What production serves, where that is not what was wanted."""
     found = service.percents if service is not None else {}
-    return None if found == wanted else f"{told(found)}; it was {told(wanted)}"
+    if found == wanted:
+        return None
+    return f"{told(found)}; it was {told(wanted)}" if wanted else f"{told(found)}; nothing had any"

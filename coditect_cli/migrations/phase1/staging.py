@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coditect_cli.migrations.cloud_run import DEPLOY
 from coditect_cli.migrations.phase1.image import image_by_digest
 from coditect_cli.migrations.phase1.service import cloud_run, tagged_revision
 from coditect_cli.migrations.step import Action, Observation, Step, World, program
@@ -42,4 +41,4 @@ class DeployStaging(Step):
         argv = cloud_run(world).deploy_argv(
             settings.staging_service, image_by_digest(world), tag=settings.tag, traffic=True
         )
-        return [program(argv, timeout=DEPLOY)]
+        return [program(argv, timeout=world.settings.change_timeout)]

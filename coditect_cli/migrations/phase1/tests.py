@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from coditect_cli.migrations.step import Action, Step, World, program
 
-PATIENCE = 1800.0  # seconds
-
 
 class TestBridge(Step):
     name = "test-bridge"
@@ -18,4 +16,4 @@ class TestBridge(Step):
 
     def actions(self, world: World) -> Sequence[Action]:
         own = (sys.executable, "-m", "coditect_cli", "gateway", "selftest")
-        return [program(world.settings.tests or own, timeout=PATIENCE)]
+        return [program(world.settings.tests or own, timeout=world.settings.build_timeout)]

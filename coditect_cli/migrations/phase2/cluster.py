@@ -13,7 +13,6 @@ from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 from coditect_cli.migrations.target import kube_context_of, kubeconfig_contexts
 
-MAKE = 2400.0  # seconds; Autopilot takes six to twelve minutes
 POLL = 10.0
 PLUGIN = "gke-gcloud-auth-plugin"
 ABOUT = "https://cloud.google.com/kubernetes-engine/docs/how-to/cluster-access-for-kubectl"
@@ -51,7 +50,7 @@ class MakeCluster(Step):
         def make() -> Facts:
             if _describe(world) is None:
                 with suppress(Conflict):  # an attempt that was cut off had its effect
-                    programs.run(argv, timeout=MAKE)
+                    programs.run(argv, timeout=world.settings.build_timeout)
             _await_running(world)
             return {}
 
@@ -65,7 +64,7 @@ class MakeCluster(Step):
         def remove() -> Facts:
             if _describe(world) is not None:
                 _check_no_volumes(world)
-                programs.run(argv, timeout=MAKE)
+                programs.run(argv, timeout=world.settings.build_timeout)
             return {}
 
         return [Action(remove, argv=argv)]
@@ -147,10 +146,11 @@ def _is_autopilot(found: dict[str, Any]) -> bool:
 
 
 def _await_running(world: World) -> None:
-    deadline = time.monotonic() + MAKE
+    patience = world.settings.build_timeout
+    deadline = time.monotonic() + patience
     while (found := _describe(world)) is None or found.get("status") == "PROVISIONING":
         if time.monotonic() > deadline:
-            raise TimedOut(f"{world.settings.cluster} is not there after {MAKE:g} s")
+            raise TimedOut(f"{world.settings.cluster} is not there after {patience:g} s")
         time.sleep(POLL)
 
 

@@ -10,7 +10,6 @@ from coditect_cli.errors import Conflict, NotFound, TimedOut
 from coditect_cli.migrations.phase2.objects import MANAGED, exists
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 
-GONE = 300.0  # seconds for a namespace to be gone
 POLL = 1.0
 
 
@@ -51,10 +50,11 @@ class MakeNamespace(Step):
                 kube.delete(path)
             except NotFound:
                 return {}
-            deadline = time.monotonic() + GONE
+            patience = world.settings.change_timeout
+            deadline = time.monotonic() + patience
             while exists(kube, path):
                 if time.monotonic() > deadline:
-                    raise TimedOut(f"namespace {name} is not gone after {GONE:g} s")
+                    raise TimedOut(f"namespace {name} is not gone after {patience:g} s")
                 time.sleep(POLL)
             return {}
 

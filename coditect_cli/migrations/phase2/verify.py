@@ -13,7 +13,6 @@ from coditect_cli.migrations.step import Action, Facts, Step, World, program
 from coditect_cli.migrations.target import kube_context_of
 from coditect_cli.workspaces.manifest import claim_name
 
-SHELL = 120.0  # seconds
 TAKEN = "canary_workspace"  # an output: the name that was free, until what this run made is gone
 PROBE = "echo written > /workspace/.canary && cat /workspace/.canary"
 
@@ -27,15 +26,16 @@ class Verify(Step):
     def actions(self, world: World) -> Sequence[Action]:
         settings = world.settings
         id, patience = settings.canary_workspace, settings.ready_timeout
+        quick = settings.change_timeout
         image = settings.workspace_image or f"gcr.io/{world.project}/workspace:latest"
         make = ("create", id, "--if-not-exists", "--wait", f"--timeout={patience:g}s")
         return [
             *([self._removal(world)] if _is_ours(world) else []),  # an earlier attempt's
             _check_free(world),
-            _coditect(world, "workspace", *make, f"--image={image}", timeout=patience + SHELL),
+            _coditect(world, "workspace", *make, f"--image={image}", timeout=patience + quick),
             check_workloads(world),
-            _coditect(world, "gateway", "probe", f"--workspace={id}", timeout=SHELL),
-            _coditect(world, "exec", id, "--", "sh", "-c", PROBE, timeout=SHELL),
+            _coditect(world, "gateway", "probe", f"--workspace={id}", timeout=quick),
+            _coditect(world, "exec", id, "--", "sh", "-c", PROBE, timeout=quick),
             self._removal(world),
         ]
 
@@ -46,7 +46,9 @@ class Verify(Step):
     def _removal(self, world: World) -> Action:
         id = world.settings.canary_workspace
         flags = ("--force", "--purge", f"--confirm={id}", "--ignore-not-found")
-        removal = _coditect(world, "workspace", "delete", id, *flags, timeout=SHELL)
+        removal = _coditect(
+            world, "workspace", "delete", id, *flags, timeout=world.settings.change_timeout
+        )
 
         def remove() -> Facts:
             return {**removal.perform(), TAKEN: None} if _is_ours(world) else {"removed": False}

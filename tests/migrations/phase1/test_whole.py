@@ -114,6 +114,14 @@ def staging(engineer: Engineer) -> Iterator[str]:
     gateway.wait(30)
 
 
+def await_bake(process: subprocess.Popen[str]) -> None:
+    """Read what it says until it watches: what was logged before that is not looked at."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["type"] == "bake.started":
+            return
+
+
 def answers(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
         return True
@@ -130,10 +138,7 @@ def test_it_runs_whole_from_a_real_build_and_what_is_deployed_is_what_the_regist
     old = cloud.run.deploy(GATEWAY, "old@sha256:" + "a" * 64)
     quick = ("--bake=1s", "--hold=1h", "--gate-interval=1s", "-o", "ndjson")
     process = engineer.start(*engineer.phase1(*flags, *quick))
-    assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line)["type"] == "bake.started":
-            break
+    await_bake(process)
     (new,) = cloud.run.percents(GATEWAY).keys() - {old}
     assert cloud.run.percents(GATEWAY) == {old: 90, new: 10}
     for revision in (old, new):
@@ -210,3 +215,18 @@ def test_a_refusal_ends_it_with_its_reason_and_leaves_traffic_alone(
     assert (found, out) == (code, ""), err
     assert "coditect migrate resume phase1-" in err
     assert cloud.run.percents(GATEWAY) == {old: 100}
+
+
+def test_the_first_deployment_ever_serves_all_at_once_and_goes_back_to_nothing(
+    engineer: Engineer,
+) -> None:
+    cloud = engineer.cloud
+    quick = ("--bake=1s", "--hold=1h", "--gate-interval=1s", "-o", "ndjson")
+    process = engineer.start(*engineer.phase1(*QUICK, *quick))
+    await_bake(process)
+    (first,) = cloud.run.percents(GATEWAY)
+    cloud.logs.serve(GATEWAY, first, requests=20, errors=20, sessions=5)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 10, err
+    assert json.loads(out.splitlines()[-1])["state"] == "rolled back"
+    assert GATEWAY not in cloud.run.services

@@ -34,6 +34,7 @@ class Services:
             ("POST", NAMESPACE + "/services", self.create),
             ("GET", one, lambda _, match: self._service(match[2])),
             ("PUT", one, self.replace),
+            ("DELETE", one, self.delete),
             ("GET", NAMESPACE + "/revisions", self.list_revisions),
             ("GET", NAMESPACE + r"/revisions/([^/]+)", lambda _, match: self._revision(match[2])),
             ("POST", r"/v1/projects/.*:testIamPermissions", lambda request, _: request.body),
@@ -81,6 +82,11 @@ class Services:
         if request.query.get("dryRun") == "all":
             return old
         return self._apply(match[1], match[2], request.body, old)
+
+    def delete(self, _: Request, match: re.Match[str]) -> Any:
+        self._service(match[2])
+        del self.services[match[2]]
+        return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
 
     def list_revisions(self, request: Request, match: re.Match[str]) -> Any:
         selector = request.query.get("labelSelector", "")

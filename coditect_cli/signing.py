@@ -32,7 +32,7 @@ LARGEST_SET = 256 << 10  # bytes
 LEAST_RSA = 2048  # bits, RFC 7518 section 3.3
 LEAST_SECRET = 32  # bytes, RFC 7518 section 3.2
 FETCH_SECONDS = 5.0
-REFETCH_SECONDS = 10.0  # the least time between two fetches for keys that are not known
+REFETCH_SECONDS = 1.0  # the least time between two fetches for keys that are not known
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,10 @@ class Keys:
             return True
 
     def _load(self, place: str) -> None:
-        self._read_at = time.monotonic()
-        self._read = parse_set(_fetch(place), place)
+        try:
+            self._read = parse_set(_fetch(place), place)
+        finally:
+            self._read_at = time.monotonic()
 
 
 def parse_set(content: bytes, place: str) -> tuple[Key, ...]:
@@ -158,12 +160,14 @@ class _PrivateKeyFound(ValueError):
     """Raised for a key that must not be where tokens are only verified."""
 
 
-def _usable_key(item: Mapping[str, Any]) -> Key | None:
+def _usable_key(item: object) -> Key | None:
+    if not isinstance(item, dict):
+        raise TypeError
     try:
         return _public_key(item)
     except _PrivateKeyFound:
         raise
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         return None
 
 
@@ -177,7 +181,7 @@ def _public_key(item: Mapping[str, Any]) -> Key | None:
         return None
     kid = item.get("kid")
     if kid is not None and not isinstance(kid, str):
-        raise TypeError
+        return None
     if (item.get("kty"), item.get("crv")) == ("OKP", "Ed25519"):
         algorithm, public = "EdDSA", Ed25519PublicKey.from_public_bytes(_bytes(item["x"]))
         named = item.get("alg", algorithm) in (algorithm, "Ed25519")  # the second by RFC 9864

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_TOKEN = 4096  # bytes
 LEEWAY = 5.0  # seconds that the issuer's clock may be ahead of ours
+_ED25519 = "Ed25519"  # what RFC 9864 calls EdDSA with such a key, and we have no others
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,10 @@ def verify(
 
 
 def _usable(header: dict[str, Any], keys: Sequence[Key]) -> list[Key]:
-    """The keys that a token of this header may be signed with; at least one."""
-    of_algorithm = [key for key in keys if key.algorithm == header.get("alg")]
+    """The keys that a token of this header may be signed with; at least one, of one algorithm."""
+    named = header.get("alg")
+    algorithm = "EdDSA" if named == _ED25519 else named
+    of_algorithm = [key for key in keys if key.algorithm == algorithm]
     if not of_algorithm:
         allowed = " and ".join(sorted({key.algorithm for key in keys}))
         raise NotAuthenticated(
@@ -201,9 +204,13 @@ def _usable(header: dict[str, Any], keys: Sequence[Key]) -> list[Key]:
 def _verified(token: str, keys: Sequence[Key]) -> dict[str, Any]:
     import jwt
 
+    reader, algorithms = jwt.PyJWS(), [keys[0].algorithm]
+    if algorithms == ["EdDSA"]:
+        reader.register_algorithm(_ED25519, reader.get_algorithm_by_name("EdDSA"))
+        algorithms.append(_ED25519)
     for key in keys:
         try:
-            claims = json.loads(jwt.PyJWS().decode(token, key.material, algorithms=[key.algorithm]))
+            claims = json.loads(reader.decode(token, key.material, algorithms=algorithms))
         except jwt.InvalidSignatureError:
             continue
         except (jwt.PyJWTError, ValueError, RecursionError):

@@ -81,6 +81,13 @@ class Edge:
 
     async def admit(self, asked: Asked) -> tuple[Pod, Claims, str]:
         """The pod for a request, and the token to show there. Raises what speaks against it."""
+        if self.draining:
+            raise Unreachable(
+                "this gateway ends just now",
+                code="gateway.not_ready",
+                hint="connect again: another one takes its place",
+                retryable=True,
+            )
         claims = await claims_of(asked, self.settings, self.keys)
         workspace = checked_workspace(claims)
         check_owner(workspace, self.pods.owner(workspace), claims)
@@ -138,7 +145,10 @@ class Edge:
             splice.close()
 
     async def drain(self) -> None:
-        """Tell every client to connect again, and wait until they have hung up."""
+        """Tell every client to connect again, and wait until they have hung up.
+
+        Who comes meanwhile is told that this gateway is not ready, not refused a connection.
+        """
         self.draining = True
         self.empty.clear()
         for splices in list(self.splices.values()):
@@ -360,9 +370,9 @@ async def serve(addresses: Iterable[str]) -> None:
     await ending.wait()
     log.info("ending connections=%d", edge.limits.connections)
     reloading.cancel()
+    await edge.drain()
     for server in servers:
         server.close()
-    await edge.drain()
 
 
 def main(argv: list[str]) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,13 +15,16 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.utils import accept_key
 
 from coditect_cli import tokens
 from coditect_cli.sessions.layer import SessionLayer
@@ -159,10 +164,17 @@ class Edge:
     def scale(self, replicas: int, workspace: str = "demo") -> None:
         self.cluster.patch(f"{self.sets}/{workspace}", {"spec": {"replicas": replicas}})
 
-    def refusal(self, workspace: str = "demo", **options: Any) -> tuple[int, str, bool]:
-        """How a connection is refused: HTTP status, code, and whether it is worth another try."""
-        status, error = refused(self.connect, self.token(workspace, **options))
-        return status, error["code"], error["retryable"]
+    def refusal(self, workspace: str = "demo", **options: Any) -> tuple[int, str, bool] | None:
+        """How a connection is refused: HTTP status, code, and whether it is worth another try.
+
+        None where it is let in.
+        """
+        try:
+            self.connect(self.token(workspace, **options))
+        except InvalidStatus as refusal:
+            error = json.loads(refusal.response.body or b"")["error"]
+            return refusal.response.status_code, error["code"], error["retryable"]
+        return None
 
     def settings(self) -> dict[str, str]:
         """A client's context, in variables."""
@@ -426,6 +438,43 @@ def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: 
     numbers = whole[: whole.rindex(b"theend")].replace(b"\r\n", b"\n").split(b"\n")
     expected = [str(n).encode() for n in range(1001, 300_001)]
     assert numbers[: len(expected)] == expected
+
+
+def test_an_edge_that_ends_is_not_ready(edge: Edge) -> None:
+    with pod_in_the_middle(edge) as finish:
+        client = edge.join()  # of whom the edge can't take leave yet
+        edge.process.send_signal(signal.SIGTERM)
+        until(lambda: edge.page("/readyz") == 503, "an edge that is not ready")
+        assert edge.page("/healthz") == 200
+        assert edge.refusal() == (503, "gateway.not_ready", True)
+        finish()
+        assert client.closed() == 1012
+    assert edge.process.wait(PATIENCE) == 0
+
+
+@contextmanager
+def pod_in_the_middle(edge: Edge) -> Iterator[Callable[[], None]]:
+    """A pod in the middle of a message, which a real one would finish; and how to finish it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+
+        def answer() -> None:
+            pod = stack.enter_context(server.accept()[0])
+            [key] = re.findall(rb"Sec-WebSocket-Key: (\S+)", pod.recv(1 << 16))
+            pod.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Protocol: coditect.v2\r\n"
+                b"Sec-WebSocket-Accept: " + accept_key(key.decode()).encode() + b"\r\n\r\n"
+                b'\x81\x0c{"type":"x"'
+            )
+            pods.append(pod)
+
+        pods: list[socket.socket] = []
+        server.settimeout(PATIENCE)
+        thread = Thread(target=answer)
+        thread.start()
+        edge.create("demo", *server.getsockname())
+        yield lambda: pods[0].sendall(b"}")
+        thread.join()
 
 
 def test_an_edge_without_keys_or_without_a_signer_does_not_start(

@@ -17,6 +17,7 @@ from coditect_cli.protocol.messages import Message
 
 PATIENCE = 60.0  # seconds without a link
 HANGUP_WAIT = 5.0  # seconds for a program to end once nobody reads its output
+GRACE = 10.0  # seconds for a program to end once it was told to
 CHUNK = 64 * 1024
 
 FORWARDED = {
@@ -28,6 +29,7 @@ FORWARDED = {
     signal.SIGUSR2: "USR2",
 }
 LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the second of a kind does not wait
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # and after these, nobody may be there for a second
 
 
 class Source(Protocol):
@@ -71,11 +73,12 @@ class PipesPump(Pump):
         self._seen: set[int] = set()
         self._signals: list[str] = []  # that wait for a link
         self._leave_at: float | None = None
+        self._leave_for = signal.SIGPIPE
 
     @property
     def broken(self) -> bool:
         """Whether somebody stopped reading our output."""
-        return self._leave_at is not None
+        return self._leave_at is not None and self._leave_for is signal.SIGPIPE
 
     def opening(self, resume: dict[str, int] | None) -> Message:
         return self._ask(self.client, resume)
@@ -124,16 +127,34 @@ class PipesPump(Pump):
         if self._leave_at is None:
             return None
         if time.monotonic() >= self._leave_at:
-            raise BrokenPipeError
+            raise self._leaving(self._leave_for)
         return self._leave_at - time.monotonic()
 
     def on_signal(self, number: int) -> None:
         if number in LEAVING:
             waits = self.connected or number == signal.SIGINT
             if number in self._seen or not waits:
-                raise Interrupted.by(number, "the program in the workspace may still run")
+                raise self._leaving(number)
             self._seen.add(number)
         self._signal(FORWARDED[signal.Signals(number)])
+        if number in ENDING:
+            self._leave_within(GRACE, signal.Signals(number))
+
+    def _leave_within(self, seconds: float, number: signal.Signals) -> None:
+        """Wait no longer for the end of a program that was told to end."""
+        if self._leave_at is None:
+            self._leave_at = time.monotonic() + seconds
+            self._leave_for = number
+
+    def _leaving(self, number: int) -> Exception:
+        """Let the gateway end the program, however it does not want to; why we end ourselves."""
+        told = self.connected
+        self.tell(messages.Detach())
+        self.finish()
+        if number == signal.SIGPIPE:
+            return BrokenPipeError()
+        fate = "did not end, and is ended by the gateway" if told else "may still run"
+        return Interrupted.by(number, f"the program in the workspace {fate}")
 
     def _signal(self, name: str) -> None:
         if self.connected:
@@ -143,8 +164,8 @@ class PipesPump(Pump):
 
     def on_broken_output(self, output: Output) -> None:
         output.drop()
-        if self._leave_at is None:
-            self._leave_at = time.monotonic() + HANGUP_WAIT
+        if not self.broken:
+            self._leave_within(HANGUP_WAIT, signal.SIGPIPE)
             self._signal("HUP")
 
 

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from coditect_cli.attach import ending
 from coditect_cli.attach.dialer import Dialer
 from coditect_cli.attach.link import Link, LinkLost
 from coditect_cli.attach.wakeups import Wakeups
-from coditect_cli.errors import CoditectError, Failed, NotFound, SessionLost, Unreachable, from_dict
+from coditect_cli.errors import CoditectError, Failed, Unreachable, from_dict
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
 from coditect_cli.protocol.shape import json_object
@@ -24,7 +25,6 @@ FRAME = 64 * 1024  # bytes of input in one message
 UNSENT_LIMIT = 256 * 1024  # bytes that may wait for the network
 PING_AFTER = 15.0  # seconds of silence
 DEAD_AFTER = 45.0
-FINAL_CLOSE_CODES = (messages.CLOSE_DONE, messages.CLOSE_REFUSED, 1002, 1007, 1009)
 FINISH_WITHIN = 1.0  # seconds
 GONE_AFTER = 3.0  # seconds without a local gateway: its keeper, and so its sessions, are gone
 
@@ -226,11 +226,7 @@ class Pump:
 
     def _reconnect(self) -> None:
         if self._patience is not None and time.monotonic() >= self.lost_at + self._patience:
-            raise SessionLost(
-                f"the connection to the gateway was lost, and did not come back within "
-                f"{self._patience:g} s",
-                code="session.link_lost",
-            )
+            raise ending.not_back_within(self._patience)
         outcome = self._dialer.advance()
         if isinstance(outcome, Link):
             self._begin(outcome)
@@ -240,20 +236,12 @@ class Pump:
     def _weigh(self, error: CoditectError) -> None:
         """Go on trying after `error`, or give up."""
         if error.code == "gateway.not_running" and time.monotonic() > self.lost_at + GONE_AFTER:
-            raise SessionLost(
-                "the gateway is gone, and the programs it held with it",
-                code="session.gateway_gone",
-                hint=self.way_back(),
-            ) from error
+            raise ending.gateway_gone(self.way_back()) from error
         if not error.retryable and not isinstance(error, Unreachable):
             raise self._ended_by(error) from error
 
     def _ended_by(self, error: CoditectError) -> CoditectError:
-        if self.session is None:
-            return error
-        again = f"coditect up {self._workspace} starts anew"
-        hint = again if isinstance(error, NotFound) else error.hint
-        return SessionLost(f"the session was lost: {error.message}", code=error.code, hint=hint)
+        return ending.by_refusal(error, self._workspace, joined=self.session is not None)
 
     def _guard(self, action: Callable[..., None], *args: object) -> None:
         try:
@@ -269,15 +257,9 @@ class Pump:
         if self.status is not None:
             return
         log.info("link_lost close_code=%d", lost.close_code)
-        if lost.close_code == messages.CLOSE_ENDED:
-            raise self._gateway_ended()
-        failed = lost.close_code == 1011 and self.session is None
-        if failed or lost.close_code in FINAL_CLOSE_CODES:
-            raise SessionLost(
-                f"the gateway ended the attachment (close code {lost.close_code})",
-                code="session.closed",
-                hint="coditect gateway logs may say why",
-            )
+        joined = self.session is not None
+        if end := ending.by_close(lost.close_code, joined=joined, way_back=self.way_back()):
+            raise end
         if self._patience == 0:
             raise lost
         if self.lost_at == 0.0:
@@ -341,7 +323,7 @@ class Pump:
                 self.status = status
                 self.on_end(reason)
             case messages.Drain(reason="stop"):
-                raise self._gateway_ended()
+                raise ending.gateway_stopped(self.way_back())
             case messages.Error():
                 self._refused(message)
 
@@ -405,10 +387,3 @@ class Pump:
             offset = inbox.ack(self.window // 4)
             if offset is not None:
                 self.tell(messages.Ack(name, offset))
-
-    def _gateway_ended(self) -> SessionLost:
-        return SessionLost(
-            "the gateway was stopped, and ended its sessions",
-            code="session.gateway_stopped",
-            hint=self.way_back(),
-        )

@@ -153,14 +153,16 @@ def exec_(
     """Run one command in a workspace, as a local one: its pipes, its signals, its exit status.
 
     stdin is passed on when it is not a terminal, or with -i. -t gives the command a terminal, also
-    where there is none here. A lost connection is taken up again for 60 s.
+    where there is none here. A lost connection is taken up again for 60 s. A program that goes on
+    10 s after SIGTERM or SIGHUP, or after a second signal, is left, and ended by the gateway.
 
     Examples:
       coditect exec demo -- make test
       tar c src | coditect exec demo -- tar x
       coditect exec -it --env LANG=C.UTF-8 demo -- vim notes.txt
 
-    Exit codes: the command's own, 128+N for signal N, 2 with -o json, 3 no such workspace,
+    Exit codes: the command's own, 128+N where signal N ended it or it was left for that signal,
+    2 with -o json, 3 no such workspace, 7 the command is larger than a message may be,
     126 not executable, 127 no such command, 130 interrupted, 141 nobody reads the output,
     255 the connection was lost
     """

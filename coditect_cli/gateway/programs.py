@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import time
 import uuid
@@ -123,11 +124,11 @@ def _folder(root: Path, asked: str) -> str:
 
 def _find_program(name: str, path: str, cwd: str) -> str:
     """The file that `name` means. Raises CommandNotFound, CommandNotExecutable."""
-    folders = [""] if "/" in name else path.split(":")
-    found = [os.path.join(cwd, folder, name) for folder in folders]
-    present = [file for file in found if os.path.isfile(file)]
-    if "/" in name and not present and os.path.isdir(found[0]):
-        raise CommandNotExecutable(f"{found[0]} is a folder", hint="name a file in it")
+    if "/" in name:
+        present = [_existing(cwd, name)]
+    else:
+        found = [os.path.join(cwd, folder, name) for folder in path.split(":")]
+        present = [file for file in found if os.path.isfile(file)]
     for file in present:
         if os.access(file, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             return file
@@ -136,9 +137,25 @@ def _find_program(name: str, path: str, cwd: str) -> str:
     raise CommandNotFound(f"no command {name[:200]!r} in the workspace", hint="check PATH there")
 
 
+def _existing(cwd: str, name: str) -> str:
+    """The file `name`; 127 where there is none and 126 where it can't be one, as in bash."""
+    file, shown = os.path.join(cwd, name), name[:200]
+    try:
+        is_folder = stat.S_ISDIR(os.stat(file).st_mode)
+    except FileNotFoundError:
+        raise CommandNotFound(f"{shown} does not exist in the workspace") from None
+    except OSError as error:
+        raise CommandNotExecutable(f"{shown}: {error.strerror}") from None
+    if is_folder:
+        raise CommandNotExecutable(f"{shown} is a folder", hint="name a file in it")
+    return file
+
+
 def not_started(command: spawn.Command, answer: dict[str, Any]) -> CoditectError:
     """Why the keeper could not start a command, from its answer."""
     what = f"can't start {command.argv[0][:200]!r}: {answer['error']}"
+    if answer["errno"] == errno.E2BIG:
+        return CommandNotExecutable(what, hint="pass the arguments on stdin, as to xargs")
     if answer["errno"] in (errno.ENOEXEC, errno.EACCES):
         return CommandNotExecutable(what)
     if answer["errno"] == errno.ENOENT and os.path.exists(command.executable):

@@ -164,6 +164,8 @@ class Session:
         except EOFError:
             self.pause_reading(name)
             self.source_ended(name)
+            if self.closed:  # it was over, and nobody is left to hear of it
+                return
         self.produced(name)
         for attachment in self.attachments:
             attachment.wake()

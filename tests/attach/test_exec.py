@@ -17,6 +17,7 @@ from coditect_cli.attach.exec import PipesPump
 from coditect_cli.attach.exec import run as run_pipes
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.sink import Sink
+from coditect_cli.errors import CoditectError, Interrupted
 from coditect_cli.protocol.messages import Exec
 from coditect_cli.protocol.stream import Inbox
 from coditect_cli.tokens import local_user
@@ -27,6 +28,10 @@ from tests.support.terminal import Terminal
 
 def argv(*args: str) -> list[str]:
     return [sys.executable, "-m", "coditect_cli", "exec", *args]
+
+
+def linked(gateway: Gateway) -> Link:
+    return Link.open(f"ws+unix:{gateway.socket}", "demo", gateway.token("demo"))
 
 
 def run(gateway: Gateway, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -65,10 +70,32 @@ def test_an_empty_folder_is_told_in_the_options_name(gateway: Gateway) -> None:
     assert b"--workdir is empty" in done.stderr
 
 
-def test_a_folder_is_126(gateway: Gateway) -> None:
-    done = run(gateway, "demo", "--", "/etc")
-    assert done.returncode == 126
-    assert b"/etc is a folder" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (["/etc"], 126, "/etc is a folder"),
+        (["/etc/passwd"], 126, "/etc/passwd is not executable"),
+        (["/dev/null"], 126, "/dev/null is not executable"),
+        (["/etc/passwd/x"], 126, "/etc/passwd/x: Not a directory"),
+        (["/" + "x" * 300], 126, "File name too long"),
+        (["./none"], 127, "./none does not exist"),
+        (["echo", "x" * 131_072], 126, "Argument list too long"),
+    ],
+)
+def test_what_cannot_be_run_ends_as_in_bash(
+    gateway: Gateway, words: list[str], status: int, why: str
+) -> None:
+    asked = Exec("0" * 32, tuple(words), {}, None, False, None, None)
+    with pytest.raises(CoditectError) as caught:
+        run_pipes(lambda: linked(gateway), lambda *_: asked, None, Sink(1), Sink(2))
+    assert caught.value.exit_code == status
+    assert why in caught.value.message
+
+
+def test_a_command_that_is_no_message_is_refused(gateway: Gateway) -> None:
+    done = run(gateway, "demo", "--", "touch", "made", *["x" * 100_000] * 12)
+    assert done.returncode == 7
+    assert b"larger than a message to the gateway may be" in done.stderr
 
 
 def test_the_end_of_stdin_half_closes(gateway: Gateway) -> None:
@@ -209,9 +236,35 @@ def test_a_second_sigterm_does_not_wait_for_what_ignores_it(gateway: Gateway) ->
             return client.poll() is not None
 
         until(ended, "the end of the client")
-        assert client.returncode == 143
-        assert left.is_running()
-        left.kill()
+        assert client.returncode in (143, -signal.SIGTERM)  # a third may come on its way out
+        until(lambda: not left.is_running(), "the end of what was left")
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_what_ignores_sigterm_is_left_after_a_while_and_ended(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, left_behind: bool
+) -> None:
+    monkeypatch.setattr("coditect_cli.attach.exec.GRACE", 0.1)
+
+    class Asking(Sink):
+        pid = 0
+
+        def write(self, data: bytes, inbox: Inbox | None = None) -> None:
+            super().write(data, inbox)
+            self.pid = int(data)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    waiting = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.1; done'"
+    script = f"{waiting} & exit 3" if left_behind else waiting
+    sink = Asking(1)
+
+    def ask(client: str, resume: dict[str, int] | None) -> Exec:
+        return Exec(client, ("sh", "-c", script), {}, None, False, None, resume)
+
+    with pytest.raises(Interrupted, match="did not end, and is ended by the gateway") as caught:
+        run_pipes(lambda: linked(gateway), ask, None, sink, Sink(2))
+    assert caught.value.exit_code == 143
+    until(lambda: not psutil.pid_exists(sink.pid), "the end of the program")
 
 
 def test_what_a_lost_client_left_behind_is_ended(tmp_path: Path) -> None:

@@ -302,13 +302,19 @@ class Runtime:
     def find_session(self, workspace_id: str, text: str) -> str:
         """The id of the session, live or saved, whose id is `text` or alone starts with it.
 
-        Raises UsageError, NotFound.
+        Raises UsageError, NotFound, and why the saved ones can't be seen where it may be of them.
         """
         from coditect_cli.sessions.lookup import find_session
 
+        unseen: list[CoditectError] = []
         live = [session for _, session in self.live_sessions(workspace_id)]
-        with closing(self.store_of(workspace_id, lambda _: None)) as store:
-            return find_session(store, live, workspace_id, text)
+        with closing(self.store_of(workspace_id, unseen.append)) as store:
+            try:
+                return find_session(store, live, workspace_id, text)
+            except NotFound:
+                if unseen:
+                    raise unseen[0] from None
+                raise
 
     def end_session(self, workspace_id: str, session_id: str) -> None:
         """Hang up a live session. Raises NotFound where it is none, and what ask_gateway does."""

@@ -41,7 +41,7 @@ class GatewayStore(SessionStore):
         except CoditectError as error:
             if error.code not in CANNOT:
                 raise
-            self._cannot(error)
+            self._cannot(_explained(error))
             return 0, [[] for _ in ranges]
         try:
             found = [
@@ -63,6 +63,17 @@ class GatewayStore(SessionStore):
                 code="gateway.too_old",
                 hint="in a pod: coditect workspace stop, then start, once its image is newer",
             ) from error
+
+
+def _explained(error: CoditectError) -> CoditectError:
+    """Where what is saved lies, and how to see it all the same."""
+    if error.code == "workspace.stopped":
+        error.message += ", and its sessions are saved on its volume"
+        error.hint = (
+            f"{error.hint} shows them; with the setting store=foundationdb all are saved where "
+            "they can always be seen"
+        )
+    return error
 
 
 class _Snapshot(Snapshot):

@@ -72,6 +72,7 @@ def list_(
 
     def cannot(why: CoditectError) -> None:
         runtime.streams.say(f"warning: what is saved is not shown: {why.message}")
+        runtime.streams.say(f"hint: {why.hint}")
 
     with closing(runtime.store if id is None else runtime.store_of(id, cannot)) as store:
         live = runtime.live_sessions(id)

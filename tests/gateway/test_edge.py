@@ -378,8 +378,12 @@ def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(
     assert edge.refusal(user="eve") == (403, "workspace.forbidden", False)
     code, out, err = run_cli("session", "list", "demo", "-o", "name")
     assert (code, out) == (0, "")
-    assert "what is saved is not shown: workspace demo is stopped" in err
+    saved = "workspace demo is stopped, and its sessions are saved on its volume\n"
+    hint = "hint: coditect workspace start demo shows them; with the setting store=foundationdb "
+    assert f"warning: what is saved is not shown: {saved}{hint}" in err
     assert refusal(run_cli, "session", "history", "demo", "s1") == (6, "workspace.stopped")
+    code, _, err = run_cli("attach", "demo", "--session", "s1")
+    assert (code, saved in err) == (6, True)
     edge.scale(1)
     until(lambda: edge.refusal() == (503, "workspace.not_running", True), "it is to run")
     edge.cluster.request("DELETE", f"{edge.sets}/demo")

@@ -208,11 +208,11 @@ class Bridge:
         log.info("session_ended id=%s status=%s", session.id, session.status)
 
     def live(self, workspace: str | None) -> list[Session]:
-        """The sessions of a workspace, or of all, whose programs run; the newest first."""
+        """The live sessions of a workspace, or of all; the newest first."""
         found = [
             one
             for one in self.sessions.values()
-            if workspace in (None, one.workspace) and one.status is None
+            if workspace in (None, one.workspace) and one.is_live
         ]
         return sorted(found, key=lambda one: one.started_at, reverse=True)
 

@@ -134,7 +134,7 @@ class Server:
         """What probes and Prometheus ask for; whoever is answered finds the gateway ready."""
         body = "ok\n"
         if path == "/metrics":
-            kinds = Counter(one.kind for one in self.bridge.sessions.values() if one.status is None)
+            kinds = Counter(one.kind for one in self.bridge.live(None))
             connections = self.limits.connections
             body = self.bridge.metrics.expose(kinds, connections, __version__)
         return answer(http.HTTPStatus.OK, CONTENT_TYPE, body.encode())

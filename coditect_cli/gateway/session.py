@@ -100,6 +100,11 @@ class Session:
         return self._first.slot_of(bytes.fromhex(client), time.time_ns())
 
     @property
+    def is_live(self) -> bool:
+        """Whether its program runs, or what that left behind still holds its pipes."""
+        return self.status is None or self.outcome is None
+
+    @property
     def workspace(self) -> str:
         return str(self.meta["workspace"])
 

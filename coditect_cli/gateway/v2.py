@@ -279,7 +279,7 @@ def _status(server: Server) -> m.GatewayStatus:
         version=__version__,
         keeper_pid=bridge.keeper_pid,
         bridge_pid=os.getpid(),
-        sessions=len([one for one in bridge.sessions.values() if one.status is None]),
+        sessions=len(bridge.live(None)),
         connections=server.limits.connections - 1,  # without the one that asks
         started_at=timestamp(bridge.started_at),
         listen=tuple(bridge.listeners),
@@ -288,7 +288,7 @@ def _status(server: Server) -> m.GatewayStatus:
 
 
 async def _check_gateway(server: Server, message: m.Gateway) -> m.Accepted:
-    live = [one for one in server.bridge.sessions.values() if one.status is None]
+    live = server.bridge.live(None)
     if message.action == "stop" and live and not message.force:
         raise Conflict(
             f"the gateway has live sessions, which would end with it: {len(live)}",

@@ -197,8 +197,9 @@ def started(gateway: Gateway, script: str) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.PIPE,
         env=gateway.environ,
     ) as client:
-        yield client
-        if client.poll() is None:
+        try:
+            yield client
+        finally:
             client.kill()
 
 
@@ -265,6 +266,19 @@ def test_what_ignores_sigterm_is_left_after_a_while_and_ended(
         run_pipes(lambda: linked(gateway), ask, None, sink, Sink(2))
     assert caught.value.exit_code == 143
     until(lambda: not psutil.pid_exists(sink.pid), "the end of the program")
+
+
+def test_an_exec_is_live_while_something_of_it_holds_its_pipes(gateway: Gateway) -> None:
+    with started(gateway, "sleep 300 & echo $$; exit 3") as client:
+        assert client.stdout is not None
+        first = int(client.stdout.readline())
+        until(lambda: not psutil.pid_exists(first), "the end of the first process")
+        assert [one["pid"] for one in gateway.sessions()] == [first]
+        assert gateway.status()["sessions"] == 1
+        asked = {"type": "gateway", "action": "stop", "force": False}
+        assert gateway.request("_gateway", **asked)["code"] == "gateway.in_use"
+        assert gateway.request("demo", type="stop", force=True)["sessions"] == 1
+        assert client.wait() == 3
 
 
 def test_what_a_lost_client_left_behind_is_ended(tmp_path: Path) -> None:

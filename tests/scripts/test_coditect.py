@@ -19,6 +19,15 @@ printf '#!/bin/sh\\necho "ran: $*"\\n' > "$here/coditect"
 chmod +x "$here/coditect"
 """
 
+UV = """#!/bin/sh
+# Stands for uv: notes its arguments, and makes or fills the environment.
+echo "$*" >> "$CHECKOUT/installs"
+bin=$CHECKOUT/.venv/bin
+mkdir -p "$bin"
+printf '#!/bin/sh\\necho "ran: $*"\\n' > "$bin/coditect"
+chmod +x "$bin/coditect"
+"""
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -33,8 +42,10 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def run(program: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "PATH": "/usr/bin:/bin"}
+def run(program: Path, cwd: Path, *folders: Path) -> subprocess.CompletedProcess[str]:
+    """The program with what Debian has in its PATH, behind these folders."""
+    path = ":".join(map(str, (*folders, "/usr/bin", "/bin")))
+    environ = {**os.environ, "PATH": path, "CHECKOUT": str(program.parent.parent)}
     return subprocess.run(
         [str(program), "up", "a b"],
         cwd=cwd,
@@ -78,3 +89,22 @@ def test_it_works_through_links_and_from_anywhere(checkout: Path, tmp_path: Path
         ["./relative", "x"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert here.stdout == "ran: x\n"
+
+
+def test_uv_makes_and_fills_the_environment_where_it_is_there(
+    checkout: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(checkout / ".venv")
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(UV)
+    uv.chmod(0o755)
+    for _ in range(2):
+        assert (
+            run(checkout / "scripts" / "coditect", Path("/"), uv.parent).stdout == "ran: up a b\n"
+        )
+    python = checkout / ".venv" / "bin" / "python"
+    assert installs(checkout) == [
+        f"venv --quiet --clear --python >=3.11 {checkout / '.venv'}",
+        f"pip install --quiet --python {python} --editable {checkout}",
+    ]

@@ -238,6 +238,9 @@ class Engine:
             deadline = now + step.bake
             until = format_time(int(deadline * NANOSECONDS))
             self._append("bake.started", step.name, since=now, deadline=deadline, until=until)
+        else:
+            until = format_time(int(record.bake_deadline * NANOSECONDS))
+            self._append("bake.resumed", step.name, until=until)
         interval = float(self._world.settings.gate_interval)
         while (left := (record.bake_deadline or 0) - self._clock()) > 0:
             self._wait(min(left, interval))

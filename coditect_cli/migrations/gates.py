@@ -8,6 +8,7 @@ on stderr counts as an error.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from coditect_cli.migrations.settings import MigrateSettings
 
 MOST_ENTRIES = 20_000  # the newest ones, of a look: 20 requests of the 60 that a minute's quota has
+CHANCE = 3.0  # standard deviations of a number of failures that come one by one
 TRY = 60.0  # seconds of a look that only tries whether one may look
 _FIELDS = (
     "timestamp,severity,insertId,trace,resource.type,resource.labels.revision_name,"
@@ -106,9 +108,10 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
     """Whether the new one may have more traffic. `serving` is None where nothing else serves:
     then it is measured against one without errors.
 
-    Too small a sample never passes. It fails before it is full only where no further success
-    could save it: that many errors are too many even in a full sample. With too few requests on
-    what served before, only a rate fails that is too high whatever it would be compared with.
+    Too small a sample never passes, and what is worse than allowed never does. It fails once there
+    are more failures than CHANCE would give a full sample, or all that was tried, at the rate that
+    is allowed; until then it holds. With too few requests on what served before, only a rate fails
+    that is too high whatever it would be compared with.
     """
     base = serving or Sample()
     has_base = serving is None or base.requests >= limits.min_requests
@@ -128,19 +131,21 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
             limits.min_sessions,
         ),
     )
-    told = []
+    told, missing = [], []
     for what, failed, tried, base_failed, base_tried, least in compared:
         against = f"against {_rate(base_failed, base_tried)} before"
         told.append(
             f"{_rate(failed, tried, what)} failed, "
             + (against if serving is not None else "and nothing else serves")
         )
-        most = _ratio(base_failed, base_tried) + limits.max_error_increase
+        allowed = (_ratio(base_failed, base_tried) + limits.max_error_increase) * max(tried, least)
+        by_chance = allowed + CHANCE * math.sqrt(allowed)
         if not has_base:
-            most = max(most, limits.max_error_rate)
-        if failed > most * max(tried, least):
+            by_chance = max(allowed, limits.max_error_rate * max(tried, least))
+        if failed > by_chance:
             return Verdict("fail", told[-1], numbers)
-    missing = []
+        if failed > allowed:
+            missing.append(f"{told[-1]}, which may be chance")
     if new.sessions < limits.min_sessions:
         missing.append(f"{new.sessions} new sessions of {limits.min_sessions}")
     if new.requests < limits.min_requests:

@@ -29,7 +29,8 @@ from coditect_cli.errors import (
     UsageError,
 )
 
-PAUSES = (2.0, 8.0)  # seconds before each further attempt; gcloud tries a 5xx five times by itself
+# Seconds before each further attempt; gcloud tries a 5xx five times by itself.
+PAUSES = (2.0, 8.0, 30.0)
 LOOK = 120.0  # seconds for a program that only looks
 END = 10.0  # seconds that a program has to end after SIGTERM
 LONGEST_MESSAGE = 600  # characters of what a program said
@@ -51,6 +52,8 @@ _LOGIN = {
     "podman": "gcloud auth configure-docker, or podman login",
 }
 
+_PASSING = ("program.rate_limited", "program.aborted", "program.unreachable")
+
 # What gcloud and docker say, first match wins. gcloud words one status differently per API:
 # Cloud Run and DNS name it, GKE says "code=403", Monitoring and Compute write a sentence.
 _SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
@@ -59,7 +62,14 @@ _SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
         "program.not_logged_in",
         r"active account selected|gcloud auth login|Reauthentication|invalid_grant"
         r"|UNAUTHENTICATED|code=401|Invalid Credentials|invalid authentication credentials"
-        r"|no basic auth credentials|unauthorized: |authentication required",
+        r"|no basic auth credentials|unauthorized: |authentication required"
+        r"|Unable to read file \[",  # its token's: we give it no other that was not read before
+    ),
+    (
+        LimitReached,
+        "program.rate_limited",
+        r"[Qq]uota exceeded [\s\S]{1,300}\bper (minute|second|\d+ seconds)\b"
+        r"|[Tt]oo [Mm]any [Rr]equests",
     ),
     (
         LimitReached,
@@ -69,7 +79,7 @@ _SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
     (
         LimitReached,
         "program.rate_limited",
-        r"RESOURCE_EXHAUSTED|code=429|[Tt]oo [Mm]any [Rr]equests",
+        r"RESOURCE_EXHAUSTED|code=429",
     ),
     (
         Forbidden,
@@ -83,9 +93,14 @@ _SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
         r"NOT_FOUND|code=404|[Cc]annot find (service|revision)|[Nn]ot (be )?found|notFound",
     ),
     (
+        Conflict,  # somebody wrote between gcloud's look and its write; it looks again
+        "program.aborted",
+        r"ABORTED",
+    ),
+    (
         Conflict,
         "program.conflict",
-        r"ALREADY_EXISTS|code=409|already exists|subject of a conflict|ABORTED|FAILED_PRECONDITION"
+        r"ALREADY_EXISTS|code=409|already exists|subject of a conflict|FAILED_PRECONDITION"
         r"|code=412|conditionNotMet|Precondition Failed|fingerprint",
     ),
     (
@@ -222,7 +237,7 @@ def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
     for kind, code, pattern in _SAYINGS if program in _LOGIN else ():
         if re.search(pattern, words):
             hint = _LOGIN.get(program, yourself) if kind is NotAuthenticated else yourself
-            retryable = code in ("program.rate_limited", "program.unreachable")
+            retryable = code in _PASSING
             return kind(f"{_named(argv)}: {said}", code=code, hint=hint, retryable=retryable)
     return Failed(
         f"{_named(argv)} failed with status {status}: {said}", code="program.failed", hint=yourself

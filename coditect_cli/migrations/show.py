@@ -54,7 +54,7 @@ def told(type: str, data: dict[str, Any]) -> str:
             return f"took {data['seconds']:.1f} s"
         case "action.failed":
             return f"failed: {data['error']['message']}"
-        case "bake.started":
+        case "bake.started" | "bake.resumed":
             return f"bakes until {data['until']}"
         case "hold.started":
             return f"waits for more data until {data['until']}"

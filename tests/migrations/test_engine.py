@@ -182,6 +182,8 @@ def test_a_bake_keeps_its_deadline_over_a_kill(site: Site) -> None:
     run = site.go(phase(site.folder, PASS, bake=3600.0))
     assert run.steps["two"].bake_deadline == began + 3600
     assert began + 3600 <= site.clock.now < began + 3602
+    begun, resumed = (event.data["until"] for event in site.events() if "bake." in event.type)
+    assert begun == resumed  # told again, where a log begins anew
 
 
 def _numbers(site: Site, steps: Sequence[Step], type: str) -> Iterator[int]:

@@ -111,7 +111,12 @@ def test_an_early_fail_would_also_be_one_with_a_full_sample(
             "3 of 1,000 requests (0.30%) failed, against 3 of 1,000 (0.30%) before; 0 of 100",
         ),
         (GOOD, None, "pass", "and nothing else serves"),
-        (Sample(1000, 14, 100), GOOD, "fail", "14 of 1,000 requests (1.40%) failed"),
+        (Sample(1000, 24, 100), GOOD, "fail", "24 of 1,000 requests (2.40%) failed"),
+        (Sample(1000, 14, 100), GOOD, "hold", "0.30%) before, which may be chance"),
+        (Sample(4000, 80, 100), GOOD, "fail", "80 of 4,000"),
+        (Sample(3, 1, 2, 1), GOOD, "hold", "1 of 3 session starts (33.33%) failed"),
+        (Sample(3, 3, 0, 3), GOOD, "fail", "3 of 3 session starts"),
+        (Sample(60, 1, 59, 1), GOOD, "hold", "which may be chance; 60 requests of 500"),
         (Sample(1000, 13, 100), GOOD, "pass", "13 of 1,000"),
         (Sample(1000, 200, 100), Sample(9000, 1800, 900), "pass", "200 of 1,000"),
         (

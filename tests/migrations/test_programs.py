@@ -197,6 +197,11 @@ def gone(pid: int) -> bool:
             NotAuthenticated,
             "program.not_logged_in",
         ),
+        (
+            "ERROR: (gcloud.x) Unable to read file [/t]: [Errno 2] No such file or directory: '/t'",
+            NotAuthenticated,
+            "program.not_logged_in",
+        ),
         ("ERROR: (gcloud.x) UNAUTHENTICATED: m", NotAuthenticated, "program.not_logged_in"),
         ("no basic auth credentials", NotAuthenticated, "program.not_logged_in"),
         ("ERROR: (gcloud.x) PERMISSION_DENIED: m", Forbidden, "program.forbidden"),
@@ -233,6 +238,17 @@ def gone(pid: int) -> bool:
             "program.conflict",
         ),
         ("ERROR: (gcloud.x) RESOURCE_EXHAUSTED: m", LimitReached, "program.rate_limited"),
+        (
+            "ERROR: (gcloud.logging.read) RESOURCE_EXHAUSTED: Quota exceeded for quota metric "
+            "'Read requests' and limit 'Read requests per minute' of service 'l.googleapis.com'",
+            LimitReached,
+            "program.rate_limited",
+        ),
+        (
+            "ERROR: (gcloud.x) ABORTED: Conflict for resource 's': version '3' is stale.",
+            Conflict,
+            "program.aborted",
+        ),
         (
             "ERROR: (gcloud.x) HttpError accessing <http://run.test>: response: <{'server': "
             "'ESF', 'status': 503}>, content <>\nThis may be due to network connectivity issues.",

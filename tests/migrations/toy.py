@@ -20,11 +20,16 @@ TARGET = Target("local", "ops@example.com", "acme-prod", "test", "acme-prod", "u
 
 
 def world(**settings: Any) -> World:
-    return World(MigrateSettings(project="acme-prod", **settings), TARGET, no_cluster)
+    return World(MigrateSettings(project="acme-prod", **settings), TARGET, no_cluster, any_token)
 
 
 def no_cluster() -> Kube:
     raise AssertionError("these steps know no cluster")
+
+
+def any_token(workspace_id: str) -> str:
+    """What gives the token where nobody looks at it."""
+    return "token"
 
 
 class Write(Step):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from coditect_cli.errors import Conflict, Failed, NotFound, TimedOut
+from coditect_cli.errors import CoditectError, Conflict, Failed, NotFound, TimedOut
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 from coditect_cli.migrations.target import kube_context_of, kubeconfig_contexts
@@ -77,7 +77,7 @@ class GetCredentials(Step):
     name = "credentials"
     title = "Get the cluster's credentials"
     expected = 5.0
-    no_inverse = "an entry in the kubeconfig"
+    no_inverse = "an entry in the kubeconfig, which gcloud makes the current one"
 
     def needs(self, world: World) -> str | None:
         context = kube_context_of(world.settings, world.target)
@@ -109,6 +109,17 @@ class GetCredentials(Step):
 
     def actions(self, world: World) -> Sequence[Action]:
         return [program(_argv(world, "get-credentials"), timeout=programs.LOOK)]
+
+
+def can_look(world: World) -> bool:
+    """Whether the cluster is there, and answers, before the run has made it."""
+    if kube_context_of(world.settings, world.target) not in kubeconfig_contexts():
+        return False
+    try:
+        world.kube().get("/version")
+    except CoditectError:
+        return False
+    return True
 
 
 def _argv(world: World, *words: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from coditect_cli.errors import Conflict, NotFound
+from coditect_cli.migrations.phase2.cluster import can_look
 from coditect_cli.migrations.phase2.objects import (
     Object,
     containers_of,
@@ -34,22 +35,10 @@ class ApplyManifests(Step):
 
     def needs(self, world: World) -> str | None:
         _items(world)  # it says what is wrong with a file
-        return None
+        return _conflicts(world) if can_look(world) else None
 
     def precondition(self, world: World) -> str | None:
-        """Fields that somebody else manages, and has set to something else; secrets that differ."""
-        kube, conflicts = world.kube(), []
-        for item in _items(world):
-            path = path_of(kube, item)
-            try:
-                applied = kube.apply(path, item, dryRun="All")
-                if item["kind"] == "Secret" and _content(kube.get(path)) != _content(applied):
-                    conflicts.append(f"{key_of(item)} is another one: {UNKEPT}")
-            except Conflict as conflict:
-                conflicts.append(f"{key_of(item)}: {conflict.message}")
-            except NotFound:
-                continue  # its namespace comes with the manifests
-        return "\n".join(conflicts) or None
+        return _conflicts(world)
 
     def observe(self, world: World) -> Observation:
         """What is missing, and what would change: its content as it is, for the way back."""
@@ -113,6 +102,22 @@ class ApplyManifests(Step):
             if _content(live) != before["changed"].get(key, _content(live)):
                 return f"{key} is not as it was"
         return None
+
+
+def _conflicts(world: World) -> str | None:
+    """Fields that somebody else manages, and has set to something else; secrets that differ."""
+    kube, conflicts = world.kube(), []
+    for item in _items(world):
+        path = path_of(kube, item)
+        try:
+            applied = kube.apply(path, item, dryRun="All")
+            if item["kind"] == "Secret" and _content(kube.get(path)) != _content(applied):
+                conflicts.append(f"{key_of(item)} is another one: {UNKEPT}")
+        except Conflict as conflict:
+            conflicts.append(f"{key_of(item)}: {conflict.message}")
+        except NotFound:
+            continue  # its namespace comes with the manifests
+    return "\n".join(conflicts) or None
 
 
 def _place(world: World) -> Path:

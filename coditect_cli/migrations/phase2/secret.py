@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coditect_cli.errors import Conflict, NotFound, UsageError
+from coditect_cli.migrations.phase2.cluster import can_look
 from coditect_cli.migrations.phase2.objects import MANAGED, exists
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 
@@ -33,11 +34,12 @@ class StoreSecret(Step):
             read_cluster_file(Path(world.settings.cluster_file))
         except UsageError as error:
             return error.message
-        return None
+        return self._why_kept(world) if can_look(world) else None
 
     def precondition(self, world: World) -> str | None:
-        if reason := self.needs(world):
-            return reason
+        return self.needs(world) or self._why_kept(world)
+
+    def _why_kept(self, world: World) -> str | None:
         content = read_cluster_file(Path(world.settings.cluster_file))
         stored = _stored(world)
         if stored is None or stored == content or world.settings.replace_secret:

@@ -23,6 +23,10 @@ class Verify(Step):
     expected = 60.0
     no_inverse = "what it made is gone already"
 
+    def needs(self, world: World) -> str | None:
+        world.token(world.settings.canary_workspace)
+        return None
+
     def actions(self, world: World) -> Sequence[Action]:
         settings = world.settings
         id, patience = settings.canary_workspace, settings.ready_timeout
@@ -84,6 +88,7 @@ def _check_free(world: World) -> Action:
 def _coditect(world: World, *words: str, timeout: float) -> Action:
     """A command of this program on the cluster, whatever the context's provider is."""
     variables = (
+        f"CODITECT_CONTEXT={world.target.context}",
         "CODITECT_PROVIDER=kubernetes",
         f"CODITECT_KUBE_CONTEXT={kube_context_of(world.settings, world.target)}",
         f"CODITECT_NAMESPACE={world.settings.namespace}",

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coditect_cli.errors import CoditectError, Conflict, Failed, RollbackNotVerified, TimedOut
+from coditect_cli.errors import (
+    CoditectError,
+    Conflict,
+    Failed,
+    NotAuthenticated,
+    RollbackNotVerified,
+    TimedOut,
+)
 from coditect_cli.kube import Kube
 from coditect_cli.migrations import phase2, programs
 from coditect_cli.migrations.phase2.cluster import GetCredentials
@@ -23,7 +30,7 @@ from coditect_cli.settings import Settings
 from tests.migrations.phase2.conftest import CLUSTER, FILE, Field
 from tests.migrations.phase2.dying import TARGET
 from tests.migrations.quick import Programs
-from tests.migrations.toy import no_cluster
+from tests.migrations.toy import any_token, no_cluster
 from tests.support.cloud import PROJECT, Cloud
 from tests.support.gateway import until
 
@@ -125,6 +132,7 @@ def test_another_cluster_file_is_replaced_only_when_asked_and_can_come_back(
     with pytest.raises(Failed, match="--replace-secret") as caught:
         field.go(field.steps())
     assert "a1b2c3d4" not in caught.value.message
+    assert field.events() == []  # no run is in the way of the command that does it
     assert field.secret() == FILE
     field.use(field.store, field.folder, replace_secret=True)
     field.go(field.steps())
@@ -150,6 +158,16 @@ def test_a_file_that_is_no_cluster_file_is_refused_before_the_cluster(
 ) -> None:
     field.file.write_text(content)
     with pytest.raises(Failed, match="cluster file"):
+        field.go(field.steps())
+    assert (field.cloud.clusters.clusters, field.programs.ran, field.events()) == ({}, [], [])
+
+
+def test_without_a_token_for_the_canary_nothing_begins(field: Field) -> None:
+    def token(workspace_id: str) -> str:
+        raise NotAuthenticated(f"there is no token for {workspace_id}")
+
+    field.world = replace(field.world, token=token)
+    with pytest.raises(NotAuthenticated, match="migration-canary"):
         field.go(field.steps())
     assert (field.cloud.clusters.clusters, field.programs.ran, field.events()) == ({}, [], [])
 
@@ -188,7 +206,7 @@ def test_credentials_are_those_of_this_cluster_and_not_of_one_that_was_called_so
         yaml.safe_dump({"contexts": [entry], "clusters": [cluster]})
     )
     settings = MigrateSettings(project=PROJECT, cluster_region="europe-west1")
-    world = World(settings, TARGET, no_cluster)
+    world = World(settings, TARGET, no_cluster, any_token)
     step = GetCredentials()
     assert not step.observe(world).is_done  # there is no such cluster yet
     cloud.clusters.add(CLUSTER, "europe-west1")
@@ -305,7 +323,7 @@ def test_a_plan_without_a_cluster_has_every_step_and_says_what_it_could_not_see(
     def kube() -> Kube:
         return Kube(Settings(kubeconfig=str(field.folder / "none")))
 
-    world = World(settings, TARGET, kube)
+    world = World(settings, TARGET, kube, any_token)
     plan = make_plan("phase2", phase2.steps(world), world, "nobody")
     steps = {step["name"]: step for step in plan["steps"]}
     assert list(steps) == ["cluster", "credentials", "namespace", "secret", "manifests", "verify"]

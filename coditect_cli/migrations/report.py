@@ -40,8 +40,8 @@ def _step_lines(number: int, step: dict[str, Any]) -> list[str]:
         lines.append(
             f"   passes from {gate['minSessions']:,} new sessions and {gate['minRequests']:,} "
             f"requests on, fails at a rate of errors more than {gate['maxErrorIncrease']:.2%} "
-            f"above the serving one's, if that is no chance (or above {gate['maxErrorRate']:.0%}, where that has too few "
-            f"requests), else holds for {duration_text(gate['holdSeconds'])}"
+            f"above the serving one's, if that is no chance (or above {gate['maxErrorRate']:.0%}, "
+            f"where that has too few requests), else holds for {duration_text(gate['holdSeconds'])}"
         )
     if step["confirm"]:
         lines.append(f"   asks for the name {step['confirm']}, or --confirm")

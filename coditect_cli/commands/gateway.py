@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -75,6 +76,8 @@ def serve(
     environ.pop("CODITECT_TOKEN", None)
     for address in addresses:
         _check_free(address)
+    # They wait until that program can act on them, which it says by letting them through.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     os.execve(sys.executable, [sys.executable, *program], environ)  # noqa: S606 (no shell)
 
 

@@ -361,6 +361,7 @@ async def serve(addresses: Iterable[str]) -> None:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     servers = [
         await loop.create_server(edge.connection, sock=listen(address)) for address in addresses
     ]

@@ -72,6 +72,7 @@ class Keeper:
         signal.set_wakeup_fd(wakeup_end.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         self.selector.register(self.wakeup, selectors.EVENT_READ, self.on_signal)
 
     def run(self) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -67,6 +68,20 @@ def test_serve_status_restart_stop(
         assert run_cli("gateway", "stop")[0] == 0
         assert process.wait() == 0
     assert status(run_cli) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_can_be_ended_while_it_starts(
+    run_cli: RunCli, paths: Paths, number: signal.Signals
+) -> None:
+    with serving() as process:
+        keeper = psutil.Process(process.pid)
+        until(lambda: "coditect_cli.gateway.keeper" in keeper.cmdline(), "the keeper's program")
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert (process.wait(), "Traceback" in said) == (0, False), said
+    assert not paths.gateway_socket.exists()
 
 
 def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> None:

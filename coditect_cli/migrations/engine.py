@@ -19,6 +19,7 @@ from coditect_cli.errors import (
     Failed,
     GateFailed,
     Interrupted,
+    LimitReached,
     NotFound,
     Paused,
     RollbackNotVerified,
@@ -267,7 +268,7 @@ class Engine:
             reason = step.moved(self._world)
             return Verdict("hold", reason, verdict.numbers) if reason else verdict
         except CoditectError as error:
-            if not (error.retryable or isinstance(error, TimedOut)):
+            if not (error.retryable or isinstance(error, LimitReached | TimedOut)):
                 raise self._fail(step, error) from error
             return Verdict("hold", f"it could not look: {error.message}")
 

@@ -217,6 +217,7 @@ def test_a_gate_that_can_not_look_for_a_while_holds(site: Site, times: int) -> N
     """An hour's watch was once ended by one look that was too many for the quota."""
     steps = phase(site.folder, PASS, bake=60.0)
     failures = [Unreachable("gcloud: later", retryable=True), TimedOut("gcloud: too slow")] * times
+    failures.append(LimitReached("gcloud: the day's quota"))
     gate = steps[2].gate
 
     def look(world: World, since: float) -> Verdict | None:

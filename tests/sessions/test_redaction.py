@@ -7,6 +7,7 @@ from coditect_cli.settings import SECRET_NAMES
 
 PEM_BODY = "\nMIIEow+/=\nAQ==\n"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----{PEM_BODY}-----END RSA PRIVATE KEY-----"
+LONG_USER = "0123456789abcdef0123"
 
 
 def hidden(line: str) -> list[str]:
@@ -44,6 +45,33 @@ def hidden(line: str) -> list[str]:
         ("set -gx MY_TOKEN hunter2; ls", ["hunter2"]),
         ("setenv API_KEY 'a b'", ["a b"]),
         ("set -o keyword -x; set key", []),
+        ("API_TOKEN=$(echo hunter2 | tr a b); ls", ["$(echo hunter2 | tr a b)"]),
+        ('API_TOKEN="$(echo "a b")" x', ['$(echo "a b")']),
+        ("API_TOKEN=x$(a $(b (c) ')') d)y ls", ["x$(a $(b (c) ')') d)y"]),
+        ("API_TOKEN=`echo a b`; API_KEY=c", ["`echo a b`", "c"]),
+        ("API_TOKEN=$(echo a\nb c", ["$(echo a\nb c"]),
+        ("API_TOKEN='$(a' b", ["$(a"]),
+        ('curl -H "X-Token: $(cat x y)" -v', ["$(cat x y)"]),
+        ("API_KEYS=(a b 'c)' d) e", ["(a b 'c)' d)"]),
+        ("API_KEY[0]=a API_KEY+=b", ["a", "b"]),
+        ("read -r TOKEN <<< hunter2; ls", ["hunter2"]),
+        ('IFS=: read user password <<<"ada:hunter2"; ls', ['"ada:hunter2"']),
+        ("read line <<< x; read <y", []),
+        ("printf -v TOKEN '%s;%s' a \"$b; c\"; ls", ["'%s;%s' a \"$b; c\""]),
+        ("printf -v x %s a", []),
+        ("printf -v KEY %s a  \nls", ["%s a  "]),
+        ("git clone https://ghp_x7@github.com/a/b", ["x7"]),
+        ("https://0123456789abcdef0123@host/ https://0123456789abcdef0123:@h", 2 * [LONG_USER]),
+        ("https://ada-lovelace-of-london.example:80/ ssh://git@host/ a@b", []),
+        ("curl -H 'Cookie: sid=abc; csrf=d e' x", ["sid=abc; csrf=d e"]),
+        ("Set-Cookie: sid=abc; Path=/", ["sid=abc; Path=/"]),
+        ("curl --cookie sid=abc -v", ["sid=abc"]),
+        ("-H Authorization:\\ Bearer\\ abc", ["abc"]),
+        ("echo ghp_Ab1 github_pat_1_b glpat-a-b.c xoxb-1-a", ["Ab1", "1_b", "a-b.c", "1-a"]),
+        ("x=AKIAIOSFODNN7EXAMPLE,sk_live_4eC3 asiatic", ["IOSFODNN7EXAMPLE", "4eC3"]),
+        ("sk-ant-api03-abcdefghijkl task-sk-abcdefghijklmnopqrst", ["ant-api03-abcdefghijkl"]),
+        ("pip install sk-learn; glut-x; xghp_abc", []),
+        ("-" * 8 + "token x", ["x"]),
         ("KeyError: 'x'", []),
         ("if key == 3 and Token::Kind", []),
         ("at http://localhost:8080/x and http://[::1]:80/", []),
@@ -109,6 +137,17 @@ def test_a_password_that_goes_on_is_one_before_its_end_is_seen() -> None:
         "key=" + ";" * 200_000,
         "set key" * 30_000,
         "set " + "a" * 200_000,
+        "-" * 200_000,
+        "--a" * 60_000,
+        "key=$(" * 30_000,
+        'key="$(' * 30_000,
+        "key=`a$(" + "`" * 200_000,
+        "printf -v key " * 14_000,
+        "read key <<<" * 16_000,
+        "cookie:" * 28_000,
+        "https://" + "a-" * 100_000,
+        "sk-" * 60_000,
+        "COOKIE=(" * 25_000,
     ],
 )
 def test_long_lines_take_no_quadratic_time(text: str) -> None:

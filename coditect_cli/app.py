@@ -60,7 +60,7 @@ TREE = {
         "Look at, end, delete, move and record terminal sessions.",
         "session",
         verbs=(
-            *("list", "show", "history", "output", "kill", "session_delete.delete"),
+            *("session_list.list", "show", "history", "output", "kill", "session_delete.delete"),
             *("session_transfer.export", "session_transfer.import"),
             *("recording.record", "recording.play"),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -298,6 +298,25 @@ class Runtime:
         if self.context.settings.gateway_url is None:
             return None
         return list(self.ask_gateway(workspace_id, {"type": "sessions"}).get("items", []))
+
+    def held_elsewhere(self, workspaces: Iterable[str], live: Live) -> Live:
+        """The sessions of these workspaces that are not `live` and that another gateway holds.
+
+        The store's leases say so, where this machine can look. Raises the store's errors.
+        """
+        if not self.has_store:
+            return {}
+        from coditect_cli.sessions.listing import held_elsewhere
+
+        now, held = time.time_ns(), dict[tuple[str, str], Mapping[str, Any]]()
+        for workspace_id in workspaces:
+            held |= held_elsewhere(self.store, workspace_id, live, now)
+        if held and self.paths.gateway_id.exists():
+            from coditect_cli.gateway.place import place
+
+            ours = place(self.paths, "local") + "#"  # of a bridge that was killed
+            held = {key: one for key, one in held.items() if not one["holder"].startswith(ours)}
+        return held
 
     def find_session(self, workspace_id: str, text: str) -> str:
         """The id of the session, live or saved, whose id is `text` or alone starts with it.

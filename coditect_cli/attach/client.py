@@ -28,7 +28,7 @@ PROMPT_WITHIN = 3.0  # seconds
 EOF_AFTER = 0.3  # seconds without output and with all input taken
 BELL = b"\a"
 ENDINGS = {
-    "killed": "the session was ended with session kill",
+    "killed": "somebody ended the session: session kill, or delete --force",
     "stopped": "the workspace was stopped",
     "taken": "another gateway goes on with the session",
 }

@@ -103,7 +103,8 @@ def get(
       coditect keys get hex:64656d6f2f78 -o json
       coditect keys get demo/terminal_sessions/s1 --reveal PATH --reveal LANG
 
-    Exit codes: 0 done, 2 a key that cannot be read, 3 no such key, 9 the store does not answer
+    Exit codes: 0 done, 2 a key that cannot be read, 3 no such key, 7 no key is that long,
+    9 the store does not answer
     """
     from coditect_cli.sessions.redaction import readable
 

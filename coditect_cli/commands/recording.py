@@ -103,7 +103,8 @@ def play(
       coditect session play demo.cast --speed 2 --skip-idle 1
       coditect session play demo.cast --from 90
 
-    Exit codes: 0 played or quit, 2 not a recording, 3 no such file, 130 interrupted
+    Exit codes: 0 played or quit, 2 not a recording, 3 no such file, 8 it cannot be read,
+    130 interrupted
     """
     from coditect_cli.attach.playback import Player
     from coditect_cli.sessions.asciicast import Recording
@@ -148,12 +149,22 @@ def _exists(file: str) -> Conflict:
 
 def _live_session(runtime: Runtime, workspace_id: str, text: str | None) -> str:
     """The one live terminal session that `text` names or begins, or the newest."""
+    from coditect_cli.sessions.ids import id_words
     from coditect_cli.sessions.lookup import find_session
 
     live = runtime.live_sessions(workspace_id)
     terminals = [session for (_, session), one in live.items() if one["kind"] == "terminal"]
     if text is not None:
-        return find_session(None, terminals, workspace_id, text)
+        try:
+            return find_session(None, terminals, workspace_id, text)
+        except NotFound as error:
+            session = runtime.find_session(workspace_id, text)
+            raise NotFound(
+                f"session {session} of workspace {workspace_id} is not live",
+                code=error.code,
+                hint=f"coditect attach {workspace_id} --session {session} brings it back; "
+                f"coditect session list --active {id_words(workspace_id)} shows the live ones",
+            ) from error
     if not terminals:
         raise NotFound(
             f"workspace {workspace_id} has no live session",

@@ -1,121 +1,22 @@
-"""`coditect session`: list, show, history, output, kill; `delete` is in session_delete.py."""
+"""`coditect session`: show, history, output, kill."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
-import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Annotated, Any
 
 import typer
 
-from coditect_cli.errors import CoditectError, Failed, NotFound, UsageError
-from coditect_cli.output import Result, Stream, emit_stream
-from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, WorkspaceId, seconds
-from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
+from coditect_cli.errors import Failed, NotFound, UsageError
+from coditect_cli.output import Result
+from coditect_cli.runtime import Runtime, SessionId, WorkspaceId
+from coditect_cli.sessions.ids import id_words
+from coditect_cli.sessions.session import SessionOutput, SessionState, format_time
 
 Item = dict[str, Any]
-
-
-def list_(
-    ctx: typer.Context,
-    id: SomeWorkspaceId = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Of all workspaces, also of deleted ones.")
-    ] = False,
-    user: Annotated[
-        str | None, typer.Option("--user", metavar="U", help="Of the workspaces that U owns.")
-    ] = None,
-    active: Annotated[bool, typer.Option("--active", help="The live ones only.")] = False,
-    older_than: Annotated[
-        str | None,
-        typer.Option("--older-than", metavar="D", help="Last active longer ago, such as 30d."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="How many at most.")
-    ] = None,
-    after: Annotated[
-        str | None,
-        typer.Option("--after", metavar="WORKSPACE/SESSION", help="Go on behind this one."),
-    ] = None,
-) -> None:
-    """List sessions, live and saved: of a workspace, or of all workspaces that are yours.
-
-    "live" is one whose program runs, "saved" one that attaching brings back, "ended" one that
-    its user ended: only attach --session brings it back. A record that cannot be read is listed
-    as "unreadable". On a terminal it stops after ten screenfuls, and
-    says how to go on.
-
-    Examples:
-      coditect session list demo
-      coditect session list --active -o wide
-      coditect session list --all --older-than 30d -o ndjson
-
-    Exit codes: 0 done, 2 options that exclude each other, 3 no such workspace,
-    9 the gateway or the store does not answer
-    """
-    from coditect_cli.sessions.listing import COLUMNS, WIDE, Listing
-    from coditect_cli.stores.progress import Progress
-
-    runtime: Runtime = ctx.obj
-    if (id is not None) + all_ + (user is not None) > 1:
-        raise UsageError("ID, --all and --user exclude each other")
-    if active and older_than is not None:
-        raise UsageError("--active and --older-than exclude each other")
-    before = None
-    if older_than is not None:
-        before = time.time_ns() - int(seconds(older_than, "--older-than") * NANOSECONDS)
-    start = None if after is None else _listed_key(after)
-
-    def cannot(why: CoditectError) -> None:
-        runtime.streams.say(f"warning: what is saved is not shown: {why.message}")
-        runtime.streams.say(f"hint: {why.hint}")
-
-    with closing(runtime.store if id is None else runtime.store_of(id, cannot)) as store:
-        live = runtime.live_sessions(id)
-        listing = Listing(
-            store,
-            live,
-            None if all_ else [id] if id is not None else runtime.workspaces_of(user),
-            active=active,
-            before=before,
-            after=start,
-            limit=runtime.row_limit(limit),
-        )
-        if id is not None and not live:
-            runtime.check_known(id)
-        progress = Progress(runtime.streams, "sessions")
-        stream = Stream(
-            "SessionList",
-            progress.above(listing.pages(progress.watch)),
-            COLUMNS,
-            WIDE,
-            "session",
-            lambda: {
-                "next": None if listing.next is None else "/".join(listing.next),
-                "readVersions": progress.versions,
-            },
-        )
-        emit_stream(stream, runtime.output, runtime.streams)
-    progress.tell_versions()
-    if listing.unreadable:
-        runtime.streams.say(
-            f"warning: records that cannot be read: {listing.unreadable:,}; coditect keys check "
-            "says why"
-        )
-    if listing.next is not None:
-        options: dict[str, str | bool | int | None] = {
-            "--all": all_,
-            "--user": user,
-            "--active": active,
-            "--older-than": older_than,
-            "--limit": limit,
-            "--after": "/".join(listing.next),
-        }
-        runtime.say_more("session", "list", *([id] if id else []), options=options)
 
 
 def show(
@@ -129,7 +30,8 @@ def show(
 ) -> Result:
     """Show a session, with the values of its variables hidden.
 
-    A hidden variable is shown as dots and its length.
+    A hidden variable is shown as dots and its length. "unset" names those that start-up files
+    export and the session has no longer.
 
     Examples:
       coditect session show demo 5e0c7d1a
@@ -148,6 +50,7 @@ def show(
         "endedAt": format_time(state.ended_at) if state and state.ended_at else None,
         "environmentVars": variables.get("environment_vars", {}),
         "variablesTrimmed": state.variables_trimmed if state else 0,
+        "variablesUnset": state.variables_unset if state else [],
         "historyCount": len(state.command_history) if state else 0,
         "historyTrimmed": state.history_trimmed if state else 0,
         "outputLines": len(output.lines) if output else 0,
@@ -291,7 +194,7 @@ def kill(
     except NotFound as error:
         text = f"no live session {session} in workspace {id}"
         if not ignore_not_found:
-            hint = f"coditect session list {id} --active shows them"
+            hint = f"coditect session list --active {id_words(id)} shows them"
             raise NotFound(text, code=error.code, hint=hint) from error
     fields = {"workspace": id, "session": session, "state": "ended"}
     return Result("Session", fields, text=text, name="session")
@@ -309,17 +212,9 @@ def _load(
 
     with closing(runtime.store_of(id)) as store:
         live = runtime.live_sessions(id)
+        live = {**live, **runtime.held_elsewhere([id], live)}
         session = find_session(store, [session for _, session in live], id, text)
-        try:
-            state, output = SessionLayer(store).load(id, session)
-        except Failed as error:
-            if error.code != "session.unreadable":
-                raise
-            raise Failed(
-                f"session {session} of workspace {id}: {error.message}",
-                code=error.code,
-                hint=_look_at(id, "terminal_sessions", session),
-            ) from error
+        state, output = SessionLayer(store).load(id, session)
     found = live.get((id, session))
     saved = None if state is None else saved_item(id, session, state)
     if found is not None:
@@ -329,14 +224,9 @@ def _load(
         raise Failed(
             f"of session {session} of workspace {id} only the output is left",
             code="session.no_state",
-            hint=_look_at(id, "terminal_output", session),
+            hint=f"coditect keys get {id_words(f'{id}/terminal_output/{session}')} shows it",
         )
     return {**to_builtins(saved), "pid": None}, state, output
-
-
-def _look_at(workspace_id: str, kind: str, session: str) -> str:
-    key = shlex.quote(f"{workspace_id}/{kind}/{session}")
-    return f"coditect keys get {key} says what the store has there"
 
 
 def _follow(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:
@@ -348,10 +238,17 @@ def _follow(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:
 
 
 def _not_saved(item: Item) -> NotFound:
+    workspace, session = item["workspace"], item["session"]
+    if item["state"] == "live":
+        return NotFound(
+            f"nothing of session {session} of workspace {workspace} is saved yet",
+            code="session.not_saved",
+            hint=f"coditect attach {workspace} --session {session} --read-only shows it",
+        )
     return NotFound(
-        f"nothing of session {item['session']} of workspace {item['workspace']} is saved yet",
+        f"of session {session} of workspace {workspace} no output is saved",
         code="session.not_saved",
-        hint=f"coditect attach {item['workspace']} --session {item['session']} --read-only",
+        hint=f"coditect session show {id_words(workspace, session)} shows what is",
     )
 
 
@@ -379,8 +276,9 @@ def _shown(fields: Item) -> str:
     screen = f", screen {size[0]}x{size[1]}" if size else ""
     lines.append(f"{'output':<11} {_counted(fields['outputLines'], 'line')}{told['lines']}{screen}")
     if trimmed["variables"]:
-        lines.append(f"{'dropped':<11} {trimmed['variables']} large variables")
+        lines.append(f"{'dropped':<11} {_counted(trimmed['variables'], 'large variable')}")
     lines += [f"{'variable':<11} {n}={value}" for n, value in fields["environmentVars"].items()]
+    lines += [f"{'unset':<11} {name}" for name in fields["variablesUnset"]]
     lines += [f"{'unknown':<11} {n}={json.dumps(value)}" for n, value in fields["unknown"].items()]
     lines = [line.replace("\n", "\\n") for line in lines]
     if fields["historyCount"]:
@@ -392,19 +290,3 @@ def _shown(fields: Item) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _listed_key(text: str) -> tuple[str, str]:
-    from coditect_cli.sessions.ids import id_bytes
-
-    workspace, _, session = text.partition("/")
-    try:
-        id_bytes(workspace, "workspace")
-        id_bytes(session)
-    except UsageError as error:
-        raise UsageError(
-            f"--after {text[:60]!a} is not WORKSPACE/SESSION: {error.message}",
-            code="session.invalid_id",
-            hint="copy what the listing before said, in single quotes",
-        ) from error
-    return workspace, session

@@ -55,7 +55,7 @@ def delete(
       coditect session delete --older-than 30d --dry-run
 
     Exit codes: 0 deleted, 2 neither SESSION nor --older-than, or nobody to ask and no --yes,
-    3 no such session, 6 it is live and --force was not given, 8 declined,
+    3 no such workspace or session, 6 it is live and --force was not given, 8 declined,
     9 the gateway or the store does not answer
     """
     runtime: Runtime = ctx.obj
@@ -94,7 +94,7 @@ def _delete_one(runtime: Runtime, id: str, text: str, *, dry_run: bool, force: b
             raise Conflict(
                 f"session {session} of workspace {id} is live",
                 code="session.live",
-                hint=f"coditect session kill {id} {session} ends it; --force does so first",
+                hint="--force ends it first",
             )
         fields = {"workspace": id, "session": session, "state": "deleted", "dryRun": dry_run}
         if dry_run:
@@ -166,6 +166,8 @@ def _delete_older(
 ) -> None:
     with closing(runtime.store) as store:
         live = runtime.live_sessions(id)
+        if id is not None and not live:
+            runtime.check_known(id)
         old = _Old(store, Listing(store, live, workspaces, before=before), before, dry_run)
         if not dry_run and (count := old.count(Progress(runtime.streams, "sessions"))):
             these = "this session" if count == 1 else f"these {count:,} sessions"

@@ -104,8 +104,8 @@ def import_(
       gpg --decrypt sessions.gpg | coditect session import - --keep-newer
 
     Exit codes: 0 done, 2 the file is damaged, 3 no such file, 6 a session is live, or newer in
-    the store and neither --overwrite nor --keep-newer was given, 9 the gateway or the store does
-    not answer
+    the store and neither --overwrite nor --keep-newer was given, 8 the file or what the store
+    has there cannot be read, 9 the gateway or the store does not answer
     """
     runtime: Runtime = ctx.obj
     if overwrite and keep_newer:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import hashlib
 import logging
 import os
 import signal
 import socket
 import sys
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -27,9 +25,10 @@ from coditect_cli.gateway.access import Access
 from coditect_cli.gateway.bridge import Bridge
 from coditect_cli.gateway.handover import REFUSED, VERSION
 from coditect_cli.gateway.log import log_path, set_up_logging
+from coditect_cli.gateway.place import place
 from coditect_cli.gateway.ring import LAYOUT
 from coditect_cli.gateway.server import Server
-from coditect_cli.paths import Paths, write_private
+from coditect_cli.paths import Paths
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.settings import Settings
 from coditect_cli.signing import Key, Keys
@@ -41,8 +40,6 @@ from coditect_cli.workspaces.spec import Workspaces
 log = logging.getLogger("coditect.bridge")
 
 RELOAD_SECONDS = 300.0  # after which a key that was withdrawn no longer counts
-MACHINE_ID = Path("/etc/machine-id")
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SAVE_SECONDS = 8.0  # of the ten that the keeper gives a bridge to end
 
 
@@ -187,26 +184,6 @@ async def reload_keys(keys: Keys) -> NoReturn:
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
         await asyncio.to_thread(keys.refresh)
-
-
-def place(paths: Paths, role: str) -> str:
-    """Names the state folder on this machine: its lock lets one gateway be there at a time.
-
-    It is another one where the folder was made anew at the same path. A pod's machine is its
-    node, as long as that runs: an image may hold a machine id. Raises Failed.
-    """
-    if not paths.gateway_id.exists():
-        write_private(paths.gateway_id, f"{uuid.uuid4()}\n".encode())
-    machine = "" if role == "workspace" else _first_line(MACHINE_ID)
-    parts = (machine or _first_line(BOOT_ID), str(paths.state), _first_line(paths.gateway_id))
-    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{socket.gethostname()}:{digest[:32]}"
-
-
-def _first_line(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text().strip()
-    return ""
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from coditect_cli.gateway.session import timestamp
-from coditect_cli.sessions.layer import Lease
+from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.lines import ansi, plain
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
 

@@ -23,7 +23,8 @@ from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.session import nanoseconds
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Read, Rows
-from coditect_cli.sessions.layer import Lease, SessionLayer
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.lines import ansi
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
 from coditect_cli.settings import Settings

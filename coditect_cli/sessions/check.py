@@ -8,16 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from coditect_cli.errors import CoditectError, UsageError
-from coditect_cli.sessions.ids import id_text
-from coditect_cli.sessions.layer import (
-    LEASES,
-    OUTPUT,
-    OWN,
-    STATE,
-    SessionLayer,
-    read_lease,
-    sessions_prefix,
-)
+from coditect_cli.sessions.ids import id_text, id_words
+from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, sessions_prefix
+from coditect_cli.sessions.leases import LEASES, OWN, read_lease
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState, format_time
 from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, prefix_end, scan
 from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
@@ -129,11 +122,16 @@ def _check_state(row: _Row, now: int) -> Iterator[Finding]:
         return
     if _key_of(state.workspace_id, STATE, state.id) != row.key:
         yield Finding(row.key, "fail", "wrong-ids", "its ids are not those of its key")
-    try:
-        check_workspace_id(state.workspace_id)
-        check_session_id(state.id)
-    except UsageError as error:
-        yield Finding(row.key, "warn", "foreign-ids", f"it can only be looked at: {error.message}")
+    for noun, check, id in (
+        ("workspace", check_workspace_id, row.key.partition(b"/")[0]),
+        ("session", check_session_id, row.session_id),
+    ):
+        try:
+            check(id_text(id))
+        except UsageError:
+            why = f"it can only be looked at: {id_words(id_text(id))} is not a {noun} id of ours"
+            yield Finding(row.key, "warn", "foreign-ids", why)
+            break
     if state.last_active < state.started_at:
         yield Finding(row.key, "warn", "clock", "it was last active before it started")
     if state.last_active > now + CLOCK_TOLERANCE:

@@ -2,26 +2,33 @@
 
 {workspace_id}/terminal_sessions/{session_id}   the state
 {workspace_id}/terminal_output/{session_id}     the screen and what scrolled off it
-_coditect/leases/{workspace_id}/{session_id}    who may write them (no workspace id starts with _)
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from heapq import nlargest
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from coditect_cli.errors import Conflict, Failed, Forbidden, UsageError
 from coditect_cli.sessions.ids import id_bytes, id_text, id_words
+from coditect_cli.sessions.leases import (
+    LEASES,
+    OWN,
+    Lease,
+    check_lease,
+    get_lease,
+    held_by_another,
+    lease_key,
+    read_lease,
+    write_lease,
+)
 from coditect_cli.sessions.session import (
     SessionOutput,
     SessionState,
-    format_time,
-    parse_time,
     unknown_fields,
 )
 from coditect_cli.stores.store import (
@@ -39,24 +46,10 @@ Record = TypeVar("Record", SessionState, SessionOutput)
 
 STATE = "terminal_sessions"
 OUTPUT = "terminal_output"
-OWN = b"_coditect/"
 OWN_END = prefix_end(OWN)
-LEASES = OWN + b"leases/"
 NAMES, NAMES_END = b" ", b"\xf8"  # a name is text: keys outside are of other layers, such as tuples
 MOST_TRIED = 20  # sessions of which one may be taken
 LOOKS_PER_READ = 300  # one after the other: far below 5 s, also over a network
-
-
-class Lease(NamedTuple):
-    """The right to write a session until `expires_at` (nanoseconds since 1970), and after it
-    until somebody else takes it. Each new holder's `token` is larger than the one before.
-    """
-
-    workspace_id: str
-    session_id: str
-    holder: str
-    token: int
-    expires_at: int
 
 
 class SessionLayer:
@@ -88,7 +81,7 @@ class SessionLayer:
             )
 
         def write(transaction: Transaction) -> None:
-            _check_lease(transaction, lease, *ids)
+            check_lease(transaction, lease, *ids)
             _put(transaction, _key(STATE, *ids), state)
             if output is not None:
                 _put(transaction, _key(OUTPUT, *ids), output)
@@ -104,10 +97,10 @@ class SessionLayer:
         """
         keys = [_key(kind, workspace_id, session_id) for kind in (STATE, OUTPUT)]
         state, output = self._store.read(lambda snapshot: snapshot.get_all(keys))
-        return (
-            None if state is None else SessionState.decode(state),
-            None if output is None else SessionOutput.decode(output),
-        )
+        with _telling(keys[0], workspace_id, session_id):
+            decoded = None if state is None else SessionState.decode(state)
+        with _telling(keys[1], workspace_id, session_id):
+            return decoded, None if output is None else SessionOutput.decode(output)
 
     def rows(
         self, workspace_id: str, ranges: Sequence[tuple[bytes, bytes]], limit: int
@@ -182,7 +175,7 @@ class SessionLayer:
         keys = [_key(kind, workspace_id, session_id) for kind in (STATE, OUTPUT)]
 
         def remove(transaction: Transaction) -> bool:
-            _check_lease(transaction, lease, workspace_id, session_id)
+            check_lease(transaction, lease, workspace_id, session_id)
             if unless_held_at is not None:
                 self.check_unheld(transaction, workspace_id, session_id, unless_held_at)
             found = [transaction.get(key) is not None for key in keys]
@@ -241,9 +234,9 @@ class SessionLayer:
     @staticmethod
     def check_unheld(reads: Reads, workspace_id: str, session_id: str, now: int) -> None:
         """Raises Conflict (session.leased) while anybody's lease holds."""
-        held = _held(reads, workspace_id, session_id)
+        held = get_lease(reads, workspace_id, session_id)
         if held and held.holder and held.expires_at > now:
-            raise _leased(held)
+            raise held_by_another(held)
 
     def newest(self, workspace_id: str, live: Collection[str]) -> list[str]:
         """The sessions used last, the latest first, that are not `live` and did not end themselves.
@@ -282,14 +275,14 @@ class SessionLayer:
         ids = check_workspace_id(workspace_id), check_session_id(session_id)
 
         def take(transaction: Transaction) -> Lease:
-            held = _held(transaction, *ids)
+            held = get_lease(transaction, *ids)
             gone = instead_of is not None and held and held.holder.startswith(instead_of)
             if held and held.holder != holder and held.expires_at > now and not gone:
-                raise _leased(held)
+                raise held_by_another(held)
             token = held.token if held else 0
             if not held or held.holder != holder:
                 token += 1
-            return _write_lease(transaction, Lease(*ids, holder, token, now + ttl))
+            return write_lease(transaction, Lease(*ids, holder, token, now + ttl))
 
         return self._store.transact(take)
 
@@ -306,8 +299,8 @@ class SessionLayer:
             transaction.get_all([lease_key(one.workspace_id, one.session_id) for one in some])
             for lease in some:
                 with suppress(Conflict, Failed):
-                    _check_lease(transaction, lease, lease.workspace_id, lease.session_id)
-                    _write_lease(transaction, changed(lease))
+                    check_lease(transaction, lease, lease.workspace_id, lease.session_id)
+                    write_lease(transaction, changed(lease))
 
         for at in range(0, len(leases), LOOKS_PER_READ):
             self._store.transact(partial(write, some=leases[at : at + LOOKS_PER_READ]))
@@ -316,6 +309,20 @@ class SessionLayer:
 def sessions_prefix(kind: str, workspace_id: str) -> bytes:
     """What the keys of a workspace's states or outputs start with. Raises UsageError."""
     return id_bytes(workspace_id, "workspace") + f"/{kind}/".encode()
+
+
+@contextmanager
+def _telling(key: bytes, workspace_id: str, session_id: str) -> Iterator[None]:
+    """Name in an error the session and the key whose value cannot be read."""
+    try:
+        yield
+    except Failed as error:
+        place = id_words("/".join(map(id_text, key.split(b"/"))))
+        raise Failed(
+            f"session {session_id} of workspace {workspace_id}: {error.message}",
+            code=error.code,
+            hint=f"coditect keys get {place} says what the store has there",
+        ) from error
 
 
 def _has_sessions(snapshot: Snapshot, workspace_id: bytes, rest_of_first_key: bytes) -> bool:
@@ -329,76 +336,11 @@ def _key(kind: str, workspace_id: str, session_id: str) -> bytes:
     return sessions_prefix(kind, workspace_id) + id_bytes(session_id)
 
 
-def lease_key(workspace_id: str, session_id: str) -> bytes:
-    """The key of a session's lease. Raises UsageError."""
-    return LEASES + id_bytes(workspace_id, "workspace") + b"/" + id_bytes(session_id)
-
-
 def _clear(transaction: Transaction, *ids: str) -> None:
     for key in (_key(STATE, *ids), _key(OUTPUT, *ids), lease_key(*ids)):
         transaction.clear(key)
 
 
-def _leased(held: Lease) -> Conflict:
-    return Conflict(
-        f"session {held.session_id} of workspace {held.workspace_id} belongs to another bridge "
-        f"until {format_time(held.expires_at)}",
-        code="session.leased",
-        hint="try again after that: also a bridge that was killed holds its sessions so long",
-        retryable=True,
-    )
-
-
 def _put(transaction: Transaction, key: bytes, record: Record) -> None:
     kept = unknown_fields(transaction.get(key), type(record))
     transaction.set(key, replace(record, unknown={**kept, **record.unknown}).encode())
-
-
-def _held(reads: Reads, workspace_id: str, session_id: str) -> Lease | None:
-    value = reads.get(lease_key(workspace_id, session_id))
-    return None if value is None else read_lease(value, workspace_id, session_id)
-
-
-def read_lease(value: bytes, workspace_id: str, session_id: str) -> Lease:
-    """What a lease's value says. Raises Failed (session.lease_unreadable)."""
-    try:
-        fields: dict[str, Any] = json.loads(value)
-        holder, token = fields["holder"], fields["token"]
-        expires_at = parse_time(fields["expires_at"])
-        if not isinstance(holder, str) or type(token) is not int:
-            raise ValueError("not a lease")
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        raise Failed(
-            f"the lease of session {session_id} of workspace {workspace_id} is damaged",
-            code="session.lease_unreadable",
-            hint=f"coditect keys get {id_words(f'_coditect/leases/{workspace_id}/{session_id}')} "
-            f"tells of it; coditect session delete --force {id_words(workspace_id, session_id)} "
-            "removes the session too",
-        ) from None
-    return Lease(workspace_id, session_id, holder, token, expires_at)
-
-
-def _write_lease(transaction: Transaction, lease: Lease) -> Lease:
-    fields = {
-        "holder": lease.holder,
-        "token": lease.token,
-        "expires_at": format_time(lease.expires_at),
-    }
-    value = json.dumps(fields, separators=(",", ":")).encode()
-    transaction.set(lease_key(lease.workspace_id, lease.session_id), value)
-    return lease
-
-
-def _check_lease(
-    transaction: Transaction, lease: Lease | None, workspace_id: str, session_id: str
-) -> None:
-    if lease is None:
-        return
-    held = _held(transaction, lease.workspace_id, lease.session_id)
-    mine = (workspace_id, session_id, lease.holder, lease.token)
-    if held is None or (held.workspace_id, held.session_id, held.holder, held.token) != mine:
-        raise Conflict(
-            f"session {session_id} of workspace {workspace_id} belongs to another bridge now",
-            code="session.lease_lost",
-            hint="attach to it again",
-        )

@@ -16,12 +16,12 @@ from coditect_cli.sessions.layer import (
     LOOKS_PER_READ,
     NAMES,
     NAMES_END,
-    OWN,
     OWN_END,
     STATE,
     SessionLayer,
     sessions_prefix,
 )
+from coditect_cli.sessions.leases import OWN
 from coditect_cli.sessions.session import SessionState, format_time, parse_time
 from coditect_cli.stores.store import (
     PAGE_BYTES,
@@ -33,6 +33,10 @@ from coditect_cli.stores.store import (
     prefix_end,
 )
 
+_UNKNOWN: Mapping[str, Any] = {
+    "kind": "terminal",
+    **dict.fromkeys(("shell", "pid", "startedAt", "lastActive", "clients")),
+}
 Key = tuple[str, str]  # workspace id, session id
 Live = Mapping[Key, Mapping[str, Any]]  # what the gateway says of each
 
@@ -46,6 +50,7 @@ COLUMNS = {
     "LAST ACTIVE": "lastActive",
     "CLIENTS": "clients",
 }
+NO_ID = "its key has no session id; coditect keys get WORKSPACE/terminal_sessions/ shows it"
 WIDE = {"TYPE": "type", "PROBLEM": "problem"}
 _Time = Annotated[str, Meta(min_length=20, max_length=30)]  # as chrono writes one; it ends in Z
 
@@ -158,7 +163,7 @@ class Listing:
             return
         after = None if self.after is None else sessions_prefix(STATE, self.after[0])
         if after is not None and self.after is not None:
-            after += id_bytes(self.after[1])
+            after += _session_bytes(self.after[1])
         yield from state_pages(self.store, self.workspaces, after)
 
     def _items(self, rows: list[Row]) -> list[Item]:
@@ -254,6 +259,10 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
         workspace = id_text(name)
         size, some = len(prefix), rows[begin:end]
         sessions = id_texts([key[size:] for key, _ in some])
+        if not sessions[0]:
+            items.append(_unreadable(workspace, "", NO_ID))
+            unreadable += 1
+            del sessions[0], some[0]
         for session, (_, value) in zip(sessions, some, strict=True):
             try:
                 # What is passed over is to be UTF-8 too.
@@ -286,18 +295,22 @@ def _item_of_any(workspace: str, session: str, value: bytes) -> Item:
     try:
         return saved_item(workspace, session, SessionState.decode(value))
     except CoditectError as error:
-        return Item(
-            workspace=workspace,
-            session=session,
-            state="unreadable",
-            type="terminal",
-            shell=None,
-            directory=None,
-            started_at=None,
-            last_active=None,
-            clients=0,
-            problem=error.message,
-        )
+        return _unreadable(workspace, session, error.message)
+
+
+def _unreadable(workspace: str, session: str, problem: str) -> Item:
+    return Item(
+        workspace=workspace,
+        session=session,
+        state="unreadable",
+        type="terminal",
+        shell=None,
+        directory=None,
+        started_at=None,
+        last_active=None,
+        clients=0,
+        problem=problem,
+    )
 
 
 def saved_item(workspace: str, session: str, state: SessionState) -> Item:
@@ -317,17 +330,25 @@ def saved_item(workspace: str, session: str, state: SessionState) -> Item:
 
 def leased(store: SessionStore, workspace_id: str | None, now: int) -> Live:
     """The sessions that a bridge holds, for want of a gateway to ask; of a workspace, or of all."""
-    unknown = dict.fromkeys(("shell", "pid", "startedAt", "lastActive", "clients"))
     held = SessionLayer(store).held(workspace_id, now)
-    return {(one.workspace_id, one.session_id): {"kind": "terminal", **unknown} for one in held}
+    return {(one.workspace_id, one.session_id): _UNKNOWN for one in held}
+
+
+def held_elsewhere(store: SessionStore, workspace_id: str, live: Live, now: int) -> Live:
+    """The sessions of a workspace that a bridge holds and the gateway does not know as `live`."""
+    return {
+        (one.workspace_id, one.session_id): {**_UNKNOWN, "holder": one.holder}
+        for one in SessionLayer(store).held(workspace_id, now)
+        if (one.workspace_id, one.session_id) not in live
+    }
 
 
 def live_item(key: Key, live: Mapping[str, Any], saved: Item | None = None) -> Item:
-    """A live session; what only its record knows comes from there."""
+    """A live session, or one that is `held_elsewhere`; what only its record knows is from there."""
     item = Item(
         workspace=key[0],
         session=key[1],
-        state="live",
+        state="held" if "holder" in live else "live",
         type=live["kind"],
         shell=live["shell"],
         directory=None,
@@ -341,6 +362,8 @@ def live_item(key: Key, live: Mapping[str, Any], saved: Item | None = None) -> I
         item.started_at = saved.started_at or item.started_at
         item.last_active = item.last_active or saved.last_active
         item.problem = saved.problem
+    if item.state == "held" and item.problem is None:
+        item.problem = f"the gateway {live['holder'].partition(':')[0]} holds it"
     return item
 
 
@@ -349,4 +372,9 @@ def _key(item: Item) -> Key:
 
 
 def _order(key: Key) -> tuple[bytes, bytes]:
-    return id_bytes(key[0], "workspace") + b"/", id_bytes(key[1]) if key[1] else b""
+    return id_bytes(key[0], "workspace") + b"/", _session_bytes(key[1])
+
+
+def _session_bytes(id: str) -> bytes:
+    """As `id_bytes`; a key may lack its id, and is listed and gone on behind all the same."""
+    return id_bytes(id) if id else b""

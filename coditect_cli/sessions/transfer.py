@@ -11,7 +11,8 @@ from typing import IO, Any, Literal
 
 from coditect_cli.errors import Conflict, Failed, UsageError
 from coditect_cli.sessions.ids import id_bytes, id_text
-from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, lease_key, sessions_prefix
+from coditect_cli.sessions.layer import OUTPUT, STATE, SessionLayer, sessions_prefix
+from coditect_cli.sessions.leases import lease_key
 from coditect_cli.sessions.listing import in_order, some_states
 from coditect_cli.sessions.session import SessionOutput, SessionState
 from coditect_cli.stores.store import MAX_VALUE, Page, Reads, SessionStore, Snapshot, Transaction

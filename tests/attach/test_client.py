@@ -269,7 +269,7 @@ def test_who_is_attached_hears_why_the_session_was_ended(
     gateway.request("demo", type="kill", session=session["session"])
     assert terminal.wait() == 129
     shown = terminal.seen.rpartition(b"\x1b[?1049l")[2]
-    assert b"coditect: the session was ended with session kill\r\n" in shown
+    assert b"coditect: somebody ended the session: session kill, or delete --force\r\n" in shown
 
 
 def piped(gateway: Gateway, typed: bytes, *args: str) -> subprocess.CompletedProcess[bytes]:

@@ -6,12 +6,15 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from coditect_cli.gateway.place import place
 from coditect_cli.main import main
 from coditect_cli.paths import Paths
 from coditect_cli.sessions import listing as listings
@@ -111,7 +114,7 @@ def test_list_says_how_to_go_on(run_cli: RunCli, layer: SessionLayer) -> None:
 
 
 @pytest.mark.parametrize(
-    "after", ["demo", "demo/", "/s1", "demo/a/b", "demo/a\nb", "\x1b/s", "\\xff/s"]
+    "after", ["demo", "demo//", "/s1", "demo/a/b", "demo/a\nb", "\x1b/s", "\\xff/s"]
 )
 def test_only_what_can_be_a_session_is_gone_on_behind(
     run_cli: RunCli, layer: SessionLayer, after: str
@@ -130,6 +133,42 @@ def test_a_session_of_any_bytes_is_shown_and_deleted_as_it_is_listed(
         assert document(run_cli, "show", "demo", name)["session"] == name
         assert run_cli("session", "delete", "demo", name, "--yes")[0] == 0
     assert listed(run_cli, "--all") == []
+
+
+def test_a_key_without_a_session_id_is_listed_as_what_it_is(
+    run_cli: RunCli, store: SessionStore
+) -> None:
+    keys = [b"demo/terminal_sessions/", b"demo/terminal_sessions/s1"]
+    store.transact(lambda transaction: [transaction.set(key, state().encode()) for key in keys])
+    items = document(run_cli, "list", "demo")["items"]
+    assert [(item["session"], item["state"]) for item in items] == [
+        ("", "unreadable"),
+        ("s1", "saved"),
+    ]
+    assert "no session id" in items[0]["problem"]
+    _, _, err = run_cli("session", "list", "--all", "--limit", "1")
+    words = shlex.split(err.partition("there are more: coditect ")[2])
+    assert "s1" in run_cli(*words)[1]
+
+
+def test_a_session_that_another_gateway_holds_is_said_so(
+    run_cli: RunCli, gateway: Gateway, layer: SessionLayer
+) -> None:
+    client = gateway.attach()
+    for id in ("0-gone", "0-held", "0-saved"):
+        layer.save(state(id=id))
+    now = time.time_ns()
+    layer.acquire("demo", "0-held", "elsewhere:digest#1-2", now=now, ttl=10**12)
+    ours = f"{place(gateway.paths, 'local')}#1-2"  # of a bridge that was killed
+    layer.acquire("demo", "0-gone", ours, now=now, ttl=10**12)
+    for args in ([], ["demo"]):
+        items = document(run_cli, "list", *args)["items"]
+        found = {item["session"]: item["state"] for item in items}
+        live = {"0-gone": "saved", "0-held": "held", "0-saved": "saved", client.session: "live"}
+        assert found == live
+    assert listed(run_cli, "demo", "--active") == ["demo/0-held", f"demo/{client.session}"]
+    item = document(run_cli, "show", "demo", "0-held")
+    assert (item["state"], item["problem"]) == ("held", "the gateway elsewhere holds it")
 
 
 def test_on_a_terminal_list_stops_after_some_screenfuls(
@@ -270,6 +309,10 @@ def test_an_output_without_its_state_is_said_so(run_cli: RunCli, store: SessionS
     value = output(["x"]).encode()
     store.transact(lambda transaction: transaction.set(b"demo/terminal_output/s1", value))
     assert refused(run_cli, "show", "demo", "s1") == (8, "session.no_state")
+    store.transact(lambda transaction: transaction.set(b"demo/terminal_output/s1", b"junk"))
+    assert (
+        "coditect keys get demo/terminal_output/s1" in run_cli("session", "show", "demo", "s1")[2]
+    )
 
 
 def test_history_is_numbered_and_searched(run_cli: RunCli, layer: SessionLayer) -> None:
@@ -304,6 +347,25 @@ def test_of_a_state_without_output_there_is_none_to_show(
 ) -> None:
     layer.save(state())
     assert refused(run_cli, "output", "demo", "s1") == (3, "session.not_saved")
+    _, _, err = run_cli("session", "output", "demo", "s1")
+    assert "no output is saved" in err
+    assert run_cli(*re.findall(r"coditect (.*) shows", err)[0].split())[0] == 0
+
+
+def test_variables_that_were_unset_are_named(run_cli: RunCli, layer: SessionLayer) -> None:
+    layer.save(state(variables_unset=["LANG", "TZ"]))
+    assert document(run_cli, "show", "demo", "s1")["variablesUnset"] == ["LANG", "TZ"]
+    assert "unset       LANG\nunset       TZ\n" in run_cli("session", "show", "demo", "s1")[1]
+
+
+def test_only_a_live_session_is_recorded(
+    run_cli: RunCli, gateway: Gateway, layer: SessionLayer, tmp_path: Path
+) -> None:
+    layer.save(state())
+    code, _, err = run_cli("session", "record", "demo", "s1", str(tmp_path / "demo.cast"))
+    assert code == 3
+    assert "session s1 of workspace demo is not live" in err
+    assert "coditect attach demo --session s1 brings it back" in err
 
 
 def test_live_sessions_are_listed_shown_and_killed(

@@ -97,6 +97,8 @@ def test_old_sessions_are_deleted_and_no_others(
     assert listed(run_cli, "--all") == ["demo/new", "gone/other"]
     assert document(run_cli, "delete", "gone", "--older-than", "30d", "--yes")["deleted"] == 1
     assert document(run_cli, "delete", "--all", "--older-than", "30d")["deleted"] == 0
+    for id, code in (("gone", 3), ("A b", 2)):
+        assert run_cli("session", "delete", id, "--older-than", "30d", "--yes")[0] == code
     assert listed(run_cli, "--all") == ["demo/new"]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from coditect_cli.gateway import main
-from coditect_cli.gateway.main import place
+from coditect_cli.gateway import place as places_of
+from coditect_cli.gateway.place import place
 from coditect_cli.paths import Paths, make_private
 
 
@@ -33,7 +33,7 @@ def test_a_pods_place_is_of_its_node_and_another_one_of_its_machine_id(
     for machine, boot in (("image", "node1"), ("image", "node2"), ("", "node2")):
         for name, text in (("MACHINE_ID", machine), ("BOOT_ID", boot)):
             (tmp_path / name).write_text(text)
-            monkeypatch.setattr(main, name, tmp_path / name)
+            monkeypatch.setattr(places_of, name, tmp_path / name)
         places.add((place(paths, "local"), place(paths, "workspace")))
     local, pod = (set(column) for column in zip(*places, strict=True))
     assert (len(local), len(pod)) == (2, 2)

@@ -17,7 +17,8 @@ import pytest
 
 from coditect_cli import config
 from coditect_cli.gateway.saved import Saved, saved_screen
-from coditect_cli.sessions.layer import Lease, SessionLayer
+from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.session import SessionOutput, SessionState
 from coditect_cli.stores.foundationdb import FoundationDBStore
 from coditect_cli.stores.store import END, SessionStore, open_store

@@ -1,24 +1,22 @@
-"""The one door to the `kubernetes` package: an API server, spoken to in plain JSON.
+"""An API server, spoken to in plain JSON.
 
-The package brings kubeconfig files, credential plugins, in-cluster credentials and TLS. Its typed
-models are left alone: decoding 10,000 objects takes them 9 s, and plain JSON a tenth of that.
+The `kubernetes` package's typed models are left alone: decoding 10,000 objects takes them 9 s, and
+plain JSON a tenth of that.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlencode
 
-from coditect_cli.errors import CoditectError, NotAuthenticated, UsageError
+from coditect_cli.errors import CoditectError
+from coditect_cli.kube_credentials import connect
 from coditect_cli.kube_errors import Answer, refusal, unanswered
 from coditect_cli.settings import Settings
 
@@ -28,7 +26,6 @@ MANAGER = "coditect"  # of the fields that apply() sets
 PAGE = 500  # objects
 CONNECT, READ = 10.0, 30.0  # seconds
 ATTEMPTS = 5
-CONNECTIONS = 16  # kept open at once: a wait watches half a dozen lists
 LONGEST_PAUSE = 30.0  # seconds between two attempts, also where the server asks for more
 
 Object = dict[str, Any]
@@ -48,8 +45,8 @@ class Kube:
 
     def __init__(self, settings: Settings) -> None:
         self.namespace = settings.namespace
-        self._client = _client(settings)
-        self.server = str(self._client.configuration.host)
+        self._connection = connect(settings)
+        self.server = self._connection.server
 
     def get(self, path: str, **query: object) -> Object:
         """One object or list. Raises what `kube_errors` says, as all methods here do."""
@@ -165,13 +162,12 @@ class Kube:
     ) -> Any:
         from urllib3 import Timeout
 
-        configuration = self._client.configuration
         headers = {"Accept": "application/json", "User-Agent": "coditect"}
-        if token := configuration.get_api_key_with_prefix("BearerToken"):
-            headers["Authorization"] = token
+        if authorization := self._connection.authorization():
+            headers["Authorization"] = authorization
         if body is not None:
             headers["Content-Type"] = kind
-        return self._client.rest_client.pool_manager.request(
+        return self._connection.pool.request(
             method,
             self.server + path + ("?" + urlencode(query) if query else ""),
             body=None if body is None else json.dumps(body),
@@ -223,77 +219,4 @@ def answer_of(method: str, path: str, response: Any, content: bytes) -> Answer:
         int(response.status),
         body if isinstance(body, dict) else {},
         float(seconds) if seconds.isdecimal() else None,
-    )
-
-
-def _client(settings: Settings) -> Any:
-    """The package's ApiClient with the context's credentials.
-
-    Raises UsageError where the package is missing or the kubeconfig can't be used,
-    NotAuthenticated where its credential plugin fails.
-    """
-    gc.disable()  # as for our own modules: main.entry()
-    try:
-        import kubernetes
-    except ImportError:
-        raise UsageError(
-            "this context needs the Python package kubernetes, which is not installed",
-            code="kube.not_installed",
-            hint="pip install 'coditect[kubernetes]'",
-        ) from None
-    finally:
-        gc.freeze()
-        gc.enable()
-    client, config = cast(Any, kubernetes).client, cast(Any, kubernetes).config
-    configuration = client.Configuration()
-    configuration.connection_pool_maxsize = CONNECTIONS
-    said = _Complaints()
-    logging.getLogger().addHandler(said)  # where the package tells what a plugin said
-    try:
-        if _in_cluster(settings):
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            file = settings.kubeconfig or os.environ.get("KUBECONFIG") or None
-            config.load_kube_config(
-                file, settings.kube_context, configuration, persist_config=False
-            )
-    except Exception as error:  # YAML's, the package's, and what it meets in a file that is odd
-        raise _unusable(settings, error) from error
-    finally:
-        logging.getLogger().removeHandler(said)
-    if said.lines and not (configuration.api_key or configuration.cert_file):
-        raise NotAuthenticated(
-            f"the kubeconfig's credential plugin failed: {said.lines[0]}",
-            code="kube.credentials",
-            hint="run it by hand to see why; for GKE: gcloud auth login, and the package "
-            "gke-gcloud-auth-plugin",
-        )
-    return client.ApiClient(configuration)
-
-
-class _Complaints(logging.Handler):
-    """Keeps what is logged meanwhile, and lets it go nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage()[:300])
-
-
-def _in_cluster(settings: Settings) -> bool:
-    if settings.kubeconfig or settings.kube_context or os.environ.get("KUBECONFIG"):
-        return False
-    default = Path("~/.kube/config").expanduser()
-    return "KUBERNETES_SERVICE_HOST" in os.environ and not default.exists()
-
-
-def _unusable(settings: Settings, error: Exception) -> CoditectError:
-    place = settings.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return UsageError(
-        f"no cluster can be found in {place}: {str(error).strip() or type(error).__name__}",
-        code="kube.config",
-        hint="for GKE: gcloud container clusters get-credentials NAME; or set the context's "
-        "kubeconfig and kube_context",
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
+from coditect_cli import tokens
 from tests.conftest import RunCli
 from tests.support.cluster import MANIFESTS, Cluster
 from tests.workspaces.conformance import document, refusal
@@ -97,6 +101,58 @@ def test_the_page_gives_a_kubeconfig_for_cloud_run(
         server.shutdown()
         serving.join()
     assert found == (0, "", "")
+
+
+class Issuer(BaseHTTPRequestHandler):
+    """An OpenID provider that renews a login."""
+
+    token: str
+
+    def do_GET(self) -> None:
+        self.answer({"token_endpoint": f"http://{self.headers['Host']}/token"})
+
+    def do_POST(self) -> None:
+        form = self.rfile.read(int(self.headers["Content-Length"]))
+        renews = b"grant_type=refresh_token" in form and b"refresh_token=before" in form
+        token = self.token if renews else "wrong"
+        self.answer({"id_token": token, "access_token": "a", "refresh_token": "after"})
+
+    def answer(self, body: dict[str, str]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_an_openid_login_that_has_expired_is_renewed(cluster: Cluster, namespace: str) -> None:
+    handler = type("Handler", (Issuer,), {"token": admin_token(cluster, namespace)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever, args=[0.05])
+        serving.start()
+        config = {
+            "client-id": "kubernetes",
+            "client-secret": "secret",
+            "id-token": tokens.issue(
+                bytes(32), workspace_id="x", user_id="ada", ttl=1, now=time.time() - 3_600
+            ),
+            "idp-issuer-url": f"http://127.0.0.1:{server.server_port}",
+            "refresh-token": "before",
+        }
+        user = {"auth-provider": {"name": "oidc", "config": config}}
+        kubeconfig = cluster.write_kubeconfig(f"openid-{namespace}", user)
+        done = subprocess.run(  # by itself: other tests may have imported all of the package
+            [sys.executable, "-m", "coditect_cli", "workspace", "list", "-o", "name"],
+            env=os.environ
+            | {"CODITECT_KUBECONFIG": str(kubeconfig), "OAUTHLIB_INSECURE_TRANSPORT": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        server.shutdown()
+        serving.join()
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('{}')", "print('secret')"])

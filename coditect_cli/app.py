@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
+from coditect_cli.completion import use_own_scripts
 from coditect_cli.errors import UsageError
 from coditect_cli.output import Format
 from coditect_cli.runtime import Runtime, context_names
@@ -138,6 +139,7 @@ def _output_asked(argv: Sequence[str]) -> Format | None:
 def tree() -> TyperGroup:
     """The root command, with its children not loaded yet."""
     children = [Lazy(name, partial(_load, name, node), node.summary) for name, node in TREE.items()]
+    use_own_scripts()
     root = _group("coditect", SUMMARY, children)
     version = TyperOption(
         param_decls=["--version"], is_flag=True, expose_value=False, help="Print the version."

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,6 +176,17 @@ class Runtime:
         from coditect_cli.attach.credentials import Credentials
 
         return Credentials(self.context, self.paths, id, os.environ).user()
+
+    def cluster_token(self, id: str) -> str:
+        """A token for a workspace on a cluster, whatever the context's provider is.
+
+        Raises NotAuthenticated.
+        """
+        from coditect_cli.attach.credentials import Credentials
+
+        settings = replace(self.context.settings, provider="kubernetes")
+        context = self.context._replace(settings=settings)
+        return Credentials(context, self.paths, id, os.environ).token()
 
     @cached_property
     def store(self) -> SessionStore:  # depends on paths and context

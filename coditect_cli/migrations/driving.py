@@ -60,7 +60,7 @@ def run_phase(
         settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
         target, problem = find_target(runtime.context.name, settings, sources)
         settings = replace(settings, project=target.project)
-        world = World(settings, target, _kube(runtime, settings, target), _token(runtime))
+        world = World(settings, target, _kube(runtime, settings, target), runtime.cluster_token)
         steps = steps_of(phase, world)
         if plan or plan_file is not None or from_plan is not None:
             scope, file = _scope(runtime, settings), plan_file or from_plan
@@ -206,7 +206,7 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         if problem is not None:
             raise problem
         target.check()
-        world = World(settings, target, _kube(runtime, settings, target), _token(runtime))
+        world = World(settings, target, _kube(runtime, settings, target), runtime.cluster_token)
         steps = steps_of(run.phase, world)
         if [step.name for step in steps] == list(run.steps):
             say_where(runtime, run.phase, target, settings)
@@ -231,19 +231,6 @@ def _kube(runtime: Runtime, settings: MigrateSettings, target: Target) -> Callab
         )
 
     return open_kube
-
-
-def _token(runtime: Runtime) -> Callable[[str], str]:
-    """What gets a token for a workspace on a cluster, whatever the context's provider is."""
-
-    def token(workspace_id: str) -> str:
-        from coditect_cli.attach.credentials import Credentials
-
-        settings = replace(runtime.context.settings, provider="kubernetes")
-        context = runtime.context._replace(settings=settings)
-        return Credentials(context, runtime.paths, workspace_id, os.environ).token()
-
-    return token
 
 
 def open_journals(

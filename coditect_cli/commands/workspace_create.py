@@ -98,6 +98,8 @@ def _dry_run(runtime: Runtime, id: str, where: str) -> Result:
         objects = workspaces.dry_run(id, owner)
     else:
         objects = list(build(check_workspace_id(id), owner, runtime.context.settings))
+    if runtime.output == "name":
+        objects = [{"id": f"{each['kind'].lower()}/{each['metadata']['name']}"} for each in objects]
     text = f"workspace {id} would be created ({where} dry run); -o yaml shows the objects"
     return Result("List", {"apiVersion": "v1", "items": objects}, text=text)
 

@@ -213,7 +213,8 @@ class Scene:
             f"volume {claim_name(self.id)} of workspace {self.id} can't be bound: "
             f"{words or 'it lost its disk'}",
             code="workspace.volume",
-            hint="kubectl get storageclass shows what --storage-class may name",
+            hint="kubectl get storageclass shows what --storage-class may name; a volume keeps its "
+            f"class, so first: coditect workspace delete {self.id} --purge",
         )
 
     def _lasts(self, what: str, is_so: bool) -> bool:

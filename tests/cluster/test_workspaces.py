@@ -277,7 +277,10 @@ def test_a_dry_run_is_what_kubectl_accepts_and_makes_nothing(
         printed.append(text)
     assert printed[0] == printed[1]
     assert sets(cluster, namespace) == []
-    assert run_cli("workspace", "create", "demo", "--dry-run", "client")[1] == (
+    named = "persistentvolumeclaim/workspace-storage-demo-0\nstatefulset/demo\n"
+    dry = ("workspace", "create", "demo", "--dry-run", "client")
+    assert run_cli(*dry, "-o", "name")[1] == named
+    assert run_cli(*dry)[1] == (
         "workspace demo would be created (client dry run); -o yaml shows the objects\n"
     )
     cluster.kubectl("apply", "-f", "-", stdin=printed[0])

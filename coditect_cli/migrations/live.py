@@ -34,9 +34,12 @@ class LiveSteps:
         self._expected = expected
         self._run: Run | None = None
         self._last = ""
-        console = Console(file=stream, highlight=False, markup=False)
-        self._live = Live(
-            console=console, get_renderable=self._draw, redirect_stdout=False,
+        self._console = Console(file=stream, highlight=False, markup=False)
+        self._live = self._new()
+
+    def _new(self) -> Live:
+        return Live(
+            console=self._console, get_renderable=self._draw, redirect_stdout=False,
             redirect_stderr=False, refresh_per_second=4,
         )  # fmt: skip
 
@@ -63,15 +66,19 @@ class LiveSteps:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Draw nothing for a block, so that somebody can be asked."""
+        """Take the list away for a block, so that somebody can be asked; then it is below that."""
+        self._live.transient = True
         self._live.stop()
         try:
             yield
         finally:
+            self._live = self._new()  # the old one would first go up over what was printed
             self._live.start()
 
     def _draw(self) -> Group:
         table = Table.grid(padding=(0, 2))
+        for _ in range(3):
+            table.add_column(no_wrap=True, overflow="ellipsis")
         steps = list(self._run.steps.values()) if self._run is not None else []
         for step in steps:
             style = _STYLES.get(step.status, "dim")
@@ -79,9 +86,12 @@ class LiveSteps:
                 Text(step.status, style=style),
                 Text(self._titles.get(step.name, step.name)),
                 Text(self._time(step), style="dim"),
-                self._bar(step),
             )
-        return Group(table, Text(self._last, style="dim", no_wrap=True, overflow="ellipsis"))
+        last = Text(self._last, style="dim", no_wrap=True, overflow="ellipsis")
+        bars = Table.grid()
+        for bar in filter(None, map(self._bar, steps)):
+            bars.add_row(bar)
+        return Group(table, *([bars] if bars.row_count else []), last)
 
     def _time(self, step: StepRun) -> str:
         expected = f"of about {_clock(self._expected.get(step.name, 0))}"
@@ -90,12 +100,12 @@ class LiveSteps:
         ended = time.time() if step.ended_at is None else _seconds(step.ended_at)
         return f"{_clock(ended - _seconds(step.started_at))} {expected}"
 
-    def _bar(self, step: StepRun) -> ProgressBar | str:
+    def _bar(self, step: StepRun) -> ProgressBar | None:
         if step.status != "running" or step.bake_deadline is None or step.bake_started is None:
-            return ""
+            return None
         total = max(step.bake_deadline - step.bake_started, 0.001)
         return ProgressBar(
-            total=total, completed=min(time.time() - step.bake_started, total), width=24
+            total=total, completed=min(time.time() - step.bake_started, total), width=60
         )
 
 

@@ -53,6 +53,10 @@ class Screen:
         return [line.rstrip() for line in screen.display if line.strip()]
 
 
+def begin() -> Event:
+    return event("run.started", phase="toy", settings={}, target={}, steps=list(TITLES))
+
+
 @pytest.fixture
 def live() -> Iterator[tuple[Screen, LiveSteps]]:
     screen = Screen()
@@ -65,10 +69,9 @@ def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(
     monkeypatch.setenv("TERM", "xterm")
     screen, steps = live
     run, now = Run(RUN), time.time()
-    started = {"phase": "toy", "settings": {}, "target": {}, "steps": list(TITLES)}
     with steps:
         for one in (
-            event("run.started", **started),
+            begin(),
             event("step.skipped", "one", detail="one is 1"),
             event("step.started", "two", before={}),
             event("bake.started", "two", since=now - 1800, deadline=now + 1800, until="later"),
@@ -76,9 +79,28 @@ def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(
             run.apply(one)
             steps.tell(one, run)
         steps.say("stopping at the next safe point")
-    first, second, last = screen.lines()
+    first, second, bar, last = screen.lines()
     assert first.split()[:4] == ["already", "so", "Write", "one"]
     assert second.split()[:3] == ["running", "Watch", "two"]
     assert "of about 1:00:00" in second
-    assert "━━━━" in second
+    assert "━━━━" in bar
     assert last == "stopping at the next safe point"
+
+
+def test_the_steps_are_there_once_also_after_somebody_was_asked(
+    live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen, steps = live
+    run = Run(RUN)
+    with steps:
+        for one in (begin(), event("step.skipped", "one", detail="one is 1")):
+            run.apply(one)
+            steps.tell(one, run)
+        with steps.quiet():
+            screen.stream.write("Next: Watch two.\r\nType two to go on: two\r\n")
+            screen.stream.flush()
+        run.apply(event("step.started", "two", before={}))
+    asked, typed, first, second, _ = screen.lines()
+    assert (asked, typed) == ("Next: Watch two.", "Type two to go on: two")
+    assert ("Write one" in first, "Watch two" in second) == (True, True)

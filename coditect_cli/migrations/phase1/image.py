@@ -34,6 +34,8 @@ class PushImage(Step):
         return None
 
     def sends(self, world: World) -> Mapping[str, str]:
+        if not _dockerfile(world).is_file():
+            return {}  # nothing is built, and the folder may be anything
         return digests(build_files(Path(world.settings.source), _dockerfile(world)))
 
     def actions(self, world: World) -> Sequence[Action]:

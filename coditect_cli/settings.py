@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+_QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?", re.ASCII)
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATIONS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 # Variables of such names hold secrets.
@@ -76,7 +78,7 @@ def duration_text(seconds: float) -> str:
 
 def _count(value: object) -> int:
     text = str(value)
-    if isinstance(value, bool) or not re.fullmatch(r"[1-9]\d{0,8}", text):
+    if isinstance(value, bool) or not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise ValueError("a whole number from 1")
     return int(text)
 
@@ -112,7 +114,7 @@ def _image(value: object) -> str:
     """An image's name; see https://github.com/distribution/reference."""
     text = _text(value)
     if len(text) > 1000 or not re.fullmatch(
-        r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+        r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
         r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
         text,
     ):
@@ -121,9 +123,9 @@ def _image(value: object) -> str:
 
 
 def _quantity(value: object) -> str:
-    """A positive Quantity of Kubernetes, as it was written."""
+    """A positive Quantity of Kubernetes, as it was written, without a sign."""
     text = str(value)
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e\d+)?", text)
+    match = _QUANTITY.fullmatch(text)
     if isinstance(value, bool) or match is None or float(match[1]) == 0:
         raise ValueError("a positive Kubernetes quantity such as 500m, 2, 4Gi")
     return text

@@ -65,6 +65,8 @@ def test_the_context_is_chosen_by_argument_then_variable_then_file(paths: Paths)
         ("ALLOWED_ORIGINS", "https://a.example, http://b:1", ("https://a.example", "http://b:1")),
         ("GATEWAY_URL", "ws+unix:/run/x.sock", "ws+unix:/run/x.sock"),
         ("SHELL", "/bin/sh", "/bin/sh"),
+        ("CPU", ".5", ".5"),
+        ("MEMORY", "1E9", "1E9"),
     ],
 )
 def test_values_are_read_from_text(paths: Paths, variable: str, text: str, value: object) -> None:
@@ -95,6 +97,10 @@ def test_values_are_read_from_text(paths: Paths, variable: str, text: str, value
         ("MAX_MESSAGE", "255KiB"),
         ("PROVIDER", "cloud"),
         ("SHELL", "bash"),
+        ("CPU", "\u0661"),
+        ("CPU", "."),
+        ("MEMORY", "0Gi"),
+        ("MEMORY", "4GiB"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_place(paths: Paths, variable: str, text: str) -> None:

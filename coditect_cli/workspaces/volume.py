@@ -11,7 +11,7 @@ from coditect_cli.errors import Conflict
 from coditect_cli.kube import Object
 from coditect_cli.workspaces.manifest import claim_name
 
-_SUFFIXES = {"": Decimal(1), "m": Decimal("0.001")}
+_SUFFIXES = {"": Decimal(1)} | {s: Decimal(1000) ** -n for n, s in enumerate("mun", 1)}
 _SUFFIXES |= {suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)}
 _SUFFIXES |= {f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)}
 

@@ -18,6 +18,10 @@ from coditect_cli.workspaces.volume import amount
         ("1E", 10**18),
         ("1Ei", 1024**6),
         ("3", 3),
+        (".5", Decimal("0.5")),
+        ("5.", 5),
+        ("1e-1", Decimal("0.1")),
+        ("250n", Decimal("0.00000025")),
     ],
 )
 def test_a_quantity_is_a_number(quantity: str, number: int | Decimal) -> None:

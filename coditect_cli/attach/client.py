@@ -106,7 +106,7 @@ class TerminalPump(Pump):
         self._awaits_prompt = isinstance(ask, Attach) and not self.interactive
         self._last_byte = b"\n"
         self._noticed: str | None = None  # on which screen a notice stands
-        self._resume_from: int | None = None
+        self._overlaid = False  # lines of ours stand on a full-screen program's last rows
         self._lead: bool | None = None
         self.reason: str | None = None  # why the program was made to end
 
@@ -115,10 +115,6 @@ class TerminalPump(Pump):
         return {"cols": cols, "rows": rows, "term": tty.name(os.environ.get("TERM"))}
 
     def opening(self, resume: dict[str, int] | None) -> Message:
-        self._resume_from = None
-        if resume is not None and self._noticed == "alternate" and isinstance(self._ask, Attach):
-            # Only a redraw repairs the row that the notice took; `on_redraw` counts the gap.
-            self._resume_from, resume = resume["output"], None
         return self._ask.message(self.client, self.session, self._terminal(), resume)
 
     def source(self) -> int | None:
@@ -150,6 +146,8 @@ class TerminalPump(Pump):
         for part in self._keys.feed(data):
             if isinstance(part, Action):
                 self._act(part)
+            elif self._overlaid:
+                self._refresh()
             elif not self._ask.read_only:
                 self._type(part)
 
@@ -227,11 +225,24 @@ class TerminalPump(Pump):
 
     def _say(self, texts: list[str]) -> None:
         """Lines of our own among the output; to stderr where stdout is no terminal."""
-        if self._shown_on_tty:
+        if self._shown_on_tty and self.raw.screen.alternate:
+            self._overlaid = True
+            size = self._terminal()
+            texts = [*texts, "Any key takes this away."]
+            self.sink.write(notice.overlay(texts, rows=size["rows"], cols=size["cols"]))
+        elif self._shown_on_tty:
             self.sink.write(notice.lines(texts))
         else:
             end = "\r\n" if self.interactive else "\n"
             sys.stderr.write("".join(text + end for text in texts))
+
+    def _refresh(self) -> None:
+        """Have the screen drawn anew where we have drawn on it, as soon as there is a link."""
+        self._overlaid = False
+        if self.connected:
+            self.tell(messages.Refresh())
+        else:
+            self._noticed = "alternate"
 
     def on_signal(self, number: int) -> None:
         if number == signal.SIGCONT and self.interactive:
@@ -242,7 +253,10 @@ class TerminalPump(Pump):
 
     def on_open(self, resumed: bool) -> None:
         if self._noticed is not None:
-            self.sink.write(notice.erase(alternate=self._noticed == "alternate"))
+            if self._noticed == "main":
+                self.sink.write(notice.erase())
+            else:
+                self._refresh()
             self._noticed = None
         self.ping()
 
@@ -266,13 +280,9 @@ class TerminalPump(Pump):
         return None
 
     def on_redraw(self, redraw: messages.Redraw) -> None:
-        skipped = redraw.skipped
-        if self._resume_from is not None:
-            skipped = max(skipped, redraw.offset - self._resume_from)
-            self._resume_from = None
-        if not skipped:
+        if not redraw.skipped:
             return
-        text = f"coditect: {skipped} bytes of output were skipped"
+        text = f"coditect: {redraw.skipped} bytes of output were skipped"
         if self._shown_on_tty:
             self.sink.write(notice.gap(text, rows=self._terminal()["rows"]))
         else:

@@ -17,9 +17,20 @@ def show(text: str, *, alternate: bool, rows: int, cols: int) -> bytes:
     return _ROW_BELOW + line + b"\x1b8"
 
 
-def erase(*, alternate: bool) -> bytes:
-    """Take the line away; on the alternate screen the redraw that follows does it."""
-    return b"" if alternate else _ERASE_BELOW
+def erase() -> bytes:
+    """Take the line of a shell away; on the alternate screen it is drawn over."""
+    return _ERASE_BELOW
+
+
+def overlay(texts: list[str], *, rows: int, cols: int) -> bytes:
+    """Lines over the last rows of a full-screen program, until that is drawn anew."""
+    texts = texts[-rows:]
+    width = max(1, cols - 1)
+    drawn = b"".join(
+        b"\x1b[%d;1H\x1b[2K\x1b[0;7m" % row + text[:width].ljust(width).encode()
+        for row, text in enumerate(texts, rows - len(texts) + 1)
+    )
+    return b"\x1b7" + drawn + b"\x1b8"
 
 
 def lines(texts: list[str]) -> bytes:

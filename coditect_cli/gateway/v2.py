@@ -230,6 +230,9 @@ class _Attached:
             attachment.acknowledge(message.stream, message.offset)
         elif isinstance(message, m.Resize) and isinstance(session, Terminal):
             session.resize(attachment, message.cols, message.rows)
+        elif isinstance(message, m.Refresh) and isinstance(session, Terminal):
+            attachment.redraw = True
+            attachment.wake()
         elif isinstance(message, m.Eof) and isinstance(session, Pipes):
             session.end_input(message.offset)
         elif isinstance(message, m.Signal) and session.kind == "exec":

@@ -139,6 +139,11 @@ class Signal(Message):
 
 
 @dataclass(frozen=True)
+class Refresh(Message):
+    type = "refresh"
+
+
+@dataclass(frozen=True)
 class Detach(Message):
     type = "detach"
 
@@ -292,7 +297,7 @@ FROM_CLIENT: dict[str, type[Message]] = {
     kind.type: kind
     for kind in (
         *(Attach, Exec, Files, Sessions, Read, Kill, Stop, Status, Gateway),
-        *(Ack, Resize, Eof, Signal, Detach, Done),
+        *(Ack, Resize, Refresh, Eof, Signal, Detach, Done),
     )
 }
 FROM_GATEWAY: dict[str, type[Message]] = {

@@ -102,7 +102,7 @@ def test_a_notice_on_the_main_screen_leaves_no_trace(before: str) -> None:
 
     sign = notice.show("gone, reconnecting", alternate=False, rows=10, cols=40).decode()
     assert "gone, reconnecting" in shown(before, sign)[0]
-    lines, at_cursor = shown(before, sign, notice.erase(alternate=False).decode(), "ke")
+    lines, at_cursor = shown(before, sign, notice.erase().decode(), "ke")
     wanted, wanted_at_cursor = shown(before, "ke")
     assert lines == wanted[-len(lines) :]
     assert len(lines) >= len(wanted) - 1  # at most one line has scrolled away

@@ -50,6 +50,38 @@ def test_vim_edits_and_saves(pane: Pane, paths: Paths) -> None:
     assert notes.read_text() == "line!\ngrüße, 日本 🙂\n"
 
 
+@needs("vim")
+@pytest.mark.parametrize(
+    ("keys", "said", "command"),
+    [("~?", "this help", "vim"), ("~s", "link up", "vim"), ("~?", "this help", "exec")],
+)
+def test_what_the_client_says_over_a_full_screen_program_goes_away(
+    pane: Pane, tmux: Tmux, keys: str, said: str, command: str
+) -> None:
+    pane.enter("seq 100 > numbers")
+    pane.prompts(INSIDE)
+    if command == "exec":
+        pane = tmux.shell()
+        pane.enter("coditect exec -it demo -- vim -u NONE -N numbers")
+    else:
+        pane.enter("vim -u NONE -N numbers")
+    pane.shows('"numbers" 100')
+    pane.press("Enter")
+
+    def whole() -> tuple[list[str], str]:
+        return pane.screen(colours=True), pane.show("#{cursor_x},#{cursor_y}")
+
+    until(lambda: pane.show("#{cursor_y}") == "1", "the cursor in the second line")
+    before = whole()
+    pane.type(keys)
+    assert pane.shows(said).startswith("1\n2\n3\n")
+    pane.shows("Any key takes this away.")
+    pane.type("j")
+    until(lambda: whole() == before, "the screen as it was")
+    pane.type("j")
+    until(lambda: pane.show("#{cursor_y}") == "2", "a key that the program got")
+
+
 @needs("top", "procps")
 def test_top_redraws(pane: Pane) -> None:
     pane.enter("top -d 0.2")

@@ -159,9 +159,10 @@ class Gateway:
         return self.request("_gateway", type="status")
 
     def kill_bridge(self) -> int:
-        """kill -9 the bridge; its pid."""
+        """kill -9 the bridge; its pid. `bridge_pid` is another's, or none, from then on."""
         pid = until(self.bridge_pid, "a bridge")
         os.kill(pid, signal.SIGKILL)
+        until(lambda: self.bridge_pid() != pid, "the bridge's end")
         return int(pid)
 
     def bridge_pid(self) -> int | None:

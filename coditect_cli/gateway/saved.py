@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from coditect_cli.gateway.session import timestamp
 from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.lines import ansi, plain
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
+
+RESTORED = "restored: its"
+_DIM = re.compile(r"\x1b\[(?:0;)?2m([^\x1b]*)\x1b\[0?m")  # a row of a notice, as a screen has it
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,11 @@ def directory_of(saved: Saved, root: str) -> str:
 def saved_screen(saved: Saved, directory: str, shell: str) -> bytes:
     """The saved lines, and below them one that says that the processes did not survive.
 
+    What earlier restores said there is left out.
     A record may hold anything: what a terminal obeys, but for colours, is escaped.
     """
     when = timestamp(saved.state.last_active / NANOSECONDS).replace("T", " ").replace("Z", " UTC")
-    notice = f"restored: its processes did not survive; this is its state of {when}"
+    notice = f"{RESTORED} processes did not survive; this is its state of {when}"
     if directory != saved.state.working_directory:
         notice += f"; {saved.state.working_directory} is gone"
     if shell != saved.state.shell_type:
@@ -53,8 +58,16 @@ def noted(notice: str) -> bytes:
 
 
 def _up_to_cursor(output: SessionOutput) -> list[str]:
-    """Its lines without the blank ones at the end."""
-    lines = list(output.lines)
+    """Its lines without earlier notices, and without the blank ones at the end."""
+    lines: list[str] = []
+    in_notice = False  # on a narrow screen it takes several rows
+    for line in output.lines:
+        dim = _DIM.fullmatch(line)
+        in_notice = dim is not None and (in_notice or dim[1].startswith(f"[{RESTORED}"))
+        if not in_notice:
+            lines.append(line)
+        elif dim is not None and dim[1].endswith("]"):
+            in_notice = False
     while lines and not lines[-1]:
         lines.pop()
     return lines

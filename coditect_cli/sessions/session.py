@@ -51,13 +51,13 @@ class SessionState:
     def encode(self) -> bytes:
         """Its JSON in at most 100,000 bytes.
 
-        When it is longer, variables that have no place even alone go first, then the oldest
-        history, then the largest variables, then the names of unset ones. Raises LimitReached
-        when the rest is still too long.
+        When it is longer, variables go first that have no place even alone or take more than half
+        of it, then the oldest history, then the largest variables, then the names of unset ones.
+        Raises LimitReached when the rest is still too long.
         """
         state = self
         if len(_encoded(_state_fields(state))) > MAX_VALUE:
-            state = state._without_what_never_fits()
+            state = state._without_huge_variables()
         while (excess := len(content := _encoded(_state_fields(state))) - MAX_VALUE) > 0:
             if state.command_history:
                 count = _first_of(state.command_history, excess)
@@ -80,9 +80,9 @@ class SessionState:
                 raise _too_large(f"the state of session {self.id}", content)
         return content
 
-    def _without_what_never_fits(self) -> SessionState:
+    def _without_huge_variables(self) -> SessionState:
         bare = replace(self, environment_vars={}, command_history=[], variables_unset=[])
-        room = MAX_VALUE - len(_encoded(_state_fields(bare)))
+        room = min(MAX_VALUE - len(_encoded(_state_fields(bare))), MAX_VALUE // 2)
         variables = {
             name: value
             for name, value in self.environment_vars.items()

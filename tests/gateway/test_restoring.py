@@ -17,6 +17,7 @@ import pytest
 
 from coditect_cli import config
 from coditect_cli.gateway.saved import Saved, saved_screen
+from coditect_cli.gateway.screen import Screen
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.session import SessionOutput, SessionState
@@ -141,6 +142,24 @@ def test_a_record_does_nothing_to_a_terminal_but_draw() -> None:
     drawn = saved_screen(saved, "/", "bash").decode()
     assert re.sub(r"\x1b\[\d*m|\r\n|[ -~]", "", drawn) == ""
     assert "a\\x1b]2;title\\x07" in drawn
+
+
+@pytest.mark.parametrize("cols", [40, 80, 120])
+def test_a_screen_has_the_newest_notice_alone(cols: int) -> None:
+    state = SessionState("s1", "demo", 1, 1, "bash", "/gone")
+    lines = ["$ one", "\x1b[2mdim]\x1b[m"]
+    for _ in range(3):
+        screen = Screen(cols, 10)
+        output = SessionOutput("s1", lines, (0, 0), (cols, 10))
+        screen.feed(
+            saved_screen(Saved(state, output, Lease("demo", "s1", "me", 1, 1)), "/", "bash")
+        )
+        screen.feed(b"$ two\r\n\x1b[2mdim\x1b[m")
+        lines, _ = screen.primary()
+    shown = "".join(re.sub(r"\x1b\[[\d;]*m", "", line) for line in lines)
+    assert shown.count("did not survive") == shown.count("/gone is gone") == 1
+    assert (shown.count("$ one"), shown.count("dim]"), shown.count("$ two")) == (1, 1, 3)
+    assert shown.index("did not survive") > shown.index("$ two")
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh"])

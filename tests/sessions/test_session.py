@@ -213,13 +213,13 @@ def test_the_oldest_lines_go_first_and_no_more_than_needed(lines: list[str], bef
 
 def test_history_goes_before_variables_and_the_largest_variables_first() -> None:
     history = [f"command {n} " + "x" * 1000 for n in range(20)]
-    variables = {"SMALL": "s", "LARGE": "l" * 60_000, "MEDIUM": "m" * 30_000}
+    variables = {"SMALL": "s", "LARGE": "l" * 48_000, "MEDIUM": "m" * 40_000}
     fits = SessionState.decode(state(environment_vars=variables, command_history=history).encode())
     assert fits.environment_vars == variables
     assert 0 < fits.history_trimmed < 20
     assert fits.command_history == history[fits.history_trimmed :]
 
-    variables["HUGE"] = "h" * 65_000
+    variables["LARGEST"] = "h" * 49_000
     tight = SessionState.decode(
         state(environment_vars=variables, command_history=history, variables_trimmed=2).encode()
     )
@@ -248,9 +248,10 @@ def test_what_was_not_trimmed_has_no_count_in_the_json() -> None:
     assert "trimmed" not in state().encode().decode() + output([]).encode().decode()
 
 
-def test_a_variable_that_never_fits_takes_no_history_with_it() -> None:
-    history = ["ls"] * 100
-    variables = {"BIG": "x" * 120_000, "SMALL": "1"}
+@pytest.mark.parametrize("size", [51_000, 120_000])
+def test_a_huge_variable_takes_no_history_with_it(size: int) -> None:
+    history = [f"echo {n} " + "y" * 1_000 for n in range(60)]
+    variables = {"BIG": "x" * size, "SMALL": "1"}
     state = SessionState("s1", "demo", 0, 0, "bash", "/", variables, history)
     kept = SessionState.decode(state.encode())
     assert (kept.environment_vars, kept.variables_trimmed) == ({"SMALL": "1"}, 1)

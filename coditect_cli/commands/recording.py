@@ -92,6 +92,7 @@ def play(
 ) -> int:
     """Play a recording, asciicast v3 or v2, on this terminal.
 
+    It looks as it did on a terminal of the recording's size; of another size, this is said first.
     Space pauses, . shows the next step while paused, q quits. With --from all that was shown
     before is drawn at once. --skip-idle goes before the recording's own limit.
 
@@ -232,8 +233,8 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 def _say_size(runtime: Runtime, recording: Recording) -> None:
     cols, rows = shutil.get_terminal_size()
-    if os.isatty(1) and (cols < recording.cols or rows < recording.rows):
+    if os.isatty(1) and (cols, rows) != (recording.cols, recording.rows):
         runtime.streams.say(
             f"the recording is {recording.cols}x{recording.rows} and this terminal "
-            f"{cols}x{rows}: it will not look as it did"
+            f"{cols}x{rows}: it may not look as it did"
         )

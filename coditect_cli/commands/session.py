@@ -126,7 +126,8 @@ def output(
 
     It is what the store has, which for a live session is at most a second old. With --follow it
     begins with a live session's screen as it is, and goes on with each line once it is ended,
-    until the session ends or Ctrl-C. It watches, and types nothing.
+    until the session ends or Ctrl-C. It watches, and types nothing. One that another gateway
+    holds is followed in the store, a second behind, where lines that are wiped at once are not.
 
     Examples:
       coditect session output demo 5e0c
@@ -146,6 +147,9 @@ def output(
     colours = runtime.streams.stdout.isatty() if style is None else style
     if follow and item["state"] == "live":
         _follow(runtime, item, ansi if colours else plain)
+        return None
+    if follow and item["state"] == "held":
+        _follow_record(runtime, item, ansi if colours else plain)
         return None
     if saved is None:
         raise _not_saved(item)
@@ -235,6 +239,18 @@ def _follow(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:
 
     with dialing(runtime.context, runtime.paths, item["workspace"], insecure=False) as dial:
         follow(dial, item["session"], 1, shape, runtime.streams.say)
+
+
+def _follow_record(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:
+    from coditect_cli.sessions.following import follow_record
+    from coditect_cli.stores.store import open_store
+
+    stdout = runtime.streams.stdout
+    with closing(open_store(runtime.context.settings, runtime.paths)) as store:
+        ids = item["workspace"], item["session"]
+        for lines in follow_record(store, *ids, runtime.streams.say):
+            stdout.writelines(shape(line) + "\n" for line in lines)
+            stdout.flush()
 
 
 def _not_saved(item: Item) -> NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
@@ -109,6 +110,27 @@ class FoundationDBStore(SessionStore):
             return result
 
         return self._retry(attempt, lambda: not maybe_kept)
+
+    def wait_for_change(self, key: bytes, value: bytes | None, patience: float) -> None:
+        """By a watch, which the cluster may end early: it only says that it is time to look."""
+        deadline = time.monotonic() + patience
+
+        def begin(transaction: Any) -> Any:
+            if transaction.get(key).value != value:
+                return None
+            watch = transaction.watch(key)
+            transaction.commit().wait()  # from now on it does not belong to the transaction
+            return watch
+
+        watch = self._retry(begin)
+        if watch is None:
+            return
+        changed = threading.Event()
+        watch.on_ready(lambda _: changed.set())
+        try:
+            changed.wait(deadline - time.monotonic())
+        finally:
+            watch.cancel()
 
     def size(self) -> int:
         """What the cluster estimates from a sample of its keys."""

@@ -31,6 +31,7 @@ MAX_TRANSACTION = 10_000_000  # bytes, keys and values of all writes
 MAX_SECONDS = 5.0
 END = b"\xff"  # past every key: what starts with it is the store's own
 PATIENCE = 10.0  # seconds until a call ends that gets no answer, all its tries together
+LOOK_AGAIN = 0.1  # seconds between looks for a change, where there are no watches
 PAGE_ROWS = 500  # what a processor keeps at hand
 PAGE_BYTES = 1_000_000
 
@@ -144,6 +145,18 @@ class SessionStore(ABC):
 
         Raises Conflict when others keep coming first, LimitReached past MAX_SECONDS.
         """
+
+    def wait_for_change(self, key: bytes, value: bytes | None, patience: float) -> None:
+        """Return once a key may have another value than this one, after `patience` s at the latest.
+
+        Where the store has no watches, it is looked at again and again.
+        """
+        deadline = time.monotonic() + patience
+        while self.read(lambda snapshot: snapshot.get(key)) == value:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, LOOK_AGAIN))
 
     def size(self) -> int | None:
         """About how many bytes its keys and values take, where it can tell at once."""

@@ -21,6 +21,7 @@ from coditect_cli.sessions import listing as listings
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import parse_time
 from coditect_cli.stores.progress import Progress
+from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from coditect_cli.streams import Streams
 from tests.conftest import RunCli
@@ -169,6 +170,20 @@ def test_a_session_that_another_gateway_holds_is_said_so(
     assert listed(run_cli, "demo", "--active") == ["demo/0-held", f"demo/{client.session}"]
     item = document(run_cli, "show", "demo", "0-held")
     assert (item["state"], item["problem"]) == ("held", "the gateway elsewhere holds it")
+
+
+def test_a_session_that_another_gateway_holds_is_followed_in_the_store(
+    run_cli: RunCli, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = layer.acquire("demo", "s1", "elsewhere:d#1-2", now=time.time_ns(), ttl=10**12)
+    layer.save(state(), output(["one", "two", ""]))
+
+    def until_it_ends(*_: object) -> None:
+        layer.save(state(ended_at=1), output(["one", "two", "three"]))
+        layer.release(lease)
+
+    monkeypatch.setattr(SQLiteStore, "wait_for_change", until_it_ends)
+    assert run_cli("session", "output", "demo", "s1", "--follow") == (0, "one\ntwo\nthree\n", "")
 
 
 def test_on_a_terminal_list_stops_after_some_screenfuls(

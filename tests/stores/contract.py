@@ -25,6 +25,7 @@ from coditect_cli.stores.store import (
 # Every key of the suite is below it: a shared store keeps its others, and runs do not meet.
 P = b"coditect-test/%d/" % os.getpid()
 P_END = prefix_end(P)
+NEVER = 60.0  # seconds; a test that waits so long has failed
 Open = Callable[[], SessionStore]
 NAME = P[:-1].replace(b"/", b"-")  # what names of the suite start with: no key is below P then
 NAMES = st.sampled_from([NAME + name for name in (b"a", b"a-b", b"a\xff", b"b")])
@@ -39,6 +40,13 @@ def put(store: SessionStore, *rows: tuple[bytes, bytes]) -> None:
             transaction.set(P + key, value)
 
     store.transact(write)
+
+
+def write(store: SessionStore, key: bytes, value: bytes | None) -> None:
+    if value is None:
+        store.transact(lambda transaction: transaction.clear(P + key))
+    else:
+        put(store, (key, value))
 
 
 def rows_of(store: SessionStore) -> list[tuple[bytes, bytes]]:
@@ -69,6 +77,35 @@ class StoreContract:
         other.transact(lambda transaction: transaction.clear(P + b"a"))
         other.transact(lambda transaction: transaction.clear(P + b"never there"))
         assert rows_of(store) == [(b"empty", b"")]
+
+    @pytest.mark.parametrize(("before", "after"), [(None, b"1"), (b"1", b"2"), (b"1", None)])
+    def test_who_waits_for_a_change_is_woken_by_it(
+        self, store: SessionStore, open_store: Open, before: bytes | None, after: bytes | None
+    ) -> None:
+        write(store, b"a", before)
+        other, woken = open_store(), threading.Event()
+
+        def wait() -> None:
+            other.wait_for_change(P + b"a", before, NEVER)
+            woken.set()
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        put(store, (b"b", b"another key"))
+        write(store, b"a", after)
+        assert woken.wait(NEVER / 2)
+        waiting.join()
+
+    def test_a_change_before_the_wait_is_not_missed(self, store: SessionStore) -> None:
+        put(store, (b"a", b"2"))
+        store.wait_for_change(P + b"a", b"1", NEVER)
+        store.wait_for_change(P + b"a", None, NEVER)
+        store.wait_for_change(P + b"b", b"1", NEVER)
+
+    def test_a_wait_for_what_does_not_change_ends(self, store: SessionStore) -> None:
+        put(store, (b"a", b"1"))
+        store.wait_for_change(P + b"a", b"1", 0.05)
+        store.wait_for_change(P + b"b", None, 0)
 
     def test_a_transaction_reads_its_own_writes(self, store: SessionStore) -> None:
         put(store, (b"a", b"1"), (b"b", b"2"))

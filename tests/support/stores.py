@@ -75,6 +75,9 @@ class Below(SessionStore):
     def transact(self, fn: Callable[[Transaction], T]) -> T:
         return self._store.transact(lambda transaction: fn(_Transaction(transaction, self._prefix)))
 
+    def wait_for_change(self, key: bytes, value: bytes | None, patience: float) -> None:
+        self._store.wait_for_change(self._prefix + key, value, patience)
+
     def close(self) -> None:
         self._store.close()
 

@@ -13,6 +13,8 @@ from coditect_cli.output import Stream, emit_stream
 from coditect_cli.runtime import Runtime, SomeWorkspaceId, seconds
 from coditect_cli.sessions.session import NANOSECONDS
 
+PATIENCE = 0.3  # seconds for finding out how long a listing will be
+
 
 def list_(
     ctx: typer.Context,
@@ -52,7 +54,13 @@ def list_(
     Exit codes: 0 done, 2 options that exclude each other, 3 no such workspace,
     9 the gateway or the store does not answer
     """
-    from coditect_cli.sessions.listing import COLUMNS, WIDE, Listing
+    from coditect_cli.sessions.listing import (
+        COLUMNS,
+        WIDE,
+        Listing,
+        in_order,
+        workspaces_within,
+    )
     from coditect_cli.stores.progress import Progress
 
     runtime: Runtime = ctx.obj
@@ -83,7 +91,14 @@ def list_(
         )
         if id is not None and not listing.live:
             runtime.check_known(id)
-        progress = Progress(runtime.streams, "sessions")
+        is_whole = listing.limit is None and start is None
+
+        def parts() -> list[bytes]:
+            return (
+                workspaces_within(store, PATIENCE) if workspaces is None else in_order(workspaces)
+            )
+
+        progress = Progress(runtime.streams, "sessions", parts=parts if is_whole else None)
         stream = Stream(
             "SessionList",
             progress.above(listing.pages(progress.watch)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -200,6 +201,17 @@ def state_pages(
 def in_order(workspaces: Sequence[str]) -> list[bytes]:
     """What the keys of these workspaces begin with, in the order of the keys. Raises UsageError."""
     return sorted(sessions_prefix(STATE, one).partition(b"/")[0] + b"/" for one in workspaces)
+
+
+def workspaces_within(store: SessionStore, patience: float) -> list[bytes]:
+    """The workspaces that have sessions, in order; none where finding them takes longer."""
+    deadline = time.monotonic() + patience
+    found = []
+    for workspace in SessionLayer(store).workspaces():
+        found.append(id_bytes(workspace, "workspace"))
+        if time.monotonic() > deadline:
+            return []
+    return found
 
 
 def some_states(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from coditect_cli.stores.store import Page
@@ -18,21 +19,29 @@ BAR = 30  # columns
 class Progress:
     """Counts the rows and read versions of a scan, and tells them on stderr.
 
-    `noun` is what the rows are, in the plural; `whole` says about how many bytes a scan of all of
-    them reads, where that is known. A bar, or else a count, is drawn only on a terminal, once the
-    scan has taken `patience` seconds, and wiped before something is shown: there may be only one
-    terminal.
+    `noun` is what the rows are, in the plural. How far it is, is told by `whole`, about how many
+    bytes the scan reads, or by `parts`, what stands before the slashes of its keys, in order; both
+    are called once, and know it or not. A bar, or else a count, is drawn only on a terminal, once
+    the scan has taken `patience` seconds, and wiped before something is shown: there may be only
+    one terminal.
     """
 
     patience = 0.2
 
     def __init__(
-        self, streams: Streams, noun: str, whole: Callable[[], int | None] | None = None
+        self,
+        streams: Streams,
+        noun: str,
+        whole: Callable[[], int | None] | None = None,
+        parts: Callable[[], Sequence[bytes]] | None = None,
     ) -> None:
         self._streams = streams
         self._noun = noun
         self._whole = whole
         self._total: int | None = None
+        self._find_parts = parts
+        self._parts: Sequence[bytes] = ()
+        self._last = b""
         self._animates = streams.may_animate()
         self._makes_room = streams.stdout.isatty()
         self._began = time.monotonic()
@@ -73,17 +82,26 @@ class Progress:
             self.versions += 1
         if self._animates:
             self._bytes += sum(len(key) + _size(value) for key, value in page.rows)
+            if page.rows:
+                self._last = page.rows[-1][0]
 
     def _draw(self) -> None:
         if self._whole is not None:
             self._total, self._whole = self._whole(), None
+        if self._find_parts is not None:
+            self._parts, self._find_parts = self._find_parts(), None
         text = f"{self._seen:,} {self._noun}"
-        if self._total:
-            part = min(0.99, self._bytes / self._total)
+        if self._total or self._parts:
+            part = min(0.99, self._part())
             bar = ("#" * round(part * BAR)).ljust(BAR, ".")
             text = f"[{bar}] {part:3.0%}  {text}"
         self._write(f"\r{text}")
         self._drawn = True
+
+    def _part(self) -> float:
+        if self._total:
+            return self._bytes / self._total
+        return bisect_left(self._parts, self._last.partition(b"/")[0]) / len(self._parts)
 
     def _wipe(self) -> None:
         if self._drawn:

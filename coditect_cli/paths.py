@@ -97,8 +97,10 @@ def make_private(directory: Path) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Write `path` (0600) in one step: readers see the old content or the new, never a part.
 
-    Raises Failed when it cannot be written.
+    Raises Failed when it cannot be written, or is a device or pipe, which would be gone then.
     """
+    path = path.resolve()
+    check_replaceable(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -110,6 +112,16 @@ def write_private(path: Path, content: bytes) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise unusable(path, error) from error
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises Failed where something is there that is no regular file."""
+    if path.exists() and not path.is_file():
+        raise Failed(
+            f"{path} is there, and no regular file: it is not replaced",
+            code="file.special",
+            hint="name another file",
+        )
 
 
 @contextmanager

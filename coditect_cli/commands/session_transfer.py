@@ -8,13 +8,14 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
 from coditect_cli.errors import Conflict, Failed, NotFound, UsageError
 from coditect_cli.output import Result
-from coditect_cli.paths import make_private
+from coditect_cli.paths import check_replaceable, make_private
 from coditect_cli.runtime import Runtime, SomeWorkspaceId
 from coditect_cli.sessions.session import format_time
 from coditect_cli.sessions.transfer import (
@@ -157,6 +158,8 @@ def _write(file: str, lines: Iterable[str], force: bool) -> None:
         raise Conflict(
             f"{file} exists", code="export.exists", hint="name another file, or pass --force"
         )
+    file = os.path.realpath(file)
+    check_replaceable(Path(file))
     folder, name = os.path.split(file)
     part = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:

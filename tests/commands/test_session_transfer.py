@@ -65,7 +65,15 @@ def test_an_exports_file_is_for_its_owner_alone(
     assert document(run_cli, *args, "--force")["sessions"] == 3
     assert file.read_text().count(SECRET) == 3
     assert refused(run_cli, "export", "--output-file", "/proc/nosuch/x") == (8, "export.failed")
-    assert sorted(os.listdir(tmp_path)) == ["home", "x.ndjson"]
+    os.mkfifo(tmp_path / "pipe")
+    assert refused(run_cli, "export", "--output-file", str(tmp_path / "pipe"), "--force") == (
+        8, "file.special"
+    )  # fmt: skip
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "link").symlink_to(file)
+    assert document(run_cli, "export", "--output-file", str(tmp_path / "link"), "--force")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["home", "link", "pipe", "x.ndjson"]
 
 
 def test_what_was_exported_is_imported_again(

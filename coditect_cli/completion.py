@@ -12,7 +12,7 @@ BASH = """
     local IFS=$'\\n'
     COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" \\
                    COMP_CWORD=$COMP_CWORD \\
-                   %(autocomplete_var)s=complete_bash $1 ) )
+                   %(autocomplete_var)s=complete_bash $1 2> /dev/null ) )
     if [[ ${COMPREPLY-} == *: ]]; then
         compopt -o nospace
     elif [[ ${COMP_WORDS[COMP_CWORD]} == : || ${COMP_WORDS[COMP_CWORD-1]} == : ]]; then
@@ -29,7 +29,7 @@ ZSH = """
 
 %(complete_func)s() {
   local answer="$(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" \\
-      %(autocomplete_var)s=complete_zsh %(prog_name)s)"
+      %(autocomplete_var)s=complete_zsh %(prog_name)s 2> /dev/null)"
   if [[ $answer == *':"))'"'" ]]; then
     local -a places=( ${${(f)answer}//(*\\(\\(|[\\\\\\"]|\\)\\)\\')/} )
     compadd -S '' -- $places

@@ -122,8 +122,8 @@ def inspect(
 ) -> Result:
     """Show what a token says: header and claims, not verified, and never its signature.
 
-    The token comes from CODITECT_TOKEN, else from stdin; never from the command line, which
-    other users can read.
+    The token comes from CODITECT_TOKEN, else from stdin (also written -); never from the command
+    line, which other users can read.
 
     Examples:
       coditect token issue --workspace demo | coditect token inspect
@@ -131,7 +131,11 @@ def inspect(
 
     Exit codes: 0 done, 2 no token was given, 4 it is not a token
     """
-    if misplaced:  # said by hand: the parser's own words would show the token
+    if misplaced not in (
+        None,
+        [],
+        ["-"],
+    ):  # said by hand: the parser's own words would show the token
         raise UsageError(
             "a token is not taken from the command line, which other users can read",
             hint="set CODITECT_TOKEN, or pass it on stdin",

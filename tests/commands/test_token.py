@@ -86,6 +86,7 @@ def test_inspect_reads_stdin_or_the_variable_and_hides_the_signature(
     assert code == 0
     assert json.loads(out)["claims"]["user_id"] == "ada"
     assert token.rpartition(".")[2] not in out
+    assert run_cli("token", "inspect", "-", "-o", "json", stdin=token.encode())[1] == out
     monkeypatch.setenv("CODITECT_TOKEN", token)
     table = run_cli("token", "inspect")[1]
     assert "workspace_id" in table

@@ -92,7 +92,7 @@ def play(
 ) -> int:
     """Play a recording, asciicast v3 or v2, on this terminal.
 
-    It looks as it did on a terminal of the recording's size; of another size, this is said first.
+    It looks as it did on a terminal of the recording's size; of another size, it says so.
     Space pauses, . shows the next step while paused, q quits. With --from all that was shown
     before is drawn at once. --skip-idle goes before the recording's own limit.
 
@@ -121,6 +121,8 @@ def play(
         idle = recording.idle_time_limit if skip_idle is None else skip_idle
         player = Player(0, 1, speed=speed, idle=idle, start=start)
         status = player.play(recording.events())
+        if os.isatty(2):
+            _say_size(runtime, recording)  # what was said before it may have wiped
     if recording.cut_off:
         runtime.streams.say(
             "the recording ends in the middle of a line: whatever wrote it was killed"

@@ -32,6 +32,10 @@ _SECRETS = [
         r"""cookie["']?\s{0,8}:\s{0,8}["']?([^"'\n]++)""",
         r"(?<![\w-])--?[\w-]{0,64}(?:token|secret|password|passwd|passphrase|api-?key|cookie)"
         r"\s+(?!-)" + _VALUE,
+        r"""\bcurl\s(?:[^\n;|&]{0,256}?\s)?(?:-u|--(?:proxy-)?user)[=\s]?\s{0,8}["']?"""
+        r"""[^\s:"']{0,64}:([^\s"']++)""",
+        r"\bsshpass\s{1,8}-p\s{0,8}" + _VALUE,
+        r"\s-pass(?:in|out)?\s{1,8}pass:(\S++)",  # openssl's
         # set -x NAME value, as fish and csh have it.
         r"\bset(?:env)?\s+(?:--?[\w-]{1,16}\s+){0,4}\w{0,64}"
         rf"{_WORD}\w{{0,64}}\s+(?!-)" + _VALUE,
@@ -39,6 +43,7 @@ _SECRETS = [
         # Tokens that say by their beginning whose they are: GitHub's, GitLab's, Slack's, AWS's, ...
         r"(?<![^\W_])(?-i:gh[opsur]_([^\W_]++)|github_pat_(\w++)|gl(?:pa|pt)t-([\w.-]++)"
         r"|xox[a-z]-([\w-]++)|A[KS]IA([A-Z\d]{4,}+)|[rs]k_(?:live|test)_(\w++)|AIza([\w-]{16,}+)"
+        r"|(?:npm|hf)_([^\W_]{16,}+)|pypi-([\w-]{16,}+)"
         r"|(?<!-)sk-([\w-]{16,}+))",
         r"https?://([\w-]{20,256}+)(?=@|:[^\s/@]{0,256}+@)",  # one that is the name of a user
         rf"{KEY_BEGIN.pattern}((?s:.*?))(?:{KEY_END}|\Z)",
@@ -47,8 +52,30 @@ _SECRETS = [
 _URL_PASSWORD = re.compile(r"""://[^\s/:@\["'<>]{0,256}:([^\s/"'<>]{0,1024})""")
 # Regular expressions whose first characters stand for themselves, as few as can be.
 _HINTS: tuple[str, ...] = (
-    *(*_WORDS, "cookie", "authorization", "://", "eyJ", "sk-", "k_live_", "k_test_", "xox[a-z]-"),
-    *("_(?<=gh[opsur]_)", "_pat_", "pat-", "ptt-", "akia", "asia", "aiza"),
+    *(
+        *_WORDS,
+        "cookie",
+        "authorization",
+        "://",
+        "eyJ",
+        "curl",
+        "sk-",
+        "k_live_",
+        "k_test_",
+        "xox[a-z]-",
+    ),
+    *(
+        "_(?<=gh[opsur]_)",
+        "_(?<=npm_)",
+        "_(?<=hf_)",
+        "_pat_",
+        "pypi-",
+        "pat-",
+        "ptt-",
+        "akia",
+        "asia",
+        "aiza",
+    ),
 )
 _PORT = re.compile(r"\d{0,5}")
 

@@ -135,10 +135,15 @@ def test_the_terminal_is_as_it_was(
     assert (b"line 3 of" in terminal.seen) == (way_out == "bad line")
 
 
-def test_a_smaller_terminal_is_told(write: Write, on_terminal: Callable[..., Terminal]) -> None:
-    terminal = on_terminal(write((0, "o", "x"), term={"cols": 200, "rows": 50}))
+@pytest.mark.parametrize(("cols", "rows"), [(200, 50), (80, 20), (80, 24)])
+def test_a_terminal_of_another_size_is_told_before_and_after(
+    write: Write, on_terminal: Callable[..., Terminal], cols: int, rows: int
+) -> None:
+    terminal = on_terminal(write((0, "o", "\x1b[H\x1b[Jx"), term={"cols": cols, "rows": rows}))
     assert terminal.wait() == 0
-    assert b"the recording is 200x50" in terminal.seen
+    told = f"the recording is {cols}x{rows} and this terminal 80x24".encode()
+    before, _, after = terminal.seen.partition(b"\x1b[Jx")
+    assert (told in before) == (told in after) == ((cols, rows) != (80, 24))
 
 
 def test_a_recording_that_was_cut_off_is_played_and_told(write: Write) -> None:

@@ -7,6 +7,7 @@ from coditect_cli.settings import SECRET_NAMES
 
 PEM_BODY = "\nMIIEow+/=\nAQ==\n"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----{PEM_BODY}-----END RSA PRIVATE KEY-----"
+NPM, PYPI = "abcdefghijklmnop", "AgEIcHlwaS5vcmcCJD"
 LONG_USER = "0123456789abcdef0123"
 
 
@@ -72,6 +73,10 @@ def hidden(line: str) -> list[str]:
         ("sk-ant-api03-abcdefghijkl task-sk-abcdefghijklmnopqrst", ["ant-api03-abcdefghijkl"]),
         ("pip install sk-learn; glut-x; xghp_abc", []),
         ("-" * 8 + "token x", ["x"]),
+        ("curl -s -u ada:hunter2 u; curl --user 'ada:a b' u", ["hunter2", "a"]),
+        ("docker run -u 1000:1000 x", []),
+        ("sshpass -p hunter2 ssh h; openssl enc -passin pass:hunter3", ["hunter2", "hunter3"]),
+        ("npm_abcdefghijklmnop hf_short pypi-AgEIcHlwaS5vcmcCJD", [NPM, PYPI]),
         ("KeyError: 'x'", []),
         ("if key == 3 and Token::Kind", []),
         ("at http://localhost:8080/x and http://[::1]:80/", []),
@@ -147,6 +152,8 @@ def test_a_password_that_goes_on_is_one_before_its_end_is_seen() -> None:
         "cookie:" * 28_000,
         "https://" + "a-" * 100_000,
         "sk-" * 60_000,
+        "curl " * 40_000,
+        "curl -u " * 25_000,
         "COOKIE=(" * 25_000,
     ],
 )

@@ -329,6 +329,17 @@ class Runtime:
             held = {key: one for key, one in held.items() if not one["holder"].startswith(ours)}
         return held
 
+    def check_here(self, workspace_id: str, text: str) -> None:
+        """Raises Conflict for a session, named or begun by `text`, that another gateway holds."""
+        for (_, session_id), held in self.held_elsewhere([workspace_id], {}).items():
+            if session_id.startswith(text):
+                raise Conflict(
+                    f"session {session_id} of workspace {workspace_id} is live under another "
+                    f"gateway, {held['holder'].partition(':')[0]}",
+                    code="session.leased",
+                    hint="do this through that gateway",
+                )
+
     def find_session(self, workspace_id: str, text: str) -> str:
         """The id of the session, live or saved, whose id is `text` or alone starts with it.
 

@@ -53,8 +53,9 @@ def record(
       coditect session record demo | gzip > demo.cast.gz
 
     Exit codes: 0 the shell ended, or Ctrl-C or SIGTERM came, 2 no FILE and stdout is a terminal,
-    3 no such workspace or session, 6 FILE exists, 8 FILE cannot be written, 9 the gateway does
-    not answer, 255 the session was lost; what was recorded until then stays
+    3 no such workspace or session, 6 FILE exists, or another gateway holds the session, 8 FILE
+    cannot be written, 9 the gateway does not answer, 255 the session was lost; what was recorded
+    until then stays
     """
     from coditect_cli.workspaces.spec import check_workspace_id
 
@@ -161,6 +162,7 @@ def _live_session(runtime: Runtime, workspace_id: str, text: str | None) -> str:
         try:
             return find_session(None, terminals, workspace_id, text)
         except NotFound as error:
+            runtime.check_here(workspace_id, text)
             session = runtime.find_session(workspace_id, text)
             raise NotFound(
                 f"session {session} of workspace {workspace_id} is not live",

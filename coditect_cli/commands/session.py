@@ -185,7 +185,8 @@ def kill(
       coditect session kill demo 5e0c
 
     Exit codes: 0 ended, 2 several sessions start so, 3 no such live session,
-    5 the workspace is another user's, 8 its program does not end, 9 the gateway does not answer
+    5 the workspace is another user's, 6 another gateway holds it, 8 its program does not end,
+    9 the gateway does not answer
     """
     from coditect_cli.sessions.lookup import find_session
 
@@ -196,6 +197,7 @@ def kill(
         runtime.end_session(id, session)
         text = f"session {session} ended"
     except NotFound as error:
+        runtime.check_here(id, session)
         text = f"no live session {session} in workspace {id}"
         if not ignore_not_found:
             hint = f"coditect session list --active {id_words(id)} shows them"

@@ -170,6 +170,9 @@ def test_a_session_that_another_gateway_holds_is_said_so(
     assert listed(run_cli, "demo", "--active") == ["demo/0-held", f"demo/{client.session}"]
     item = document(run_cli, "show", "demo", "0-held")
     assert (item["state"], item["problem"]) == ("held", "the gateway elsewhere holds it")
+    for args in (["kill", "demo", "0-held"], ["record", "demo", "0-h", "x.cast"]):
+        assert refused(run_cli, *args) == (6, "session.leased")
+    assert refused(run_cli, "kill", "demo", "0-gone") == (3, "session.not_found")
 
 
 def test_a_session_that_another_gateway_holds_is_followed_in_the_store(

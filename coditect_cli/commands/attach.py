@@ -10,6 +10,7 @@ import typer
 from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, Timeout, WorkspaceId, seconds, session_ids
+from coditect_cli.workspaces.backend import await_running
 from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 
 WHOLE_ID = 36  # characters of a UUID, which needs no look-up
@@ -206,7 +207,7 @@ def _running_workspace(runtime: Runtime, id: str, limit: float) -> dict[str, Any
     if record.desired != "running":
         record = workspaces.set_desired(id, "running")
     if record.status not in (None, "running"):
-        record = workspaces.wait(id, "running", limit, runtime.streams.say) or record
+        record = await_running(workspaces, record, limit, runtime.streams.say)
     return record.as_dict()
 
 

@@ -29,6 +29,9 @@ def list_(
         str | None,
         typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels."),
     ] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="USER", help="Only those of this user.")
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on with each one that changes.")
     ] = False,
@@ -41,7 +44,8 @@ def list_(
     Examples:
       coditect workspace list
       coditect workspace list -o name
-      coditect workspace list -o wide -l user-id=ada
+      coditect workspace list --owner ada@example.com
+      coditect workspace list -o wide -l team=web
       coditect workspace list --watch -o ndjson
 
     Exit codes: 0 done, 2 a selector that cannot be, 5 forbidden, 9 the cluster does not answer,
@@ -52,7 +56,7 @@ def list_(
         raise UsageError("--watch has no end, so its output is no document", hint="use -o ndjson")
     whole = runtime.output not in ("table", "name")
     find = runtime.workspaces.watch if watch else runtime.workspaces.pages
-    pages = find(selector, runtime.streams.say, whole=whole)
+    pages = find(selector, runtime.streams.say, whole=whole, owner=owner)
     if runtime.output == "wide":
         pages = ([item | {"age": _age(item)} for item in page] for page in pages)
     stream = Stream("WorkspaceList", pages, COLUMNS, WIDE, "id", dict)
@@ -135,7 +139,8 @@ def start(
     record = runtime.workspaces.set_desired(id, "running")
     if wait:
         record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
-    return Result("Workspace", record.as_dict(), text=f"workspace {id} runs")
+    how = "is starting" if record.status == "starting" else "runs"
+    return Result("Workspace", record.as_dict(), text=f"workspace {id} {how}")
 
 
 def wait(

@@ -9,6 +9,7 @@ import typer
 from coditect_cli.errors import Conflict, UsageError
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime, Timeout, Wait, WorkspaceId, seconds
+from coditect_cli.workspaces.backend import await_running
 from coditect_cli.workspaces.spec import check_workspace_id
 
 
@@ -82,8 +83,8 @@ def create(
         if not if_not_exists or error.code != "workspace.exists":
             raise
         record, text = runtime.workspaces.get(id), f"workspace {id} exists already"
-    if wait and dry_run is None and record.desired == "running":
-        record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
+    if wait and record.desired == "running":
+        record = await_running(runtime.workspaces, record, limit, runtime.streams.say)
     return Result("Workspace", record.as_dict(), text=text)
 
 

@@ -48,7 +48,8 @@ def stop(
         runtime.workspaces.wait(id, "stopped", limit, runtime.streams.say)
     record = runtime.workspaces.get(id)
     known = "" if ended is None else f", sessions ended: {ended}"
-    text = f"workspace {id} stopped{known}"
+    how = "is stopping" if record.status == "stopping" else "stopped"
+    text = f"workspace {id} {how}{known}"
     return Result("Workspace", record.as_dict(), text=text)
 
 
@@ -99,8 +100,18 @@ def delete(
         raise
     if wait:
         runtime.workspaces.wait(id, "deleted", limit, runtime.streams.say)
-    done = "deleted with its files" if purge else "deleted, its files are kept"
-    return Result("Workspace", {"id": id, "status": "deleted"}, text=f"workspace {id} {done}")
+    files = "with its files" if purge else "its files are kept"
+    status = "deleted" if wait else _status(runtime, id)
+    how = "deleted" if status == "deleted" else "is being deleted"
+    text = f"workspace {id} {how}{' ' if purge else ', '}{files}"
+    return Result("Workspace", {"id": id, "status": status}, text=text)
+
+
+def _status(runtime: Runtime, id: str) -> str | None:
+    try:
+        return runtime.workspaces.get(id).status
+    except NotFound:
+        return "deleted"
 
 
 def _forget_sessions(runtime: Runtime, id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-from coditect_cli.errors import Conflict, NotFound
+from coditect_cli.errors import CoditectError, Conflict, Interrupted, NotFound, TimedOut
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord
 
 Condition = Literal["running", "stopped", "deleted"]
@@ -42,15 +42,19 @@ class WorkspaceBackend(Protocol):
     def ids(self, owner: str | None = None) -> list[str]:
         """Every workspace's id, or of those with that owner, in order."""
 
-    def pages(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
-        """The workspaces in order of their ids.
+    def pages(
+        self, selector: str | None, tell: Tell, *, whole: bool, owner: str | None = None
+    ) -> Iterator[list[Item]]:
+        """The workspaces in order of their ids; with an owner, theirs.
 
         `whole` asks for what takes further lists: the field `node`, and `storage` as it really is.
 
         What is wrong with one of them is told. Raises UsageError for a selector that can't be.
         """
 
-    def watch(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
+    def watch(
+        self, selector: str | None, tell: Tell, *, whole: bool, owner: str | None = None
+    ) -> Iterator[list[Item]]:
         """As `pages`, then each workspace that changes, for ever; a deleted one has that status."""
 
     def set_desired(self, id: str, desired: Desired) -> WorkspaceRecord:
@@ -69,6 +73,22 @@ class WorkspaceBackend(Protocol):
 
         Raises TimedOut (workspace.timeout), and at once what waiting can't cure.
         """
+
+
+def await_running(
+    workspaces: WorkspaceBackend, record: WorkspaceRecord, limit: float, tell: Tell
+) -> WorkspaceRecord:
+    """A workspace that was made, once it runs. Raises as `wait`, and says what is there by then."""
+    try:
+        return workspaces.wait(record.id, "running", limit, tell) or record
+    except CoditectError as error:
+        if not isinstance(error, Interrupted | TimedOut):  # they say how to look at it
+            exists = (
+                f"the workspace and its volume exist: coditect workspace delete {record.id} "
+                "removes the one, with --purge both"
+            )
+            error.hint = f"{error.hint}; {exists}" if error.hint else exists
+        raise
 
 
 def exists(id: str, state: str = "") -> Conflict:

@@ -112,21 +112,25 @@ class KubernetesWorkspaces:
         }
 
     def ids(self, owner: str | None = None) -> list[str]:
-        selecting = _selecting(None if owner is None else f"user-id={user_label(owner)}")
-        pages = self._kube.pages(self._sets, StatefulSets, **selecting)
+        pages = self._kube.pages(self._sets, StatefulSets, **_selecting(None, owner))
         return [found.metadata.name for page in pages for found in page.items]
 
-    def pages(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
-        for _, items in self._pages(selector, whole):
+    def pages(
+        self, selector: str | None, tell: Tell, *, whole: bool, owner: str | None = None
+    ) -> Iterator[list[Item]]:
+        for _, items in self._pages(_selecting(selector, owner), whole):
             yield items
 
-    def watch(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
+    def watch(
+        self, selector: str | None, tell: Tell, *, whole: bool, owner: str | None = None
+    ) -> Iterator[list[Item]]:
         version, there = "", set[str]()
-        for found, items in self._pages(selector, whole):
+        selecting = _selecting(selector, owner)
+        for found, items in self._pages(selecting, whole):
             version = version or found
             there |= {str(item["id"]) for item in items}
             yield items
-        source = Source(self._sets, _selecting(selector), version, pick=as_set)
+        source = Source(self._sets, selecting, version, pick=as_set)
         with Watches(self._kube, {"set": source}) as watches:
             while True:
                 if (change := watches.next()) is None:
@@ -138,7 +142,7 @@ class KubernetesWorkspaces:
                     there = now
                     yield _items(change.object["items"], around) + gone
                 else:
-                    yield [self._item(change.object, whole) | _end(change.kind)]
+                    yield [self._changed(change.kind, change.object, whole)]
                     name = change.object.metadata.name
                     (there.discard if change.kind == "DELETED" else there.add)(name)
 
@@ -167,8 +171,14 @@ class KubernetesWorkspaces:
                 raise
         else:
             self._remove(f"{self._sets}/{id}", found, propagationPolicy="Foreground")
-        if claim is not None:
+        if claim is None:
+            return
+        try:
             self._remove(f"{self._claims}/{claim_name(id)}", claim)
+        except CoditectError as error:
+            left = f"workspace {id} is deleted, and its volume {claim_name(id)} is not"
+            error.hint = f"{left}; {error.hint or 'try again'}"
+            raise
 
     def wait(
         self, id: str, condition: Condition, limit: float, tell: Tell
@@ -267,11 +277,12 @@ class KubernetesWorkspaces:
         items = self._kube.get(self._pods, fieldSelector=f"metadata.name={id}-0")["items"]
         return items[0] if items else None
 
-    def _pages(self, selector: str | None, whole: bool) -> Iterator[tuple[str, list[Item]]]:
+    def _pages(self, selecting: dict[str, object], whole: bool) -> Iterator[tuple[str, list[Item]]]:
         """Each page's version, and its items."""
-        around = self._around(OURS) if whole and not selector else _NOTHING
-        for page in self._kube.pages(self._sets, StatefulSets, **_selecting(selector)):
-            if whole and selector and page.items:
+        is_all = selecting == _selecting(None)
+        around = self._around(OURS) if whole and is_all else _NOTHING
+        for page in self._kube.pages(self._sets, StatefulSets, **selecting):
+            if whole and not is_all and page.items:
                 names = ",".join(found.metadata.name for found in page.items)
                 around = self._around(f"{OURS},workspace-id in ({names})")
             yield page.metadata["resourceVersion"], _items(page.items, around)
@@ -287,6 +298,15 @@ class KubernetesWorkspaces:
                 for claim in page.items
             },
         )
+
+    def _changed(self, kind: str, found: StatefulSet, whole: bool) -> Item:
+        """A workspace as a watch tells it: one that only left the selector is there still."""
+        if kind != "DELETED":
+            return self._item(found, whole)
+        try:
+            return self._item(as_set(self._find(found.metadata.name)), whole)
+        except NotFound:
+            return self._item(found, whole) | {"status": "deleted"}
 
     def _item(self, found: StatefulSet, whole: bool) -> Item:
         if not whole:
@@ -344,17 +364,14 @@ def _with_volume(hint: str | None, id: str, made: bool) -> str:
     ).strip()
 
 
-def _end(kind: str) -> Item:
-    return {"status": "deleted"} if kind == "DELETED" else {}
-
-
 def _deleted(id: str) -> Item:
     """A workspace that went while nobody watched."""
     nothing = WorkspaceRecord(id, "", "", "stopped", Path())
     return dict.fromkeys(nothing.as_dict()) | {"id": id, "status": "deleted"}
 
 
-def _selecting(selector: str | None) -> dict[str, object]:
+def _selecting(selector: str | None, owner: str | None = None) -> dict[str, object]:
     if selector and not selector.isprintable():
         raise UsageError("--selector is not a line of text")
-    return {"labelSelector": f"{OURS},{selector}" if selector else OURS}
+    whose = None if owner is None else f"user-id={user_label(owner)}"
+    return {"labelSelector": ",".join(filter(None, (OURS, whose, selector)))}

@@ -75,20 +75,24 @@ class LocalWorkspaces:
         desired = self.get(id).desired
         return {"desired": desired, "pod": None, "conditions": [], "volume": None, "events": []}
 
-    def pages(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
+    def pages(
+        self, selector: str | None, tell: Tell, *, whole: bool, owner: str | None = None
+    ) -> Iterator[list[Item]]:
         """All in one; of one whose record is damaged it has the id alone."""
         if selector is not None:
             raise UsageError("--selector goes with workspaces on Kubernetes, which have labels")
-        yield list(self._items(tell).values())
+        yield list(self._items(tell, owner).values())
 
-    def watch(self, selector: str | None, tell: Tell, *, whole: bool) -> Iterator[list[Item]]:
+    def watch(
+        self, selector: str | None, tell: Tell, *, whole: bool, owner: str | None = None
+    ) -> Iterator[list[Item]]:
         """As `pages`, then each workspace that changes, for ever; a deleted one has that status."""
-        [page] = self.pages(selector, tell, whole=whole)
+        [page] = self.pages(selector, tell, whole=whole, owner=owner)
         yield page
         before = {item["id"]: item for item in page}
         while True:
             time.sleep(POLL)
-            now = self._items(lambda _: None)
+            now = self._items(lambda _: None, owner)
             changed = [item for id, item in now.items() if before.get(id) != item]
             gone = [item | {"status": "deleted"} for id, item in before.items() if id not in now]
             if changed or gone:
@@ -166,9 +170,9 @@ class LocalWorkspaces:
                 hint=f"remove {purged} by hand",
             )
 
-    def _items(self, tell: Tell) -> dict[str, Item]:
+    def _items(self, tell: Tell, owner: str | None = None) -> dict[str, Item]:
         items: dict[str, Item] = {}
-        for id in self.ids():
+        for id in self.ids(owner):
             try:
                 items[id] = self.get(id).as_dict()
             except NotFound:

@@ -14,6 +14,7 @@ from coditect_cli.workspaces.observed import as_set, node, record
 from coditect_cli.workspaces.scene import Scene
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
+FIRST_LOOK = 10.0  # seconds that one look may take, also where nothing is to be waited for
 TICK = 0.5  # seconds; what may pass by itself is looked at again
 
 
@@ -49,9 +50,9 @@ def _follow(
     with Watches(kube, sources) as watches:
         while not _holds(scene, condition):
             left = began + limit - time.monotonic()
-            if left <= 0:
+            if left <= 0 and (scene.is_known("set", "pod") or left < -FIRST_LOOK):
                 raise _timed_out(scene, kube.namespace, condition, limit)
-            change = watches.next(min(left, TICK))
+            change = watches.next(min(left, TICK) if left > 0 else TICK)
             news = [_words(event) for event in (scene.apply(change) if change else ())]
             for words in news:
                 if words not in told:  # an Event that comes again says nothing new

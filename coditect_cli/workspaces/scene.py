@@ -142,8 +142,8 @@ class Scene:
                 return Failed(
                     f"the image of workspace {self.id} cannot be used: {reason}: {words}",
                     code="workspace.image",
-                    hint="check the image's name, and that the nodes may pull it; delete the "
-                    "workspace (its volume is kept), then create it with --image",
+                    hint="check the image's name, and that the nodes may pull it; its image is "
+                    "chosen when it is made",
                 )
             if reason in START_REASONS:
                 ended = container.get("lastState", {}).get("terminated") or {}
@@ -172,8 +172,7 @@ class Scene:
             return LimitReached(
                 f"the namespace's limits do not allow the pod of workspace {self.id}: {words}",
                 code="kube.limit",
-                hint="the workspace and its volume exist: coditect workspace delete "
-                f"{self.id} --force, then create it with another size",
+                hint="its size is chosen when it is made",
             )
         if "forbidden" not in words and "is invalid" not in words:
             return None
@@ -214,7 +213,7 @@ class Scene:
             f"{words or 'it lost its disk'}",
             code="workspace.volume",
             hint="kubectl get storageclass shows what --storage-class may name; a volume keeps its "
-            f"class, so first: coditect workspace delete {self.id} --purge",
+            "class",
         )
 
     def _lasts(self, what: str, is_so: bool) -> bool:

@@ -76,6 +76,17 @@ def test_a_create_that_waits_asks_for_nothing_that_it_was_told(
     assert len(chaos.requests) == 2 + len(watched) + len(lists)
 
 
+def test_a_purge_that_ends_at_the_volume_says_so(run_cli: RunCli, chaos: Chaos) -> None:
+    run_cli("workspace", "create", "demo")
+    chaos.faults = [Fault(f"DELETE .*{CLAIMS}", times=1, status=403)]
+    purge = ("workspace", "delete", "demo", "--force", "--purge", "--confirm", "demo")
+    code, _, err = run_cli(*purge)
+    assert (code, "demo is deleted, and its volume workspace-storage-demo-0 is not" in err) == (
+        5, True
+    )  # fmt: skip
+    assert run_cli(*purge)[0] == 0
+
+
 def test_retry_after_is_waited_for(
     run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:

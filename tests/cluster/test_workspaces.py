@@ -114,6 +114,7 @@ def test_what_cannot_start_says_why(
     assert words in error["message"]
     assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["demo"]
     if status == 8:
+        assert "coditect workspace delete demo" in error["hint"]  # so it says what is there
         assert failure(run_cli, "up", "demo", "--detach")["code"] == code
     else:
         error = failure(run_cli, "up", "demo", "--detach", "--timeout", "1s")
@@ -339,3 +340,29 @@ def test_watch_goes_on_with_what_changes(
             watch.send_signal(signal.SIGINT)
         assert watch.wait(60) == 130
     assert refusal(run_cli, "workspace", "list", "--watch") == (2, "usage")
+
+
+def test_watch_does_not_take_what_leaves_its_selector_for_deleted(
+    home: object, cluster: Cluster, namespace: str, run_cli: RunCli
+) -> None:
+    run_cli("workspace", "create", "a", "--no-wait")
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/a"
+
+    def label(value: str | None) -> None:
+        body = {"metadata": {"labels": {"extra": value}}}
+        cluster.request("PATCH", path, body, "application/merge-patch+json")
+
+    label("1")
+    line = [sys.executable, "-m", "coditect_cli", "workspace", "list", "--watch", "-o", "ndjson"]
+    with subprocess.Popen([*line, "-l", "extra=1"], stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        try:
+            assert json.loads(watch.stdout.readline())["id"] == "a"
+            label(None)
+            assert json.loads(watch.stdout.readline())["status"] != "deleted"
+            label("1")
+            run_cli("workspace", "delete", "a")
+            while json.loads(watch.stdout.readline())["status"] != "deleted":
+                pass
+        finally:
+            watch.send_signal(signal.SIGINT)

@@ -89,6 +89,17 @@ class WorkspaceConformance:
         wide = run_cli("workspace", "list", "-o", "wide")[1].splitlines()
         assert {"AGE", "NODE", "CPU", "MEMORY", "STORAGE", "IMAGE"} <= set(wide[0].split())
 
+    def test_a_list_of_somebodys_own(self, run_cli: RunCli) -> None:
+        whose = document(run_cli, "workspace", "create", "one")["owner"]
+        for owner, ids in ((whose, ["one"]), ("nobody@example.com", [])):
+            listed = document(run_cli, "workspace", "list", "--owner", owner)["items"]
+            assert [item["id"] for item in listed] == ids
+
+    def test_a_wait_of_no_time_looks_once(self, run_cli: RunCli) -> None:
+        run_cli("workspace", "create", "one")
+        assert run_cli("workspace", "wait", "one", "--timeout", "0")[0] == 0
+        assert run_cli("workspace", "wait", "one", "--for", "stopped", "--timeout", "0")[0] == 124
+
     def test_scripts_can_repeat_themselves(self, run_cli: RunCli) -> None:
         run_cli("workspace", "create", "demo")
         assert refusal(run_cli, "workspace", "create", "demo") == (6, "workspace.exists")

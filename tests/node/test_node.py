@@ -196,6 +196,22 @@ def test_a_gateway_that_is_replaced_loses_nothing(
     assert before <= {pod["metadata"]["uid"] for pod in platform.pods("app=gateway")}
 
 
+def test_gateways_whose_pods_go_lose_nothing(
+    platform: Platform, coditect: Commands, workspace: str
+) -> None:
+    """They go on for the time of their preStop, then take leave; others are there by then."""
+    with attached(coditect, workspace) as terminal:
+        terminal.type(b"echo re''ady\n")
+        terminal.expect(b"ready", PATIENCE)
+        platform.run(f"kubectl delete pod -l app=gateway -n {NAMESPACE}")
+        terminal.type(b"echo still he''re\n")
+        terminal.expect(b"still here", PATIENCE)
+    path = f"/api/v1/namespaces/{NAMESPACE}/events"
+    reasons = {event["reason"] for event in platform.cluster.request("GET", path)["items"]}
+    assert "Killing" in reasons
+    assert "FailedPreStopHook" not in reasons
+
+
 @pytest.mark.parametrize(
     ("image", "code", "words"),
     [

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from coditect_cli.signing import PrivateKey
 from tests.support.cluster import free_ports
+from tests.support.gateway import until
 from tests.support.node import PATIENCE
-from tests.support.platform import Platform, blocks
+from tests.support.platform import Commands, Platform, blocks
 from tests.support.terminal import Terminal
 
 pytestmark = [
@@ -64,3 +67,22 @@ def test_it_leads_to_an_attached_shell(platform: Platform) -> None:
         for line in others:
             platform.run(line)
         platform.run("coditect workspace delete demo --purge --confirm demo")
+
+
+def test_a_key_is_replaced_and_nothing_restarted(platform: Platform, tmp_path: Path) -> None:
+    coditect = Commands(platform.environ(tmp_path))
+    coditect("workspace", "create", "turn")
+    try:
+        [block] = blocks("Replacing the key")
+        platform.run(block)
+        following = PrivateKey.load(str(platform.folder / "next.pem"))
+
+        def admits(key: PrivateKey) -> bool:
+            coditect.environ["CODITECT_TOKEN"] = platform.token("turn", key)
+            return coditect("exec", "--insecure", "turn", "--", "echo", "in", status=None) == "in\n"
+
+        assert admits(platform.key)
+        until(lambda: admits(following), "a kubelet that brought the new key", PATIENCE)
+        assert admits(platform.key)
+    finally:
+        coditect("workspace", "delete", "turn", "--force", "--purge", "--confirm", "turn")

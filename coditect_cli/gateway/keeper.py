@@ -25,17 +25,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from coditect_cli.gateway import processes
+from coditect_cli.gateway import fork, processes
 from coditect_cli.gateway.handover import LOCKED, REFUSED, VERSION, Channel
 from coditect_cli.gateway.listeners import bound_address, listen
 
 PR_SET_CHILD_SUBREAPER = 36
-PR_SET_NO_NEW_PRIVS = 38
 _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
 _CHECK_SECONDS = 20.0
-_FIRST_PASSED = 700  # past what `exec 9>file` and the like in a shell would replace
 
 
 @dataclass
@@ -205,7 +203,7 @@ class Keeper:
         own = {name: held.pop(name) for name in ("0", "1", "2", *message["passed"])}
         answer = {"type": "spawned", "id": message["id"]}
         try:
-            pid = self.fork(message, own)
+            pid = fork.start(message, own, self.soft_limit)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             for fd in held.values():
                 os.close(fd)
@@ -217,52 +215,6 @@ class Keeper:
         finally:
             for fd in set(own.values()):
                 os.close(fd)
-
-    def fork(self, message: dict[str, Any], own: dict[str, int]) -> int:
-        """Start a program; descriptors that it is passed besides 0, 1, 2 get high numbers.
-
-        Variables of the same names tell it which.
-        """
-        passed = {
-            name: fcntl.fcntl(own[name], fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED)
-            for name in message["passed"]
-        }
-
-        user = message["user"]
-        identity: dict[str, Any] = {}
-        if user is not None:
-            groups = user["groups"]
-            identity = {"user": user["uid"], "group": groups[0], "extra_groups": groups}
-
-        def prepare() -> None:
-            if message["tty"]:
-                os.login_tty(0)
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self.soft_limit, hard))
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            if user is not None:
-                os.chdir(message["cwd"])  # with the user's rights, which uid 0 may not have
-                ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-        try:
-            child = subprocess.Popen(
-                message["argv"],
-                executable=message["executable"],
-                env={**message["env"], **{name: str(fd) for name, fd in passed.items()}},
-                cwd=message["cwd"] if user is None else None,
-                stdin=own["0"],
-                stdout=own["1"],
-                stderr=own["2"],
-                pass_fds=list(passed.values()),
-                start_new_session=not message["tty"],
-                **identity,
-                preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
-            )
-        finally:
-            for fd in passed.values():
-                os.close(fd)
-        child.returncode = 0  # reaped by wait_for_children
-        return child.pid
 
     def on_release(self, message: dict[str, Any], _fds: list[int]) -> None:
         """Close one descriptor of a program: its standard input has ended."""

@@ -16,6 +16,7 @@ from coditect_cli.stores.store import MAX_VALUE, Page, SessionStore, Snapshot, p
 from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 
 CLOCK_TOLERANCE = 300 * NANOSECONDS
+NAMELESS = b"/"  # how keys begin that have no workspace id
 LONGEST_LEASE = 30 * NANOSECONDS + CLOCK_TOLERANCE
 
 Watch = Callable[[Iterable[Page[bytes]]], Iterable[Page[bytes]]]
@@ -60,13 +61,17 @@ def check_sessions(store: SessionStore, now: int, watch: Watch = iter) -> Iterat
                 yield from _check_pair(outputs.get(session_id), states.get(session_id), now)
         else:
             for key, value in window.rows:
-                yield from _check_own(key, value, now)
+                if key.startswith(OWN):
+                    yield from _check_own(key, value, now)
+                elif key.split(b"/")[1] in (STATE.encode(), OUTPUT.encode()):
+                    yield Finding(key, "fail", "wrong-ids", "its key names no workspace")
 
 
 def _all_windows(store: SessionStore) -> Iterator[Page[bytes]]:
     for workspace_id in SessionLayer(store).workspaces():
         yield from _windows(store, workspace_id)
-    yield from scan(store, OWN, prefix_end(OWN))
+    for prefix in (OWN, NAMELESS):
+        yield from scan(store, prefix, prefix_end(prefix))
 
 
 def _windows(store: SessionStore, workspace_id: str) -> Iterator[_Window]:

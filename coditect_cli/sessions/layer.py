@@ -138,7 +138,7 @@ class SessionLayer:
                 yield SessionState.decode(value)
 
     def workspaces(self) -> Iterator[str]:
-        """The workspaces that have sessions or outputs, found without reading these."""
+        """The workspaces that have a name, and sessions or outputs, found without reading these."""
         position = NAMES
 
         def skip(snapshot: Snapshot) -> tuple[list[str], bytes | None]:
@@ -150,7 +150,8 @@ class SessionLayer:
                     return found, None
                 first, slash, rest = key.partition(b"/")
                 begin = prefix_end(first + slash) if slash else key + b"\0"
-                if slash and first + slash != OWN and _has_sessions(snapshot, first, rest):
+                is_name = first and slash and first + slash != OWN
+                if is_name and _has_sessions(snapshot, first, rest):
                     found.append(id_text(first))
             return found, begin
 

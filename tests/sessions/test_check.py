@@ -101,6 +101,18 @@ def test_ids_of_any_bytes_are_checked(store: SessionStore) -> None:
     assert {key for key, _, problem in found if problem == "unparsable"} == set(keys)
 
 
+def test_a_key_without_a_workspace_is_found_among_others(store: SessionStore) -> None:
+    """It was once the end of the whole check."""
+    keys = [b"/terminal_sessions/s1", b"/terminal_output/", b"w/terminal_sessions/s1"]
+    write(store, {**dict.fromkeys(keys, b"junk"), b"/another/key": b"somebody's"})
+    found = [(key, problem) for key, severity, problem in problems(store) if severity == "fail"]
+    assert sorted(found) == [
+        (b"/terminal_output/", "wrong-ids"),
+        (b"/terminal_sessions/s1", "wrong-ids"),
+        (b"w/terminal_sessions/s1", "unparsable"),
+    ]
+
+
 def test_an_oversize_value_is_found(tmp_path: Path) -> None:
     """Another program, or a database written by hand, may hold what this one never writes."""
     store = SQLiteStore(tmp_path / "state" / "sessions.db")

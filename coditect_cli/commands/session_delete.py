@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from coditect_cli.errors import Conflict, NotFound, UsageError
 from coditect_cli.output import Result, Stream, emit_stream
 from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, seconds
 from coditect_cli.sessions.layer import SessionLayer
-from coditect_cli.sessions.listing import COLUMNS, WIDE, Item, Listing
+from coditect_cli.sessions.listing import COLUMNS, WIDE, Item, Listing, parts
 from coditect_cli.sessions.session import NANOSECONDS
 from coditect_cli.stores.progress import Progress
 from coditect_cli.stores.store import SessionStore
@@ -169,10 +170,11 @@ def _delete_older(
         if id is not None and not live:
             runtime.check_known(id)
         old = _Old(store, Listing(store, live, workspaces, before=before), before, dry_run)
-        if not dry_run and (count := old.count(Progress(runtime.streams, "sessions"))):
+        of = partial(parts, store, workspaces)
+        if not dry_run and (count := old.count(Progress(runtime.streams, "sessions", parts=of))):
             these = "this session" if count == 1 else f"these {count:,} sessions"
             runtime.confirm(f"Delete {these} with history and screen?", "--yes, or --dry-run")
-        pages = filter(None, old.delete(Progress(runtime.streams, "sessions")))
+        pages = filter(None, old.delete(Progress(runtime.streams, "sessions", parts=of)))
         stream = Stream("SessionList", pages, COLUMNS, WIDE, "session", old.tail)
         emit_stream(stream, runtime.output, runtime.streams)
     if old.left:

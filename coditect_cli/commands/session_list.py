@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,8 +13,6 @@ from coditect_cli.errors import CoditectError, UsageError
 from coditect_cli.output import Stream, emit_stream
 from coditect_cli.runtime import Runtime, SomeWorkspaceId, seconds
 from coditect_cli.sessions.session import NANOSECONDS
-
-PATIENCE = 0.3  # seconds for finding out how long a listing will be
 
 
 def list_(
@@ -54,13 +53,7 @@ def list_(
     Exit codes: 0 done, 2 options that exclude each other, 3 no such workspace,
     9 the gateway or the store does not answer
     """
-    from coditect_cli.sessions.listing import (
-        COLUMNS,
-        WIDE,
-        Listing,
-        in_order,
-        workspaces_within,
-    )
+    from coditect_cli.sessions.listing import COLUMNS, WIDE, Listing, parts
     from coditect_cli.stores.progress import Progress
 
     runtime: Runtime = ctx.obj
@@ -92,13 +85,8 @@ def list_(
         if id is not None and not listing.live:
             runtime.check_known(id)
         is_whole = listing.limit is None and start is None
-
-        def parts() -> list[bytes]:
-            return (
-                workspaces_within(store, PATIENCE) if workspaces is None else in_order(workspaces)
-            )
-
-        progress = Progress(runtime.streams, "sessions", parts=parts if is_whole else None)
+        of = partial(parts, store, workspaces) if is_whole else None
+        progress = Progress(runtime.streams, "sessions", parts=of)
         stream = Stream(
             "SessionList",
             progress.above(listing.pages(progress.watch)),

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -17,6 +18,7 @@ from coditect_cli.errors import Conflict, Failed, NotFound, UsageError
 from coditect_cli.output import Result
 from coditect_cli.paths import check_replaceable, make_private
 from coditect_cli.runtime import Runtime, SomeWorkspaceId
+from coditect_cli.sessions.listing import parts
 from coditect_cli.sessions.session import format_time
 from coditect_cli.sessions.transfer import (
     Export,
@@ -58,12 +60,14 @@ def export(
         raise UsageError(
             f"-o {runtime.output} says what was done, so the sessions need --output-file"
         )
-    progress = Progress(runtime.streams, "sessions")
     exporting = Export(format_time(time.time_ns()))
     with closing(runtime.store) as store:
         if id is not None:
             runtime.check_known(id)
-        pages = progress.watch(record_pages(store, None if id is None else [id]))
+        workspaces = None if id is None else [id]
+        of = partial(parts, store, workspaces)
+        progress = Progress(runtime.streams, "sessions", parts=of)
+        pages = progress.watch(record_pages(store, workspaces))
         if output_file is None:
             runtime.streams.say(f"{WHOLE}; --output-file makes a file that only you can read")
             for line in exporting.lines(pages):

@@ -51,6 +51,7 @@ COLUMNS = {
     "LAST ACTIVE": "lastActive",
     "CLIENTS": "clients",
 }
+PARTS_SECONDS = 0.3
 NO_ID = "its key has no session id; coditect keys get WORKSPACE/terminal_sessions/ shows it"
 WIDE = {"TYPE": "type", "PROBLEM": "problem"}
 _Time = Annotated[str, Meta(min_length=20, max_length=30)]  # as chrono writes one; it ends in Z
@@ -203,9 +204,14 @@ def in_order(workspaces: Sequence[str]) -> list[bytes]:
     return sorted(sessions_prefix(STATE, one).partition(b"/")[0] + b"/" for one in workspaces)
 
 
-def workspaces_within(store: SessionStore, patience: float) -> list[bytes]:
-    """The workspaces that have sessions, in order; none where finding them takes longer."""
-    deadline = time.monotonic() + patience
+def parts(store: SessionStore, workspaces: Sequence[str] | None) -> list[bytes]:
+    """The workspaces that a scan goes through, in order, for its bar; None means all.
+
+    None of these where finding them takes long: then the scan's end is not known.
+    """
+    if workspaces is not None:
+        return in_order(workspaces)
+    deadline = time.monotonic() + PARTS_SECONDS
     found = []
     for workspace in SessionLayer(store).workspaces():
         found.append(id_bytes(workspace, "workspace"))

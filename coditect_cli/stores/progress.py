@@ -91,7 +91,7 @@ class Progress:
         if self._find_parts is not None:
             self._parts, self._find_parts = self._find_parts(), None
         text = f"{self._seen:,} {self._noun}"
-        if self._total or self._parts:
+        if self._total or len(self._parts) > 1:
             part = min(0.99, self._part())
             bar = ("#" * round(part * BAR)).ljust(BAR, ".")
             text = f"[{bar}] {part:3.0%}  {text}"

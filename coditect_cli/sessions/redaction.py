@@ -79,6 +79,7 @@ _HINTS: tuple[str, ...] = (
 )
 _PORT = re.compile(r"\d{0,5}")
 
+_WORD_REST = re.compile(r"\S*")
 _SUBSTITUTED = re.compile(r"\$\(|`")
 _SHELL = re.compile(
     r"""\\. | \$\( | \$'(?:[^'\\]|\\.)*+'? | ['"`()] | [;&|<>] | \s""", re.VERBOSE | re.DOTALL
@@ -167,8 +168,12 @@ def _values(pattern: re.Pattern[str], line: str) -> Iterator[tuple[int, int]]:
         start, end = match.span(match.lastindex or 0)
         before = line[start - 1 : start]
         if before != "'" and (line.startswith("(", start) or _SUBSTITUTED.search(line, start, end)):
-            ends = _WORD_END[:4] if before == "=" else _WORD_END[:4] + '"'
-            end = max(end, _end(line, start, ends, quoted=before == '"'))
+            ends = " \t\r\n" if before == "=" else ' \t\r\n"'
+            behind = _end(line, start, ends, quoted=before == '"')
+            if before not in ("=", '"'):  # a quote around name and value goes, too, as elsewhere
+                rest = _WORD_REST.match(line, behind)
+                behind = rest.end() if rest else behind
+            end = max(end, behind)
         yield start, start + len(line[start:end].rstrip(";"))
         at = max(end, match.end())
 

@@ -31,6 +31,10 @@ OUTPUTS = [
     f'password: "{SECRET} x"\r\n',
     f"\x1b]52;c;{SECRET}\a$ ",
     f"é日本 SECRET={SECRET}日\r\n",
+    f"$ git clone https://ghp_{SECRET}@host/ github_pat_{SECRET} x\r\n",
+    f"$ API_TOKEN=$(echo {SECRET} | tr a b); ls\r\n",
+    f"$ read -r TOKEN <<< {SECRET}; printf -v KEY '%s' {SECRET}\r\n",
+    f"$ curl -u ada:{SECRET} -H 'Cookie: sid={SECRET}; x={SECRET}' u\r\n",
     # readline: typed past the right edge, and edited in the middle
     f"$ export {'A' * 60}_TOKEN={SECRET} \r{SECRET}\r\n",
     f"$ TOKEN={SECRET}\b\b\b\b\b\b\b\x1b[1@{SECRET}\r\n",

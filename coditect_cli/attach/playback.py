@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from coditect_cli.attach.tty import RawTerminal
 from coditect_cli.attach.wakeups import Terminated, terminations, wakeups
 from coditect_cli.errors import Interrupted
-from coditect_cli.sessions.asciicast import OUTPUT, Event
+from coditect_cli.sessions.asciicast import OUTPUT, RESIZE, Event
 from coditect_cli.sessions.escapes import Kind, Splitter
 
 LONGEST_WAIT = 3600.0  # seconds; more is no time-out for select
@@ -22,6 +22,9 @@ _CSI = re.compile(r"(?:\x1b\[|\x9b)(?P<private>[<-?]?)(?P<numbers>[0-;]*)(?P<res
 # DECREQTPARM.
 _ASKING = "cntx"
 _REPORTING = re.compile(r"(?:^|;)(?:9|10(?:0\d|15|16)|2004|2031|2048)(?:;|$)")
+_ALL_ROWS = re.compile(r"(?:\x1b\[|\x9b)[01]?;?0?r")
+_SIZE = re.compile(r"\d+x(\d{1,5})", re.ASCII)
+_RESETS = ("\x1bc", "\x1b[!p", "\x9b!p")
 _MOVING = "\a\b\t\n\v\f\r\x0e\x0f"
 _HYPERLINK = re.compile(r"(?:\x1b\]|\x9d)8;")
 
@@ -31,15 +34,29 @@ class Harmless:
 
     Control strings go (clipboard, titles, colours, notifications, files, queries), but for
     hyperlinks; so do requests that a terminal answers, what makes it report keys, mouse and
-    focus, and unfinished sequences.
+    focus, and unfinished sequences. What sets the whole screen's margins sets those of its first
+    `rows`, where these are not all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int | None = None) -> None:
         self._splitter = Splitter()
+        self.rows = rows
 
     def feed(self, text: str) -> str:
         """What of `text` may go to a terminal."""
-        return "".join(token for kind, token in self._splitter.split(text) if _draws(kind, token))
+        tokens = self._splitter.split(text)
+        return "".join(self._kept(token) for kind, token in tokens if _draws(kind, token))
+
+    def _kept(self, token: str) -> str:
+        if self.rows is None:
+            return token
+        if _ALL_ROWS.fullmatch(token):
+            return f"\x1b[1;{self.rows}r"
+        return token + self.margins() if token in _RESETS else token
+
+    def margins(self) -> str:
+        """What sets the margins to the first `rows`, and leaves the cursor where it is."""
+        return f"\x1b7\x1b[1;{self.rows}r\x1b8"
 
 
 def _draws(kind: Kind, token: str) -> bool:
@@ -72,11 +89,19 @@ class Player:
     """Plays events to `stdout`; a person's keys on `stdin` pause, step and quit.
 
     `speed` is a factor; a pause longer than `idle` seconds becomes as long as that; what comes
-    before `start` seconds is shown at once.
+    before `start` seconds is shown at once. `rows` are the recording's, where it is played at the
+    top of a terminal that has more: what scrolled there at the bottom does so here.
     """
 
     def __init__(
-        self, stdin: int, stdout: int, *, speed: float, idle: float | None, start: float
+        self,
+        stdin: int,
+        stdout: int,
+        *,
+        speed: float,
+        idle: float | None,
+        start: float,
+        rows: int | None = None,
     ) -> None:
         self._stdout = stdout
         self._keys = [stdin] if os.isatty(stdin) else []
@@ -84,7 +109,7 @@ class Player:
         self._idle = idle
         self._start = start
         self._raw = RawTerminal(stdin, stdout)
-        self._harmless = Harmless()
+        self._harmless = Harmless(rows)
         self._paused = False
         self._due = 0.0
 
@@ -102,6 +127,8 @@ class Player:
         return 0
 
     def _play(self, events: Iterable[Event]) -> None:
+        if self._harmless.rows is not None:
+            self._show(f"\x1b[H\x1b[J{self._harmless.margins()}".encode())
         last = self._start
         for event in events:
             gap = max(0.0, event.time - last)
@@ -112,6 +139,13 @@ class Player:
                 self._wait(gap / self._speed)
             if event.code == OUTPUT:
                 self._show(self._harmless.feed(event.data).encode("utf-8", "replace"))
+            elif event.code == RESIZE and (found := _SIZE.fullmatch(event.data)):
+                self._resize(int(found[1]))
+
+    def _resize(self, rows: int) -> None:
+        if self._harmless.rows is not None:
+            self._harmless.rows = rows
+            self._show(self._harmless.margins().encode())
 
     def _show(self, data: bytes) -> None:
         self._raw.screen.feed(data)

@@ -93,7 +93,8 @@ def play(
 ) -> int:
     """Play a recording, asciicast v3 or v2, on this terminal.
 
-    It looks as it did on a terminal of the recording's size; of another size, it says so.
+    It takes the upper rows of a terminal that has more, and says so where one has fewer, or not as
+    many columns as the recording: then it may not look as it did.
     Space pauses, . shows the next step while paused, q quits. With --from all that was shown
     before is drawn at once. --skip-idle goes before the recording's own limit.
 
@@ -120,7 +121,9 @@ def play(
         recording = Recording(source)
         _say_size(runtime, recording)
         idle = recording.idle_time_limit if skip_idle is None else skip_idle
-        player = Player(0, 1, speed=speed, idle=idle, start=start)
+        is_taller = os.isatty(1) and shutil.get_terminal_size().lines > recording.rows
+        rows = recording.rows if is_taller else None
+        player = Player(0, 1, speed=speed, idle=idle, start=start, rows=rows)
         status = player.play(recording.events())
         if os.isatty(2):
             _say_size(runtime, recording)  # what was said before it may have wiped
@@ -237,7 +240,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 def _say_size(runtime: Runtime, recording: Recording) -> None:
     cols, rows = shutil.get_terminal_size()
-    if os.isatty(1) and (cols, rows) != (recording.cols, recording.rows):
+    if os.isatty(1) and (cols != recording.cols or rows < recording.rows):
         runtime.streams.say(
             f"the recording is {recording.cols}x{recording.rows} and this terminal "
             f"{cols}x{rows}: it may not look as it did"

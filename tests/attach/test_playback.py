@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from coditect_cli.attach.playback import Harmless
+from coditect_cli.gateway.screen import Screen
 from tests.support.terminal import PATIENCE, Terminal
 
 COMMAND = [sys.executable, "-m", "coditect_cli", "session", "play"]
@@ -135,15 +136,35 @@ def test_the_terminal_is_as_it_was(
     assert (b"line 3 of" in terminal.seen) == (way_out == "bad line")
 
 
-@pytest.mark.parametrize(("cols", "rows"), [(200, 50), (80, 20), (80, 24)])
+@pytest.mark.parametrize(("cols", "rows"), [(200, 20), (80, 50), (70, 24), (80, 24)])
 def test_a_terminal_of_another_size_is_told_before_and_after(
     write: Write, on_terminal: Callable[..., Terminal], cols: int, rows: int
 ) -> None:
     terminal = on_terminal(write((0, "o", "\x1b[H\x1b[Jx"), term={"cols": cols, "rows": rows}))
     assert terminal.wait() == 0
     told = f"the recording is {cols}x{rows} and this terminal 80x24".encode()
-    before, _, after = terminal.seen.partition(b"\x1b[Jx")
+    before, _, after = terminal.seen.partition(b"\x1b[H\x1b[Jx")
     assert (told in before) == (told in after) == ((cols, rows) != (80, 24))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "".join(f"line {n}\r\n" for n in range(30)) + "\x1b[1;1Htop\x1b[10;1Hbottom\x1b[K",
+        "\x1b[2;5r\x1b[5;1H" + "x\r\n" * 9 + "\x1b[r\x1b[10;1H1\r\n2\r\n3",
+        "\x1b[10;1H\x1bcx\x1b[10;1H1\r\n2\x1b[!p\r\n3",
+        "\x1b[9;1Htwo\x1b[10;1H\x1b7\r\n\x1b8three",
+    ],
+)
+def test_on_a_taller_terminal_it_looks_as_it_did(
+    write: Write, on_terminal: Callable[..., Terminal], output: str
+) -> None:
+    terminal = on_terminal(write((0, "o", output), term={"cols": 80, "rows": 10}))
+    assert terminal.wait() == 0
+    as_it_was, here = Screen(80, 10), Screen(80, 24)
+    as_it_was.feed(output.encode())
+    here.feed(bytes(terminal.seen))
+    assert here.text() == [*as_it_was.text(), *[""] * 14]
 
 
 def test_a_recording_that_was_cut_off_is_played_and_told(write: Write) -> None:

@@ -20,8 +20,9 @@ from typer.exceptions import TyperException
 
 from coditect_cli.completion import use_own_scripts
 from coditect_cli.errors import UsageError
+from coditect_cli.options import context_names
 from coditect_cli.output import Format
-from coditect_cli.runtime import Runtime, context_names
+from coditect_cli.runtime import Runtime
 
 
 class Command(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from coditect_cli.errors import Conflict, UsageError
+from coditect_cli.options import Timeout, WorkspaceId, seconds, session_ids
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, Timeout, WorkspaceId, seconds, session_ids
+from coditect_cli.runtime import Runtime
 from coditect_cli.workspaces.backend import await_running
 from coditect_cli.workspaces.spec import check_session_id, check_workspace_id
 

@@ -9,8 +9,9 @@ import typer
 
 from coditect_cli import config
 from coditect_cli.errors import UsageError
+from coditect_cli.options import context_names
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, context_names
+from coditect_cli.runtime import Runtime
 
 Name = Annotated[
     str,

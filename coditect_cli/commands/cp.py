@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coditect_cli.errors import UsageError
+from coditect_cli.options import workspace_ids
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, workspace_ids
+from coditect_cli.runtime import Runtime
 from coditect_cli.streams import Streams, printable
 
 if TYPE_CHECKING:

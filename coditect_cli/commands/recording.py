@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from coditect_cli.errors import Conflict, Failed, NotFound, SessionLost, UsageError
+from coditect_cli.options import WorkspaceId
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, WorkspaceId
+from coditect_cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from coditect_cli.attach.recording import Cast

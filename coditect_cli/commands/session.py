@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from coditect_cli.errors import Failed, NotFound, UsageError
+from coditect_cli.options import SessionId, WorkspaceId
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, SessionId, WorkspaceId
+from coditect_cli.runtime import Runtime
 from coditect_cli.sessions.ids import id_words
 from coditect_cli.sessions.session import SessionOutput, SessionState, format_time
 

@@ -13,8 +13,9 @@ import typer
 from msgspec.structs import replace
 
 from coditect_cli.errors import Conflict, NotFound, UsageError
+from coditect_cli.options import SessionId, SomeWorkspaceId, seconds
 from coditect_cli.output import Result, Stream, emit_stream
-from coditect_cli.runtime import Runtime, SessionId, SomeWorkspaceId, seconds
+from coditect_cli.runtime import Runtime
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.listing import COLUMNS, WIDE, Item, Listing, parts
 from coditect_cli.sessions.session import NANOSECONDS

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from coditect_cli.errors import CoditectError, UsageError
+from coditect_cli.options import SomeWorkspaceId, seconds
 from coditect_cli.output import Stream, emit_stream
-from coditect_cli.runtime import Runtime, SomeWorkspaceId, seconds
+from coditect_cli.runtime import Runtime
 from coditect_cli.sessions.session import NANOSECONDS
 
 

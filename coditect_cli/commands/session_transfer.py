@@ -15,9 +15,10 @@ from typing import IO, Annotated
 import typer
 
 from coditect_cli.errors import Conflict, Failed, NotFound, UsageError
+from coditect_cli.options import SomeWorkspaceId
 from coditect_cli.output import Result
 from coditect_cli.paths import check_replaceable, make_private
-from coditect_cli.runtime import Runtime, SomeWorkspaceId
+from coditect_cli.runtime import Runtime
 from coditect_cli.sessions.listing import parts
 from coditect_cli.sessions.session import format_time
 from coditect_cli.sessions.transfer import (

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from coditect_cli.errors import CoditectError, UsageError
+from coditect_cli.options import Timeout, Wait, WorkspaceId, seconds
 from coditect_cli.output import Result, Stream, emit_stream
-from coditect_cli.runtime import Runtime, Timeout, Wait, WorkspaceId, seconds
+from coditect_cli.runtime import Runtime
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
 COLUMNS = {"ID": "id", "STATUS": "status", "OWNER": "owner", "CREATED": "createdAt"}

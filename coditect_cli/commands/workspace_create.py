@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from coditect_cli.errors import Conflict, UsageError
+from coditect_cli.options import Timeout, Wait, WorkspaceId, seconds
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, Timeout, Wait, WorkspaceId, seconds
+from coditect_cli.runtime import Runtime
 from coditect_cli.workspaces.backend import await_running
 from coditect_cli.workspaces.spec import check_workspace_id
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
+from coditect_cli.options import Timeout, Wait, WorkspaceId, seconds
 from coditect_cli.output import Result
-from coditect_cli.runtime import Runtime, Timeout, Wait, WorkspaceId, seconds
+from coditect_cli.runtime import Runtime
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import WorkspaceRecord
 

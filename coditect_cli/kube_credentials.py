@@ -9,6 +9,8 @@ import gc
 import logging
 import os
 import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
@@ -17,7 +19,11 @@ from coditect_cli.errors import CoditectError, NotAuthenticated, UsageError
 from coditect_cli.settings import Settings
 
 CONNECTIONS = 16  # kept open at once: a wait watches half a dozen lists
-_TYPED = "kubernetes.client.api_client"
+_DEFERRED = {
+    "kubernetes.client.api_client": "ApiClient",  # to renew an OpenID login, as the next
+    "requests_oauthlib": "OAuth2Session",
+    "kubernetes.stream": "stream",
+}
 
 
 class Connection(NamedTuple):
@@ -71,12 +77,13 @@ def connect(settings: Settings) -> Connection:
 def _package() -> tuple[Any, Any]:
     """The package's modules client and config. Raises UsageError where it is missing.
 
-    Its typed client stays out until a kubeconfig asks for it, by an OpenID login that it renews:
-    with pydantic it is a third of what the import takes.
+    What it imports for few and we for nobody stays out until it is called: pydantic, requests and
+    so on are half of what all of the import takes.
     """
-    stand_in = ModuleType(_TYPED)
-    vars(stand_in)["ApiClient"] = _typed_client
-    sys.modules.setdefault(_TYPED, stand_in)
+    stand_ins = {name: ModuleType(name) for name in _DEFERRED if name not in sys.modules}
+    for name, module in stand_ins.items():
+        vars(module)[_DEFERRED[name]] = partial(_called, name, _DEFERRED[name])
+    sys.modules.update(stand_ins)
     gc.disable()  # as for our own modules: main.entry()
     try:
         import kubernetes.client.rest
@@ -87,17 +94,16 @@ def _package() -> tuple[Any, Any]:
             hint="pip install 'coditect[kubernetes]'",
         ) from None
     finally:
-        if sys.modules.get(_TYPED) is stand_in:
-            del sys.modules[_TYPED]
+        for name in stand_ins:
+            del sys.modules[name]
         gc.freeze()
         gc.enable()
     return cast(Any, kubernetes).client, cast(Any, kubernetes).config
 
 
-def _typed_client(*args: object, **options: object) -> Any:
-    import kubernetes.client.api_client
-
-    return kubernetes.client.api_client.ApiClient(*args, **options)
+def _called(module: str, name: str, *args: object, **options: object) -> Any:
+    """What a function or class gives that is imported now."""
+    return getattr(import_module(module), name)(*args, **options)
 
 
 class _Complaints(logging.Handler):

@@ -16,7 +16,7 @@ from typing import Any
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve, unix_serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -61,7 +61,10 @@ class Connection(ServerConnection):
             await self.send(data)  # raises what became of the connection
             return
         self.send_now(data)
-        await self.drain()
+        try:
+            await self.drain()
+        except ConnectionError as error:
+            raise ConnectionClosedError(None, None) from error
 
     def send_now(self, data: bytes) -> None:
         """Queue one whole binary frame, the way of each echo; lost where the connection is."""

@@ -100,7 +100,9 @@ class Gateway:
         if self.keeper.poll() is None:
             self.keeper.terminate()
         self.keeper.wait(PATIENCE)
-        print(self.log.read_text()[-5000:])
+        said = self.log.read_text()
+        print(said[-5000:])
+        assert "Traceback" not in said, "a traceback in the gateway's log is a bug"
 
     def token(self, workspace: str, user: str | None = None, **claims: Any) -> str:
         key = claims.pop("key", None) or tokens.local_key(self.paths)

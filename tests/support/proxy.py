@@ -45,7 +45,7 @@ class Proxy:
 
     def drop(self) -> None:
         """Drop the connections there are."""
-        for pair in self._pairs:
+        for pair in list(self._pairs):  # not those that come back meanwhile
             for end in pair:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)

@@ -17,7 +17,7 @@ from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import FRAME, Pump
 from coditect_cli.attach.sink import Sink
 from coditect_cli.attach.wakeups import Terminated, terminations, wakeups
-from coditect_cli.errors import SessionLost
+from coditect_cli.errors import CoditectError, SessionLost
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
 
@@ -203,7 +203,6 @@ class TerminalPump(Pump):
 
     def _left(self) -> SessionLost:
         if isinstance(self._ask, Exec):
-            self.tell(messages.Signal("HUP"))
             return SessionLost("left; the program was hung up", code="session.left")
         hint = f"coditect attach {self._workspace} returns"
         return SessionLost("left; the session goes on", code="session.left", hint=hint)
@@ -298,6 +297,12 @@ class TerminalPump(Pump):
 
     def on_end(self, reason: str | None) -> None:
         self.reason = reason
+
+    def on_leaving(self) -> None:
+        """A program that nobody can come back to is not left running."""
+        if isinstance(self._ask, Exec) and self.status is None:
+            with contextlib.suppress(CoditectError):
+                self.tell(messages.Detach())
 
     def on_output(self, data: bytes) -> None:
         if not self.interactive:

@@ -98,6 +98,9 @@ class Pump:
     def on_end(self, reason: str | None) -> None:
         """The program has ended; `reason` says why where it was made to."""
 
+    def on_leaving(self) -> None:
+        """The link is about to be closed, whatever the reason; raises nothing."""
+
     def on_output(self, data: bytes) -> None:
         """These bytes go to the terminal."""
 
@@ -126,6 +129,7 @@ class Pump:
             self.finish()
             return self.status
         finally:
+            self.on_leaving()
             if self.link is not None:
                 self.link.close()
             self._dialer.close()

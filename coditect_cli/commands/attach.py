@@ -156,7 +156,8 @@ def exec_(
 
     stdin is passed on when it is not a terminal, or with -i. -t gives the command a terminal, also
     where there is none here. A lost connection is taken up again for 60 s. A program that goes on
-    10 s after SIGTERM or SIGHUP, or after a second signal, is left, and ended by the gateway.
+    10 s after SIGTERM or SIGHUP, or after a second signal, is left, and ended by the gateway; on a
+    terminal at once, also by ~. and when the terminal is closed.
 
     Examples:
       coditect exec demo -- make test

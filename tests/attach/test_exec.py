@@ -152,6 +152,18 @@ def test_leaving_a_program_on_a_terminal_hangs_it_up(
     until(lambda: not psutil.pid_exists(pid), "the end of the program")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_on_a_terminal_ends_with_its_client(
+    gateway: Gateway, run_in_terminal: Callable[..., Terminal], number: signal.Signals
+) -> None:
+    script = "trap '' HUP; echo $$; while :; do sleep 0.1; done"
+    terminal = run_in_terminal("exec", "-t", "demo", "--", "sh", "-c", script)
+    pid = int(terminal.expect(b"\r\n"))
+    terminal.process.send_signal(number)
+    assert terminal.wait() == 128 + number
+    until(lambda: not psutil.pid_exists(pid), "the end of the program")
+
+
 @pytest.fixture
 def sleeper(gateway: Gateway) -> Any:
     """A running exec that says which signal it got."""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlencode
 
-from coditect_cli.errors import CoditectError
+from coditect_cli.errors import CoditectError, TimedOut
 from coditect_cli.kube_credentials import connect
 from coditect_cli.kube_errors import Answer, refusal, unanswered
 from coditect_cli.settings import Settings
@@ -25,7 +25,9 @@ log = logging.getLogger("coditect.kube")
 MANAGER = "coditect"  # of the fields that apply() sets
 PAGE = 500  # objects
 CONNECT, READ = 10.0, 30.0  # seconds
+LEAST = 1.0  # seconds that a call is given, however little is left
 ATTEMPTS = 5
+TOLD = 2  # the first failed attempt that people hear of
 LONGEST_PAUSE = 30.0  # seconds between two attempts, also where the server asks for more
 
 Object = dict[str, Any]
@@ -40,10 +42,25 @@ class Page(Protocol):
 P = TypeVar("P", bound=Page)
 
 
-class Kube:
-    """An API server and the namespace of a context. Paths are the API's own."""
+def no_end() -> float | None:
+    """What is left of the time for calls that may take as long as they do."""
+    return None
 
-    def __init__(self, settings: Settings) -> None:
+
+class Kube:
+    """An API server and the namespace of a context. Paths are the API's own.
+
+    `left` says how many seconds calls may still take: then TimedOut is raised in place of what
+    stood in the way. `tell` hears of what is tried again.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        left: Callable[[], float | None] = no_end,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._left, self._tell = left, tell
         self.namespace = settings.namespace
         self._connection = connect(settings)
         self.server = self._connection.server
@@ -145,10 +162,20 @@ class Kube:
                     continue
                 problem = refusal(answer, self.server)
                 pause = answer.retry_after or _backoff(attempt)
-            if not problem.retryable or attempt == ATTEMPTS:
+            if not problem.retryable:
+                raise problem
+            left, pause = self._left(), min(pause, LONGEST_PAUSE)
+            if left is not None and left <= pause:
+                raise TimedOut(
+                    f"not done in time: {problem.message}", code=problem.code, hint=problem.hint,
+                    retryable=True,
+                )  # fmt: skip
+            if attempt == ATTEMPTS:
                 raise problem
             log.info("attempt %d failed code=%s path=%s", attempt, problem.code, path)
-            time.sleep(min(pause, LONGEST_PAUSE))
+            if attempt == TOLD:
+                self._tell(f"{problem.message}; trying again")
+            time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     def _send(
@@ -162,6 +189,8 @@ class Kube:
     ) -> Any:
         from urllib3 import Timeout
 
+        left = self._left()
+        soon = READ if left is None else max(left, LEAST)
         headers = {"Accept": "application/json", "User-Agent": "coditect"}
         if authorization := self._connection.authorization():
             headers["Authorization"] = authorization
@@ -172,7 +201,7 @@ class Kube:
             self.server + path + ("?" + urlencode(query) if query else ""),
             body=None if body is None else json.dumps(body),
             headers=headers,
-            timeout=Timeout(connect=CONNECT, read=read_timeout or READ),
+            timeout=Timeout(connect=min(CONNECT, soon), read=read_timeout or min(READ, soon)),
             preload_content=False,
             redirect=False,
             retries=False,

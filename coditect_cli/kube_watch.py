@@ -21,6 +21,7 @@ from coditect_cli.kube_errors import Answer, refusal, unanswered
 log = logging.getLogger("coditect.kube")
 
 LONGEST = 60  # seconds after which a watch is taken up anew: a dead link is noticed by then
+PATIENT = 3  # the failure to take up a watch that is told
 PAUSE = 0.5  # seconds before a broken watch is taken up
 
 
@@ -53,11 +54,16 @@ class Watches:
     """Follows several lists at once, each in a thread; a context manager.
 
     A watch that breaks goes on where it was, one that can't (410) begins again with LIST. Only a
-    list that can't be had at first is an error, and one that is refused for good.
+    list that can't be had at first is an error, and one that is refused for good. `tell` hears of
+    what keeps a watch from going on, once until it does.
     """
 
-    def __init__(self, kube: Kube, sources: dict[str, Source]) -> None:
+    def __init__(
+        self, kube: Kube, sources: dict[str, Source], tell: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._kube = kube
+        self._tell = tell
+        self._broken: dict[str, CoditectError] = {}
         self._changes: queue.SimpleQueue[Change | CoditectError] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -84,6 +90,11 @@ class Watches:
                 with suppress(OSError, ValueError):
                     response.shutdown()
 
+    @property
+    def problem(self) -> CoditectError | None:
+        """What keeps one of the watches from being heard; None while all are."""
+        return next(iter(self._broken.values()), None)
+
     def next(self, patience: float | None = None) -> Change | None:
         """The next change, or None when none came within `patience` seconds.
 
@@ -99,12 +110,15 @@ class Watches:
 
     def _follow(self, key: str, source: Source) -> None:
         version, begun = source.version, bool(source.version)
+        failures = 0
         while not self._stopping.is_set():
             try:
                 if not version:
                     version = self._list(key, source)
                     begun = True
                 for kind, found in self._events(source, version):
+                    failures = 0
+                    self._broken.pop(key, None)
                     version = found["metadata"]["resourceVersion"]
                     if kind != "BOOKMARK":
                         self._changes.put(Change(key, kind, source.pick(found)))
@@ -116,6 +130,11 @@ class Watches:
                     self._changes.put(error)
                     return
                 log.info("watch broke path=%s code=%s", source.path, error.code)
+                failures += 1
+                if failures == PATIENT:
+                    if not self._broken:
+                        self._tell(f"not heard of the cluster: {error.message}; trying again")
+                    self._broken[key] = error
                 self._stopping.wait(PAUSE)
 
     def _list(self, key: str, source: Source) -> str:
@@ -142,6 +161,7 @@ class Watches:
                 raise _problem(
                     answer_of("GET", source.path, response, response.read()), self._kube.server
                 )
+            yield "BOOKMARK", {"metadata": {"resourceVersion": version}}  # it is heard
             for kind, found in _lines(response):
                 if kind == "ERROR":
                     code = int(found.get("code", 500))

@@ -45,6 +45,7 @@ class Runtime:
     verbose: bool = False
     debug: bool = False
     flags: dict[str, str] = field(default_factory=dict)  # settings that the command line has
+    _ends: float | None = None  # by when the cluster must have answered
     _credentials: dict[str, Credentials] = field(default_factory=dict)  # for each workspace
 
     @property
@@ -69,7 +70,8 @@ class Runtime:
             from coditect_cli.kube import Kube
             from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
 
-            return KubernetesWorkspaces(Kube(settings), settings, self.flags)
+            kube = Kube(settings, self._left, self.streams.say)
+            return KubernetesWorkspaces(kube, settings, self.flags)
         from coditect_cli.workspaces.local import LocalWorkspaces
 
         if self.context.is_remote:
@@ -81,6 +83,15 @@ class Runtime:
                 "and cp work from here",
             )
         return LocalWorkspaces(self.paths)
+
+    def bound(self, limit: float) -> None:
+        """Let all that is asked of the cluster from now on end within `limit` seconds."""
+        from coditect_cli.workspaces.backend import LOOK
+
+        self._ends = time.monotonic() + max(limit, LOOK)
+
+    def _left(self) -> float | None:
+        return None if self._ends is None else self._ends - time.monotonic()
 
     @property
     def has_store(self) -> bool:

@@ -55,7 +55,9 @@ def up(
     for_people = runtime.is_for_people
     if (exec_command is not None or stdin) and not for_people:
         raise _no_document(runtime)
-    fields = _running_workspace(runtime, id, seconds(timeout, "--timeout"))
+    limit = seconds(timeout, "--timeout")
+    runtime.bound(limit)
+    fields = _running_workspace(runtime, id, limit)
     if exec_command is not None:
         return _exec(runtime, id, ("bash", "-c", exec_command), stdin=False)
     if stdin:

@@ -137,6 +137,7 @@ def start(
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
+    runtime.bound(limit)
     record = runtime.workspaces.set_desired(id, "running")
     if wait:
         record = runtime.workspaces.wait(id, "running", limit, runtime.streams.say) or record
@@ -161,6 +162,8 @@ def wait(
     Exit codes: 0 it is so, 3 no such workspace, 124 not in time
     """
     runtime: Runtime = ctx.obj
-    runtime.workspaces.wait(id, condition, seconds(timeout, "--timeout"), runtime.streams.say)
+    limit = seconds(timeout, "--timeout")
+    runtime.bound(limit)
+    runtime.workspaces.wait(id, condition, limit, runtime.streams.say)
     fields = {"id": id, "status": condition}
     return Result("Workspace", fields, text=f"workspace {id} is {condition}")

@@ -75,6 +75,7 @@ def create(
     runtime.flags = {name: value for name, value in wanted.items() if value is not None}
     if runtime.flags and dry_run is None:
         _require_kubernetes(runtime, "these options are")
+    runtime.bound(limit)
     try:
         if dry_run is not None:
             return _dry_run(runtime, id, dry_run)

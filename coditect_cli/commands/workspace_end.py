@@ -39,6 +39,7 @@ def stop(
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
+    runtime.bound(limit)
     try:
         ended = _end_sessions(runtime, id, force)
     except NotFound:
@@ -80,7 +81,7 @@ def delete(
 
     Exit codes: 0 deleted, 2 --purge without a terminal and without --confirm,
     3 no such workspace, 6 a client is attached and --force was not given, 8 declined, or not all
-    files could be removed, 9 the gateway does not answer
+    files could be removed, 9 the gateway does not answer, 124 not gone in time
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
@@ -91,6 +92,7 @@ def delete(
             removed = runtime.workspaces.purgeable(id)
             question = f"This removes workspace {id}: {removed}."
             runtime.confirm_name(question, id, confirm, "--confirm")
+        runtime.bound(limit)
         _end_sessions(runtime, id, force, kept=purge)
         if purge:
             _forget_sessions(runtime, id)

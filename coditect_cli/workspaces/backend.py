@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from coditect_cli.errors import CoditectError, Conflict, Interrupted, NotFound, TimedOut
 from coditect_cli.workspaces.spec import Desired, WorkspaceRecord
 
+LOOK = 10.0  # seconds that one look may take, also where there is no time to wait
 Condition = Literal["running", "stopped", "deleted"]
 Item = dict[str, Any]  # a workspace as the JSON contract shows it
 Tell = Callable[[str], None]

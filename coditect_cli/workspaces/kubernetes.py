@@ -131,7 +131,7 @@ class KubernetesWorkspaces:
             there |= {str(item["id"]) for item in items}
             yield items
         source = Source(self._sets, selecting, version, pick=as_set)
-        with Watches(self._kube, {"set": source}) as watches:
+        with Watches(self._kube, {"set": source}, tell) as watches:
             while True:
                 if (change := watches.next()) is None:
                     continue

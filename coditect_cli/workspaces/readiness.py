@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 
-from coditect_cli.errors import Interrupted, TimedOut
+from coditect_cli.errors import CoditectError, Interrupted, TimedOut
 from coditect_cli.kube import Kube, Object
 from coditect_cli.kube_watch import Source, Watches
 from coditect_cli.workspaces import volume
-from coditect_cli.workspaces.backend import Condition, Tell, not_found
+from coditect_cli.workspaces.backend import LOOK, Condition, Tell, not_found
 from coditect_cli.workspaces.manifest import claim_name
 from coditect_cli.workspaces.observed import as_set, node, record
 from coditect_cli.workspaces.scene import Scene
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
-FIRST_LOOK = 10.0  # seconds that one look may take, also where nothing is to be waited for
 TICK = 0.5  # seconds; what may pass by itself is looked at again
 
 
@@ -47,16 +46,20 @@ def _follow(
 ) -> None:
     told = set[str]()
     sources = _sources(kube.namespace, scene.id, events=condition == "running")
-    with Watches(kube, sources) as watches:
+
+    def timed(words: str) -> None:
+        tell(f"{time.monotonic() - began:6.1f} s  {words}")
+
+    with Watches(kube, sources, timed) as watches:
         while not _holds(scene, condition):
             left = began + limit - time.monotonic()
-            if left <= 0 and (scene.is_known("set", "pod") or left < -FIRST_LOOK):
-                raise _timed_out(scene, kube.namespace, condition, limit)
+            if left <= 0 and (scene.is_known("set", "pod") or left < -LOOK):
+                raise _timed_out(scene, kube.namespace, condition, limit, watches.problem)
             change = watches.next(min(left, TICK) if left > 0 else TICK)
             news = [_words(event) for event in (scene.apply(change) if change else ())]
             for words in news:
                 if words not in told:  # an Event that comes again says nothing new
-                    tell(f"{time.monotonic() - began:6.1f} s  {words}")
+                    timed(words)
                     told.add(words)
             if condition == "running" and (problem := scene.hopeless()):
                 raise problem
@@ -91,7 +94,9 @@ def _holds(scene: Scene, condition: Condition) -> bool:
         raise not_found(scene.id)
     if record(as_set(found)).status != condition:
         return False
-    return scene.is_ready() if condition == "running" else scene.objects["pod"] is None
+    if condition == "running":
+        return scene.is_ready() and scene.is_known("claim")  # which has the size
+    return scene.objects["pod"] is None
 
 
 def _words(event: Object) -> str:
@@ -99,9 +104,14 @@ def _words(event: Object) -> str:
     return f"{about.get('kind', '').lower()} {about.get('name', '')}: {event.get('message', '')}"
 
 
-def _timed_out(scene: Scene, namespace: str, condition: Condition, limit: float) -> TimedOut:
+def _timed_out(
+    scene: Scene, namespace: str, condition: Condition, limit: float, problem: CoditectError | None
+) -> TimedOut:
+    where = _where(scene, condition)
+    if problem is not None:
+        where += f", when it was last heard of: {problem.message}"
     return TimedOut(
-        f"workspace {scene.id} is not {condition} after {limit:g} s{_where(scene, condition)}",
+        f"workspace {scene.id} is not {condition} after {limit:g} s{where}",
         code="workspace.timeout",
         hint=_look(scene, namespace),
         retryable=True,

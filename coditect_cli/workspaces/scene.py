@@ -94,6 +94,8 @@ class Scene:
     def summary(self) -> str:
         """Where things stand, in a few words."""
         pod, claim = self.objects.get("pod"), self.objects.get("claim")
+        if not self.is_known("set", "pod"):
+            return "how it is was not to be learnt"
         if pod is None:
             return "there is no pod"
         status, reason, message = _condition(pod, "PodScheduled")

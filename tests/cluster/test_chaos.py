@@ -14,6 +14,7 @@ import pytest
 from coditect_cli import kube, kube_watch
 from coditect_cli.errors import CoditectError
 from coditect_cli.settings import Settings
+from coditect_cli.workspaces import backend
 from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
 from tests.conftest import RunCli
 from tests.support.chaos import Chaos, Fault, chaos_before
@@ -74,6 +75,24 @@ def test_a_create_that_waits_asks_for_nothing_that_it_was_told(
     lists = [request for request in chaos.requests if "limit=" in request]
     assert kinds.count("POST") == 2
     assert len(chaos.requests) == 2 + len(watched) + len(lists)
+
+
+def test_a_create_that_never_gets_through_ends_in_time(
+    run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "LOOK", 1.0)
+    chaos.faults = [Fault("POST .*", times=9, status=429, headers={"Retry-After": "2"})]
+    code, _, err = run_cli("workspace", "create", "demo", "--timeout", "1s")
+    assert (code, "not done in time" in err) == (124, True)
+    assert chaos.faults[0].times == 8  # it would have been asked to wait longer than there was
+
+
+def test_a_wait_that_heard_nothing_more_says_so(run_cli: RunCli, chaos: Chaos) -> None:
+    chaos.faults = [Fault("GET .*watch=true", times=999, status=500)]
+    line = ("workspace", "create", "demo", "--image", "localhost/slow:1", "--timeout", "4s")
+    code, _, err = run_cli(*line)
+    assert (code, "when it was last heard of" in err) == (124, True)
+    assert err.count("not heard of the cluster") == 1
 
 
 def test_a_purge_that_ends_at_the_volume_says_so(run_cli: RunCli, chaos: Chaos) -> None:

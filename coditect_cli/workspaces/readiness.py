@@ -46,6 +46,7 @@ def _follow(
 ) -> None:
     told = set[str]()
     sources = _sources(kube.namespace, scene.id, events=condition == "running")
+    looked_at = [key for key in sources if not key.startswith("events")]
 
     def timed(words: str) -> None:
         tell(f"{time.monotonic() - began:6.1f} s  {words}")
@@ -53,7 +54,7 @@ def _follow(
     with Watches(kube, sources, timed) as watches:
         while not _holds(scene, condition):
             left = began + limit - time.monotonic()
-            if left <= 0 and (scene.is_known("set", "pod") or left < -LOOK):
+            if left <= 0 and (scene.is_known(*looked_at) or left < -LOOK):
                 raise _timed_out(scene, kube.namespace, condition, limit, watches.problem)
             change = watches.next(min(left, TICK) if left > 0 else TICK)
             news = [_words(event) for event in (scene.apply(change) if change else ())]

@@ -1,6 +1,7 @@
 """What --show-completion and --install-completion give bash and zsh in place of typer's scripts.
 
-Behind `ID:` a path follows, so neither puts a space there, and bash offers no local files there.
+Behind `ID:` a path follows: neither puts a space there, and bash offers no local files there (but
+for macOS's own 3.2, which has no compopt).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ BASH = """
                    COMP_CWORD=$COMP_CWORD \\
                    %(autocomplete_var)s=complete_bash $1 2> /dev/null ) )
     if [[ ${COMPREPLY-} == *: ]]; then
-        compopt -o nospace
+        compopt -o nospace 2> /dev/null
     elif [[ ${COMP_WORDS[COMP_CWORD]} == : || ${COMP_WORDS[COMP_CWORD-1]} == : ]]; then
-        compopt +o default
+        compopt +o default 2> /dev/null
     fi
     return 0
 }

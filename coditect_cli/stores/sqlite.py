@@ -242,7 +242,18 @@ class _Transaction(Transaction):
 
 def _get(connection: sqlite3.Connection, key: bytes) -> bytes | None:
     row = connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+    if row is not None and not isinstance(row[0], bytes):
+        raise _no_bytes(key)
     return None if row is None else row[0]
+
+
+def _no_bytes(key: bytes) -> Failed:
+    """What another program bound as a number."""
+    return Failed(
+        f"the value of {key!r} is no BLOB, so no program of ours wrote it",
+        code="store.no_bytes",
+        hint="whoever wrote it must bind keys and values as BLOBs",
+    )
 
 
 def _range(
@@ -257,7 +268,10 @@ def _page(cursor: sqlite3.Cursor) -> list[Row]:
     size = 0
     while size < PAGE_BYTES and (batch := cursor.fetchmany(BATCH_ROWS)):
         rows += batch
-        size += sum([len(key) + len(value) for key, value in batch])
+        try:
+            size += sum([len(key) + len(value) for key, value in batch])
+        except TypeError:
+            raise _no_bytes(next(k for k, v in batch if not isinstance(v, bytes))) from None
     cursor.close()
     while rows and (size := size - sum(map(len, rows[-1]))) >= PAGE_BYTES:
         rows.pop()

@@ -167,3 +167,13 @@ def test_what_another_program_wrote_as_text_is_read_as_bytes(file: Path, open_st
         connection.execute("UPDATE entries SET value = replace(value, 'a', 'b')")
     connection.close()
     assert store.read(lambda snapshot: snapshot.get(b"key")) == b"bbc"
+
+
+def test_what_another_program_wrote_as_a_number_is_told(file: Path, open_store: Open) -> None:
+    store = open_store()
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO entries VALUES (CAST('key' AS BLOB), 7)")
+    connection.close()
+    for look in (lambda one: one.get(b"key"), lambda one: one.range(b"k", b"l")):
+        with pytest.raises(Failed, match="b'key' is no BLOB"):
+            store.read(look)

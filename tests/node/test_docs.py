@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from coditect_cli import tokens
 from coditect_cli.signing import PrivateKey
 from tests.support.cluster import free_ports
 from tests.support.gateway import until
 from tests.support.node import PATIENCE
-from tests.support.platform import Commands, Platform, blocks
+from tests.support.platform import OWNER, Commands, Platform, blocks
 from tests.support.terminal import Terminal
 
 pytestmark = [
@@ -86,3 +88,24 @@ def test_a_key_is_replaced_and_nothing_restarted(platform: Platform, tmp_path: P
         assert admits(platform.key)
     finally:
         coditect("workspace", "delete", "turn", "--force", "--purge", "--confirm", "turn")
+
+
+def test_tokens_of_a_shared_secret_are_for_the_edge_alone(
+    platform: Platform, tmp_path: Path
+) -> None:
+    secret = b"the-secret-of-an-earlier-gateway"
+    (platform.folder / "jwt_secret").write_bytes(secret)
+    coditect = Commands(platform.environ(tmp_path))
+    [block] = blocks("Tokens by HS256")
+    try:
+        platform.run(block)
+        coditect("workspace", "create", "shared")
+        token = tokens.issue(secret, workspace_id="shared", user_id=OWNER, ttl=600, now=time.time())
+        coditect.environ["CODITECT_TOKEN"] = token
+        assert coditect("exec", "--insecure", "shared", "--", "echo", "in") == "in\n"
+    finally:
+        coditect("workspace", "delete", "shared", "--force", "--purge", "--confirm", "shared")
+        keys = "kubectl create configmap gateway-keys -n coditect --from-file=jwks.json"
+        platform.run(f"{keys} --dry-run=client -o yaml | kubectl apply -f -")
+        platform.run("kubectl rollout undo deployment/gateway -n coditect")
+        platform.run("kubectl rollout status deployment/gateway -n coditect")

@@ -12,7 +12,7 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from coditect_cli.errors import CoditectError
-from coditect_cli.sessions.ids import id_bytes, id_text, id_texts
+from coditect_cli.sessions.ids import id_bytes, id_text, id_texts, id_words
 from coditect_cli.sessions.layer import (
     LOOKS_PER_READ,
     NAMES,
@@ -52,7 +52,6 @@ COLUMNS = {
     "CLIENTS": "clients",
 }
 PARTS_SECONDS = 0.3
-NO_ID = "its key has no session id; coditect keys get WORKSPACE/terminal_sessions/ shows it"
 WIDE = {"TYPE": "type", "PROBLEM": "problem"}
 _Time = Annotated[str, Meta(min_length=20, max_length=30)]  # as chrono writes one; it ends in Z
 
@@ -278,7 +277,9 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
         size, some = len(prefix), rows[begin:end]
         sessions = id_texts([key[size:] for key, _ in some])
         if not sessions[0]:
-            items.append(_unreadable(workspace, "", NO_ID))
+            place = id_words(f"{workspace}/{STATE}/")
+            why = f"its key has no session id; coditect keys get {place} shows it"
+            items.append(_unreadable(workspace, "", why))
             unreadable += 1
             del sessions[0], some[0]
         for session, (_, value) in zip(sessions, some, strict=True):

@@ -44,7 +44,8 @@ def record(
     It watches: it starts with the screen as it is, and types nothing. What is typed is not
     recorded, only what is shown. Values of names that look secret (TOKEN=..., password: ...),
     what follows Authorization: and Cookie:, tokens of well-known forms and passwords in URLs
-    become bullets; other secrets on the screen do not. FILE is readable by you alone. The asciinema player plays it too.
+    become bullets; other secrets on the screen do not. FILE is readable by you alone. The
+    asciinema player plays it too.
 
     A lone word after ID that holds a dot or a slash is FILE.
 

@@ -43,8 +43,8 @@ def list_(
     "live" is one whose program runs, "held" one that is live under another gateway which shares
     the store (not told with --all), "saved" one that attaching brings back, "ended" one that its
     user ended: only attach --session brings it back. A record that cannot be read is listed as
-    "unreadable". -o wide says why, and who holds one. On a terminal it stops after ten
-    screenfuls, and says how to go on.
+    "unreadable". -o wide says why, who holds one, its shell and its start. On a terminal it stops
+    after ten screenfuls, and says how to go on.
 
     Examples:
       coditect session list demo

@@ -45,14 +45,12 @@ COLUMNS = {
     "WORKSPACE": "workspace",
     "SESSION": "session",
     "STATE": "state",
-    "SHELL": "shell",
     "DIRECTORY": "directory",
-    "STARTED": "startedAt",
     "LAST ACTIVE": "lastActive",
     "CLIENTS": "clients",
 }
 PARTS_SECONDS = 0.3
-WIDE = {"TYPE": "type", "PROBLEM": "problem"}
+WIDE = {"SHELL": "shell", "STARTED": "startedAt", "TYPE": "type", "PROBLEM": "problem"}
 _Time = Annotated[str, Meta(min_length=20, max_length=30)]  # as chrono writes one; it ends in Z
 
 

@@ -90,8 +90,9 @@ class Access:
     async def admit_to_page(self, request: Asked) -> None:
         """Let a request for one of PAGES in: anyone's in a cluster, a token's owner's here.
 
-        Raises NotAuthenticated.
+        Raises NotAuthenticated, Forbidden.
         """
+        check_origin(request, self._settings)
         if self._only is None:
             await verified(bearer(request), self._settings, self._keys)
 
@@ -143,12 +144,7 @@ async def claims_of(
     request: Asked, settings: Settings, keys: Keys, paths: Sequence[str] = PATHS
 ) -> Claims:
     """What the token of a request for the endpoint says. Raises the error that says why not."""
-    if request.origin is not None and request.origin not in settings.allowed_origins:
-        raise Forbidden(
-            "pages of this origin may not use the gateway",
-            code="origin.forbidden",
-            hint="add it to the setting allowed_origins",
-        )
+    check_origin(request, settings)
     claims = await verified(bearer(request), settings, keys)
     if request.path.partition("?")[0] not in paths:
         raise NotFound(
@@ -161,6 +157,16 @@ async def claims_of(
             hint="use a token of that workspace",
         )
     return claims
+
+
+def check_origin(request: Asked, settings: Settings) -> None:
+    """Raises Forbidden for a browser's page from elsewhere than the settings allow."""
+    if request.origin is not None and request.origin not in settings.allowed_origins:
+        raise Forbidden(
+            "pages of this origin may not use the gateway",
+            code="origin.forbidden",
+            hint="add it to the setting allowed_origins",
+        )
 
 
 def bearer(request: Asked) -> str:

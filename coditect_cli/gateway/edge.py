@@ -33,6 +33,7 @@ from coditect_cli.gateway.access import (
     PAGES,
     Asked,
     bearer,
+    check_origin,
     check_owner,
     checked_workspace,
     claims_of,
@@ -199,6 +200,7 @@ class Handshake:
         request, asked = requests[0], Asked.of(requests[0].path, requests[0].headers)
         try:
             if request.path in PAGES:
+                check_origin(asked, self.edge.settings)
                 self._answer(protocol, self.edge.page(request.path))
                 return
             pod, claims, token = await self.edge.admit(asked)

@@ -115,7 +115,10 @@ def test_pages_may_use_the_gateway_from_an_allowed_origin_only(
 
 
 def test_the_default_allows_no_page_at_all(gateway: Gateway) -> None:
-    assert refused(gateway.connect, origin="http://localhost")[1]["code"] == "origin.forbidden"
+    for path in ("/ws", "/healthz", "/readyz", "/metrics", "/sessions"):
+        uri = f"ws://localhost{path}"
+        error = refused(gateway.connect, origin="http://localhost", uri=uri)[1]
+        assert error["code"] == "origin.forbidden", path
 
 
 def test_a_client_of_another_release_is_refused_with_both_versions(gateway: Gateway) -> None:

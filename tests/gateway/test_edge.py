@@ -297,7 +297,8 @@ def test_only_the_owner_with_a_good_token_gets_in(edge: Edge) -> None:
     assert edge.page("/metrics") == 200
     counted = [line for line in edge.body.splitlines() if re.match(r"\w+(admitted|failed)_", line)]
     assert counted == ["coditect_admitted_total 1", "coditect_failed_total 0"]
-    assert refused(edge.connect, origin="http://x")[1]["code"] == "origin.forbidden"
+    for path in ("/ws", "/metrics"):
+        assert refused(edge.connect, origin="http://x", path=path)[1]["code"] == "origin.forbidden"
     named = refused(edge.connect, headers={"Coditect-Workspace": "other"})
     assert named[1]["code"] == "workspace.forbidden"
 

@@ -73,7 +73,7 @@ class Exec:
 
 
 class Detached(Exception):
-    """Raised when the user detached; the session goes on."""
+    """Raised when the user detached; the session goes on. Its text is the command to return."""
 
 
 class TerminalPump(Pump):
@@ -192,19 +192,27 @@ class TerminalPump(Pump):
             self._send_input()
             self.tell(messages.Detach())
             self.finish()
-            raise Detached
+            raise Detached(self._again())
         if action is Action.HELP:
             self._say(escape.help_text(self._escape_char or "", self._ask.actions))
         else:
             self._say(self._status_lines())
 
     def way_back(self) -> str | None:
-        return super().way_back() if isinstance(self._ask, Attach) else None
+        if not isinstance(self._ask, Attach):
+            return None
+        return f"{self._again()} restores the session as it was saved"
+
+    def _again(self) -> str:
+        """The command to return with; a plain attach may take another than one that was named."""
+        named = isinstance(self._ask, Attach) and self._ask.session is not None
+        session = f" --session {self.session}" if named and self.session is not None else ""
+        return f"coditect attach {self._workspace}{session}"
 
     def _left(self) -> SessionLost:
         if isinstance(self._ask, Exec):
             return SessionLost("left; the program was hung up", code="session.left")
-        hint = f"coditect attach {self._workspace} returns"
+        hint = f"{self._again()} returns"
         return SessionLost("left; the session goes on", code="session.left", hint=hint)
 
     def _status_lines(self) -> list[str]:

@@ -248,8 +248,8 @@ def _hand_over(
     with dialing(runtime.context, runtime.paths, id, insecure=insecure) as dial:
         try:
             return client.attach(dial, ask, escape_char=escape_char, reconnect=reconnect)
-        except client.Detached:
-            runtime.streams.say(f"detached; to return: coditect attach {id}")
+        except client.Detached as detached:
+            runtime.streams.say(f"detached; to return: {detached}")
             return 0
 
 

@@ -91,6 +91,20 @@ def test_a_read_only_client_watches(tmux: Tmux, first: Pane) -> None:
     assert stty_size(first, first) == "24 80"
 
 
+def test_who_left_a_session_that_was_named_is_told_how_to_return_to_it(
+    tmux: Tmux, first: Pane
+) -> None:
+    other = tmux.shell(100, 30)
+    other.coditect("attach", "demo", "--new")
+    other.press("Enter")
+    other.type("~d")
+    text = other.shows("detached; to return: ")
+    again = re.search(r"coditect attach demo --session [0-9a-f-]{36}", text)
+    assert again
+    other.enter(f"clear; {again[0]}")
+    other.prompts(INSIDE)
+
+
 def test_a_client_that_is_behind_skips_ahead(tmux: Tmux, first: Pane) -> None:
     """Both see the end of a flood; the one that did not type may have missed some of it."""
     second = join(tmux, 80, 24)

@@ -18,6 +18,7 @@ from coditect_cli.finding import Finding
 from coditect_cli.gateway import environment
 from coditect_cli.gateway.account import Account
 from coditect_cli.gateway.launch import check_socket
+from coditect_cli.gateway.not_saved import named
 from coditect_cli.paths import Paths, unusable
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
@@ -165,6 +166,8 @@ def _gateway(machine: Machine) -> Finding:
             return Finding("gateway", "warn", message, "coditect up ID starts one")
         return Finding("gateway", "fail", f"{error.message}. Log: {log}", error.hint)
     version, log = answer.get("version"), answer.get("log") or log
+    if unsaved := answer.get("notSaved"):
+        return Finding("gateway", "fail", f"{named(unsaved)}. Log: {log}", unsaved[0].get("hint"))
     if version != __version__:
         message = f"it is {version}, this is {__version__}. Log: {log}"
         return Finding("gateway", "warn", message, "coditect gateway restart (no session ends)")

@@ -16,6 +16,7 @@ import typer
 from coditect_cli.attach.request import request
 from coditect_cli.errors import Conflict, NotFound, TimedOut, Unreachable, UsageError
 from coditect_cli.gateway.launch import accepts
+from coditect_cli.gateway.not_saved import tell_not_saved
 from coditect_cli.output import Result
 from coditect_cli.paths import Paths, make_private
 from coditect_cli.runtime import Runtime
@@ -145,42 +146,54 @@ def status(ctx: typer.Context) -> Result:
 
 def stop(
     ctx: typer.Context,
-    force: Annotated[bool, typer.Option("--force", help="Also with live sessions.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also with live sessions, and with what cannot be saved."),
+    ] = False,
 ) -> Result:
     """Stop the gateway. Its sessions end with it, so with live ones it asks first.
+
+    All that is new of them is saved first; where that cannot be done, it goes on serving.
 
     Examples:
       coditect gateway stop
       coditect gateway stop --force
 
-    Exit codes: 0 stopped, 3 none runs, 6 it has live sessions, 8 declined, 9 no answer,
-    124 it did not end in time
+    Exit codes: 0 stopped, 3 none runs, 6 it has live sessions, 8 declined, or sessions cannot be
+    saved and --force was not given, 9 no answer, 124 it did not end in time
     """
     runtime: Runtime = ctx.obj
     before = _status(runtime)
     try:
-        _ask(runtime, {"type": "gateway", "action": "stop", "force": force})
+        answer = _ask(runtime, {"type": "gateway", "action": "stop", "force": force})
     except Conflict:
         if not (runtime.yes or runtime.streams.may_prompt()):
             raise
         question = f"Live sessions that end with the gateway: {before['sessions']}. Stop it?"
         runtime.confirm(question, "--force")
-        _ask(runtime, {"type": "gateway", "action": "stop", "force": True})
+        answer = _ask(runtime, {"type": "gateway", "action": "stop", "force": True})
     _await(lambda: not _lives(before["keeperPid"]), "ended")
+    tell_not_saved(runtime.streams.say, answer, force=force)
     return Result("Gateway", {**before, "stopped": True}, text="gateway stopped", name="gatewayUrl")
 
 
-def restart(ctx: typer.Context) -> Result:
+def restart(
+    ctx: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Also with what cannot be saved.")] = False,
+) -> Result:
     """Restart the gateway's bridge, after an upgrade for example. No session ends.
+
+    All that is new of them is saved first; where that cannot be done, nothing is restarted.
 
     Examples:
       coditect gateway restart
 
-    Exit codes: 0 restarted, 3 none runs, 9 no answer, 124 it did not come back in time
+    Exit codes: 0 restarted, 3 none runs, 8 the installed release can't take over, or sessions
+    cannot be saved and --force was not given, 9 no answer, 124 it did not come back in time
     """
     runtime: Runtime = ctx.obj
     before = _status(runtime)
-    _ask(runtime, {"type": "gateway", "action": "restart", "force": False})
+    answer = _ask(runtime, {"type": "gateway", "action": "restart", "force": force})
     after = before
 
     def is_new() -> bool:
@@ -192,6 +205,7 @@ def restart(ctx: typer.Context) -> Result:
         return bool(after["bridgePid"] != before["bridgePid"])
 
     _await(is_new, "come back")
+    tell_not_saved(runtime.streams.say, answer, force=force)
     text = f"gateway restarted: bridge {before['bridgePid']} -> {after['bridgePid']}"
     return Result("Gateway", after, text=text, name="gatewayUrl")
 
@@ -227,6 +241,7 @@ def _status(runtime: Runtime) -> dict[str, Any]:
     return {
         "gatewayUrl": runtime.context.gateway_url(runtime.paths),
         **{name: answer.get(name) for name in (*names, "listen", "log")},
+        "notSaved": answer.get("notSaved", []),
     }
 
 

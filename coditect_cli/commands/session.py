@@ -32,7 +32,7 @@ def show(
     """Show a session, with the values of its variables hidden.
 
     A hidden variable is shown as dots and its length. "unset" names those that start-up files
-    export and the session has no longer.
+    export and the session has no longer. "not saved" says why what is new of a live one is not.
 
     Examples:
       coditect session show demo 5e0c7d1a
@@ -226,14 +226,15 @@ def _load(
     saved = None if state is None else saved_item(id, session, state)
     if found is not None:
         live_one = to_builtins(live_item((id, session), found, saved))
-        return {**live_one, "pid": found["pid"]}, state, output
+        more = {"pid": found["pid"], "notSaved": found.get("notSaved")}
+        return {**live_one, **more}, state, output
     if saved is None:
         raise Failed(
             f"of session {session} of workspace {id} only the output is left",
             code="session.no_state",
             hint=f"coditect keys get {id_words(f'{id}/terminal_output/{session}')} shows it",
         )
-    return {**to_builtins(saved), "pid": None}, state, output
+    return {**to_builtins(saved), "pid": None, "notSaved": None}, state, output
 
 
 def _follow(runtime: Runtime, item: Item, shape: Callable[[str], str]) -> None:
@@ -285,6 +286,7 @@ def _shown(fields: Item) -> str:
             ("last active", "lastActive"),
             ("ended", "endedAt"),
             ("clients", "clients"),
+            ("not saved", "notSaved"),
         )
         if fields[name] is not None
     ]

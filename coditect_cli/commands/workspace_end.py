@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from coditect_cli.errors import CoditectError, Conflict, NotFound, UsageError
+from coditect_cli.gateway.not_saved import tell_not_saved
 from coditect_cli.options import Timeout, Wait, WorkspaceId, seconds
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
@@ -17,7 +18,9 @@ from coditect_cli.workspaces.spec import WorkspaceRecord
 IgnoreNotFound = Annotated[
     bool, typer.Option("--ignore-not-found", help="Succeed when there is no such workspace.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Also with clients attached.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also with clients attached, and with what cannot be saved.")
+]
 
 
 def stop(
@@ -35,7 +38,8 @@ def stop(
       coditect workspace stop demo --force
 
     Exit codes: 0 stopped, 3 no such workspace, 6 a client is attached and --force was not given,
-    9 the gateway does not answer, 124 not stopped in time
+    8 sessions cannot be saved and --force was not given, 9 the gateway does not answer,
+    124 not stopped in time
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
@@ -80,8 +84,9 @@ def delete(
       coditect workspace delete demo --purge --confirm demo
 
     Exit codes: 0 deleted, 2 --purge without a terminal and without --confirm,
-    3 no such workspace, 6 a client is attached and --force was not given, 8 declined, or not all
-    files could be removed, 9 the gateway does not answer, 124 not gone in time
+    3 no such workspace, 6 a client is attached and --force was not given, 8 declined, sessions
+    cannot be saved and --force was not given, or not all files could be removed, 9 the gateway
+    does not answer, 124 not gone in time
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
@@ -149,6 +154,7 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
         return sessions
     answer = runtime.ask_gateway(id, {"type": "stop", "force": force})
     workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
+    tell_not_saved(runtime.streams.say, answer, force=force)
     return int(answer.get("sessions", 0))
 
 
@@ -173,6 +179,8 @@ def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) ->
             code="workspace.in_use",
             hint="pass --force to end their sessions",
         )
+    unsaved = [one | {"message": one["notSaved"]} for one in sessions if one.get("notSaved")]
+    tell_not_saved(runtime.streams.say, {"notSaved": unsaved}, force=force)
     return len(sessions)
 
 

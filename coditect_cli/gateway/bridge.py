@@ -237,7 +237,8 @@ class Bridge:
     async def stop(self, workspace: str, *, force: bool) -> int:
         """End a workspace's programs and let no new one start; how many sessions there were.
 
-        Raises Conflict where somebody is attached and `force` is not given; nothing has changed.
+        Raises Conflict where somebody is attached, and Failed where sessions cannot be saved, when
+        `force` is not given; nothing has changed.
         """
         await self.settled(workspace)
         sessions = self.live(workspace)
@@ -247,6 +248,7 @@ class Bridge:
                 code="workspace.in_use",
                 hint="wait until they leave, or pass --force",
             )
+        await self.saving.save_or_refuse(workspace, force=force)
         self._stopping[workspace] += 1
         try:
             self.workspaces.set_desired(workspace, "stopped")

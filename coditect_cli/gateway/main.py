@@ -116,7 +116,7 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     log.info("ending reason=%s", reason)
     if reason not in ("restart", "keeper"):
         bridge.tell_keeper({"type": "stop"})  # before the farewells: who comes now is refused
-    saving = asyncio.create_task(bridge.saving.save_all(for_good=reason != "restart"))
+    saving = asyncio.create_task(bridge.saving.end(for_good=reason != "restart"))
     comes_back = reason == "restart" or options.role == "workspace"  # in another pod
     await server.drain("restart" if comes_back else "stop")
     await asyncio.wait([saving], timeout=SAVE_SECONDS)

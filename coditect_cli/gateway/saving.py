@@ -1,7 +1,6 @@
 """Keeps each terminal's record in the store as it changes, and gives records back.
 
-The store is used in a thread of its own: a terminal never waits for it. A session that cannot be
-saved goes on, and is tried again.
+A session that cannot be saved goes on, and is tried again, also when it has ended.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ import logging
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
-from coditect_cli.errors import CoditectError, NotFound, Unreachable
+from coditect_cli.errors import CoditectError, NotFound
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import MOST
+from coditect_cli.gateway.not_saved import NotSaved, not_saved
 from coditect_cli.gateway.saved import Saved
 from coditect_cli.gateway.session import nanoseconds
+from coditect_cli.gateway.store_thread import StoreThread
 from coditect_cli.gateway.terminal import Terminal
 from coditect_cli.protocol.messages import Read, Rows
 from coditect_cli.sessions.layer import SessionLayer
@@ -31,10 +30,10 @@ from coditect_cli.settings import Settings
 from coditect_cli.stores.store import Row
 
 log = logging.getLogger("coditect.saving")
-T = TypeVar("T")
 
 DELAY = 0.5  # seconds from a change to its save, which takes in what came after it
 RETRY = 2.0  # seconds
+PATIENCE = 7.0  # seconds, a little less than a bridge that ends has
 TTL = 30 * NANOSECONDS
 RENEWAL = 10.0  # seconds
 
@@ -55,6 +54,9 @@ class Watched:
     timer: asyncio.TimerHandle | None = None
 
 
+Record = tuple[Watched, SessionState, SessionOutput]
+
+
 class Saving:
     """`place` names where there can be one gateway at a time, `keeper` this one's keeper.
 
@@ -68,16 +70,15 @@ class Saving:
         place: str,
         lost: Callable[[Terminal], None],
     ) -> None:
-        self._open_layer = open_layer
+        self._store = StoreThread(open_layer)
         self._settings = settings
         self._place = place
         self._lost = lost
-        self._layer: SessionLayer | None = None
-        self._thread = ThreadPoolExecutor(1, "saving")
         self._watched: dict[str, Watched] = {}
         self._under_way: set[asyncio.Task[None]] = set()
-        self._failing = False
-        self._silence: tuple[float, Unreachable] | None = None  # until when, and what it raised
+        self._unsaved: dict[str, NotSaved] = {}
+        self._answers = True  # as far as somebody waited for it
+        self._left: dict[str, Record] = {}  # of terminals that are over
         self.holder = ""
 
     def set_keeper(self, pid: int, started_at: float) -> None:
@@ -99,6 +100,7 @@ class Saving:
     def adopt(self, terminal: Terminal) -> None:
         """Go on with a terminal of a bridge before this one."""
         watched = self._watch(terminal, None, known=False)
+        self._unsaved[terminal.id] = NotSaved(terminal.workspace, terminal.id)
         self._in_background(self._take_in(watched))
 
     def _watch(self, terminal: Terminal, lease: Lease | None, *, known: bool) -> Watched:
@@ -121,18 +123,19 @@ class Saving:
         terminal = watched.terminal
         workspace, id = terminal.workspace, terminal.id
 
-        def take() -> tuple[Lease, SessionState | None, SessionOutput | None]:
-            lease = self._acquire(workspace, id)
-            return lease, *self._the_layer().load(workspace, id)
+        def take(layer: SessionLayer) -> tuple[Lease, SessionState | None, SessionOutput | None]:
+            lease = self._acquire(layer, workspace, id)
+            return lease, *layer.load(workspace, id)
 
-        while not terminal.closed:
-            try:
-                watched.lease, state, output = await self._in_thread(take)
-                break
-            except CoditectError as error:
-                self._failed(watched, error)
-                await asyncio.sleep(RETRY)
-        else:
+        try:
+            watched.lease, state, output = await self._store.ask(take)
+        except CoditectError as error:
+            if terminal.closed:
+                return
+            self._failed(watched, error)
+            self._soon(lambda: self._in_background(self._take_in(watched)))
+            return
+        if terminal.closed:
             return
         if state is not None:
             watched.capture.take_back(state)
@@ -177,6 +180,8 @@ class Saving:
             watched.changed = True
             self.save_now(terminal)
             del self._watched[terminal.id]
+            if not watched.capture.known and terminal.id in self._unsaved:
+                self._give_up(self._unsaved.pop(terminal.id))
 
     def _in_time(self, watched: Watched) -> None:
         watched.timer = None
@@ -217,10 +222,10 @@ class Saving:
         return state, SessionOutput(terminal.id, lines, cursor, terminal.size, trimmed)
 
     async def _write(self, watched: Watched, state: SessionState, output: SessionOutput) -> None:
-        def write() -> None:
-            layer, ids = self._the_layer(), (state.workspace_id, state.id)
+        def write(layer: SessionLayer) -> None:
+            ids = state.workspace_id, state.id
             if watched.lease is None:
-                watched.lease = self._acquire(*ids)
+                watched.lease = self._acquire(layer, *ids)
                 if watched.ended and layer.load(*ids)[0] is None:  # it was deleted since
                     layer.delete(*ids, watched.lease)
                     return
@@ -229,50 +234,91 @@ class Saving:
                 layer.release(watched.lease)
                 watched.lease, watched.ended = None, True  # what is written yet, takes another one
 
+        self._unsaved.setdefault(state.id, NotSaved(state.workspace_id, state.id))
         watched.writes += 1
         watched.newest = state
-        while True:
-            try:
-                await self._in_thread(write)
-                self._failing = False
-                break
-            except CoditectError as error:
-                self._failed(watched, error)
-                if not self._tried_again(watched, state, error):
-                    break
-            await asyncio.sleep(RETRY)
-        watched.writes -= 1
+        try:
+            await self._store.ask(write)
+            self._answers = True
+        except CoditectError as error:
+            self._failed(watched, error)
+            self._try_again((watched, state, output), error)
+        else:
+            if watched.newest is state:
+                self._unsaved.pop(state.id, None)
+        finally:
+            watched.writes -= 1
 
-    def _tried_again(self, watched: Watched, state: SessionState, error: CoditectError) -> bool:
-        """Whether a state that was not saved is one to go on with: the last one of a terminal."""
+    def _failed(self, watched: Watched, error: CoditectError) -> None:
+        terminal = watched.terminal
+        before = self._unsaved.get(terminal.id)
+        if before is None or before.error is None:
+            log.warning("not_saved id=%s code=%s why=%s", terminal.id, error.code, error)
+        self._unsaved[terminal.id] = NotSaved(terminal.workspace, terminal.id, error)
+
+    def _try_again(self, record: Record, error: CoditectError) -> None:
+        """Go on with a state that was not saved if it is the last one of a terminal."""
+        watched, state, _ = record
         now = self._watched.get(state.id)
         if error.code in ("session.lease_lost", "session.leased"):
             self._watched.pop(state.id, None)
+            del self._unsaved[state.id]
             self._lost(watched.terminal)
-            return False
-        if now is watched:
+        elif now is watched:
             self.change(watched.terminal, RETRY)  # with what is new by then
-        return now is None and watched.newest is state and error.retryable
+        elif now is None and watched.newest is state:
+            self._left[state.id] = record
+            self._soon(lambda: self._save_left(state.id))
 
-    async def save_all(self, *, for_good: bool) -> None:
-        """Save everything that is new, and wait until it is written.
+    def _save_left(self, id: str) -> None:
+        record = self._left.pop(id, None)
+        if record is not None:
+            self._in_background(self._write(*record))
+
+    # --- what could not be written ---
+
+    def unsaved(self, workspace: str | None = None) -> list[NotSaved]:
+        """The sessions of a workspace, or of all, that could not be saved when last tried."""
+        of_these = [one for one in self._unsaved.values() if workspace in (None, one.workspace)]
+        return [one for one in of_these if one.error is not None or not self._answers]
+
+    async def save(self, workspace: str | None = None) -> list[NotSaved]:
+        """Save what is new of a workspace's sessions, or of all; those that could not be saved."""
+        for watched in list(self._watched.values()):
+            if workspace in (None, watched.terminal.workspace):
+                self.save_now(watched.terminal)
+        for id in list(self._left):
+            self._save_left(id)
+        if self._under_way:
+            _, waiting = await asyncio.wait(self._under_way, timeout=PATIENCE)
+            self._answers = not waiting
+        return self.unsaved(workspace)
+
+    async def save_or_refuse(self, workspace: str | None, *, force: bool) -> list[NotSaved]:
+        """As `save`. Raises Failed for what could not be saved unless `force` is given."""
+        found = await self.save(workspace)
+        if found and not force:
+            raise not_saved(found)
+        return found
+
+    async def end(self, *, for_good: bool) -> None:
+        """Save all that is new, and log what that fails for: this process ends.
 
         When this is `for_good`, the leases go back, so that another bridge need not wait.
         """
-        for watched in list(self._watched.values()):
-            self.save_now(watched.terminal)
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        found = await self.save()
+        for one in found:
+            self._give_up(one)
         if for_good:
             leases = [one.lease for one in self._watched.values() if one.lease is not None]
             self._watched.clear()  # what changes from now on is nobody's to save
             with suppress(CoditectError):
-                await self._in_thread(lambda: self._say_farewell(leases))
+                await self._store.ask(lambda layer: layer.release(*leases))
+            await self._store.close()
 
-    def _say_farewell(self, leases: list[Lease]) -> None:
-        self._the_layer().release(*leases)
-        self._the_layer().close()
-        self._layer = None
+    def _give_up(self, one: NotSaved) -> None:
+        place = f"workspace={one.workspace} id={one.session}"
+        log.error("given_up %s code=%s why=%s", place, one.reason.code, one.reason)
 
     async def renew(self) -> None:
         """Hold the leases, also of sessions in which nothing happens."""
@@ -280,11 +326,11 @@ class Saving:
             await asyncio.sleep(RENEWAL)
             leases = [one.lease for one in self._watched.values() if one.lease is not None]
 
-            def renew(leases: list[Lease] = leases) -> None:
-                self._the_layer().renew(leases, now=time.time_ns(), ttl=TTL)
+            def renew(layer: SessionLayer, leases: list[Lease] = leases) -> None:
+                layer.renew(leases, now=time.time_ns(), ttl=TTL)
 
             with suppress(CoditectError):
-                await self._in_thread(renew)
+                await self._store.ask(renew)
 
     # --- reading ---
 
@@ -294,13 +340,12 @@ class Saving:
         Raises the store's errors.
         """
         live = set(self._watched)
-        return await self._in_thread(lambda: self._the_layer().newest(workspace, live))
+        return await self._store.ask(lambda layer: layer.newest(workspace, live))
 
     async def take(self, workspace: str, id: str) -> Saved:
         """A saved session, to be restored here. Raises NotFound, Conflict, the store's errors."""
 
-        def take() -> Saved:
-            layer = self._the_layer()
+        def take(layer: SessionLayer) -> Saved:
             if layer.load(workspace, id)[0] is None:
                 raise NotFound(
                     f"no session {id} in workspace {workspace}",
@@ -308,28 +353,26 @@ class Saving:
                     hint=f"coditect session list {workspace} shows them; "
                     f"coditect attach {workspace} --new makes one",
                 )
-            lease = self._acquire(workspace, id)
+            lease = self._acquire(layer, workspace, id)
             state, output = layer.load(workspace, id)
             if state is None:
                 raise NotFound(f"session {id} was just deleted", code="session.not_found")
             return Saved(state, output, lease)
 
-        return await self._in_thread(take)
+        return await self._store.ask(take)
 
     async def rows(self, workspace: str, asked: Read) -> Rows:
         """What is saved in these ranges of keys. Raises Forbidden, the store's errors."""
 
-        def read() -> Rows:
+        def read(layer: SessionLayer) -> Rows:
             ranges = [(b64decode(begin), b64decode(end)) for begin, end in asked.ranges]
-            version, found = self._the_layer().rows(workspace, ranges, asked.limit)
+            version, found = layer.rows(workspace, ranges, asked.limit)
             return Rows(version, tuple(tuple(map(_as_text, rows)) for rows in found))
 
-        return await self._in_thread(read)
+        return await self._store.ask(read)
 
-    # --- the store's thread ---
-
-    def _acquire(self, workspace: str, id: str) -> Lease:
-        return self._the_layer().acquire(
+    def _acquire(self, layer: SessionLayer, workspace: str, id: str) -> Lease:
+        return layer.acquire(
             workspace,
             id,
             self.holder,
@@ -338,33 +381,13 @@ class Saving:
             instead_of=f"{self._place}#",
         )
 
-    def _the_layer(self) -> SessionLayer:
-        if self._layer is None:
-            self._layer = self._open_layer()
-        return self._layer
-
-    async def _in_thread(self, fn: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._asked, fn)
-
-    def _asked(self, fn: Callable[[], T]) -> T:
-        """What `fn` gets of the store. One wait for a store that is silent does for all in turn."""
-        if self._silence is not None and time.monotonic() < self._silence[0]:
-            raise self._silence[1].with_traceback(None)
-        try:
-            return fn()
-        except Unreachable as error:
-            self._silence = time.monotonic() + RETRY, error
-            raise
+    def _soon(self, do: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(RETRY, do)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-
-    def _failed(self, watched: Watched, error: CoditectError) -> None:
-        if not self._failing:
-            log.warning("not_saved id=%s code=%s why=%s", watched.terminal.id, error.code, error)
-        self._failing = error.code not in ("session.lease_lost", "session.leased")
 
 
 def _as_text(row: Row) -> tuple[str, str]:

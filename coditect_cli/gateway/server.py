@@ -180,7 +180,7 @@ class Server:
         """Return when there was neither a session nor a connection for so long."""
         idle_since = time.monotonic()
         while True:
-            if self.bridge.sessions or self.connections:
+            if self.bridge.sessions or self.connections or self.bridge.saving.unsaved():
                 idle_since = time.monotonic()
             left = idle_since + seconds - time.monotonic()
             if left <= 0:

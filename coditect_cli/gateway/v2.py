@@ -265,14 +265,18 @@ async def _answer(server: Server, admitted: Admitted, message: m.Message) -> m.M
         await server.bridge.kill(record.id, message.session)
         return m.Killed(message.session)
     if isinstance(message, m.Stop):
-        return m.Stopped(await server.bridge.stop(record.id, force=message.force))
+        count = await server.bridge.stop(record.id, force=message.force)
+        found = await server.bridge.saving.save(record.id)
+        return m.Stopped(count, tuple(one.describe() for one in found))
     raise UsageError(f"{message.type} is not a first message", code="message.invalid")
 
 
 def session_list(server: Server, admitted: Admitted) -> m.SessionList:
     """The live sessions that a connection may know of."""
-    live = server.bridge.live(None if admitted.record is None else admitted.record.id)
-    return m.SessionList(tuple(one.describe() for one in live))
+    workspace = None if admitted.record is None else admitted.record.id
+    why = {one.session: one.reason.message for one in server.bridge.saving.unsaved(workspace)}
+    live = server.bridge.live(workspace)
+    return m.SessionList(tuple({**one.describe(), "notSaved": why.get(one.id)} for one in live))
 
 
 def _status(server: Server) -> m.GatewayStatus:
@@ -287,11 +291,13 @@ def _status(server: Server) -> m.GatewayStatus:
         started_at=timestamp(bridge.started_at),
         listen=tuple(bridge.listeners),
         log=server.log_path,
+        not_saved=tuple(one.describe() for one in bridge.saving.unsaved()),
     )
 
 
 async def _check_gateway(server: Server, message: m.Gateway) -> m.Accepted:
-    live = server.bridge.live(None)
+    saving, live = server.bridge.saving, server.bridge.live(None)
+    found = await saving.save_or_refuse(None, force=message.force)
     if message.action == "stop" and live and not message.force:
         raise Conflict(
             f"the gateway has live sessions, which would end with it: {len(live)}",
@@ -300,7 +306,7 @@ async def _check_gateway(server: Server, message: m.Gateway) -> m.Accepted:
         )
     if message.action == "restart":
         await server.bridge.prepare_restart()
-    return m.Accepted(message.action)
+    return m.Accepted(message.action, tuple(one.describe() for one in found))
 
 
 async def _afterwards(server: Server, message: m.Message) -> None:

@@ -271,6 +271,7 @@ class Killed(Message):
 class Stopped(Message):
     type = "stopped"
     sessions: int = wire(shape.offset)
+    not_saved: tuple[dict[str, Any], ...] = wire(shape.array(shape.record, 100_000), default=())
 
 
 @dataclass(frozen=True)
@@ -285,12 +286,14 @@ class GatewayStatus(Message):
     started_at: str = wire(shape.text(64))
     listen: tuple[str, ...] = wire(shape.array(shape.text(4_096), 64))
     log: str | None = wire(shape.optional(shape.text(4_096)))
+    not_saved: tuple[dict[str, Any], ...] = wire(shape.array(shape.record, 100_000), default=())
 
 
 @dataclass(frozen=True)
 class Accepted(Message):
     type = "accepted"
     action: str = wire(shape.one_of("stop", "restart"))
+    not_saved: tuple[dict[str, Any], ...] = wire(shape.array(shape.record, 100_000), default=())
 
 
 FROM_CLIENT: dict[str, type[Message]] = {

@@ -52,7 +52,8 @@ def test_serve_status_restart_stop(
         monkeypatch.delenv("CODITECT_TOKEN")
         before = until(lambda: status(run_cli), "a gateway")
         fields = {"gatewayUrl", "role", "version", "keeperPid", "bridgePid", "sessions"}
-        fields |= {"connections", "startedAt", "log", "listen", "apiVersion", "kind"}
+        fields |= {"connections", "startedAt", "log", "listen", "notSaved"}
+        fields |= {"apiVersion", "kind"}
         assert set(before) == fields
         assert (before["role"], before["version"]) == ("local", __version__)
         assert before["gatewayUrl"] == f"ws+unix:{paths.gateway_socket}"

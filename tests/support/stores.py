@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -172,3 +174,15 @@ def store(place: str) -> Iterator[SessionStore]:
     opened = open_place(place)
     yield opened
     opened.close()
+
+
+@contextmanager
+def refusing(file: Path) -> Iterator[None]:
+    """Every write to the SQLite store `file` fails with "no room" until this ends."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON entries "
+            "BEGIN SELECT RAISE(FAIL, 'no room'); END"
+        )
+        yield
+        connection.execute("DROP TRIGGER refuse")

@@ -211,7 +211,8 @@ def test_another_users_token_does_not_manage_the_gateway(gateway: Gateway) -> No
 def test_a_connection_from_before_a_stop_starts_nothing_after_it(gateway: Gateway) -> None:
     early = gateway.connect("demo")
     gateway.attach("demo").detach()
-    assert gateway.request("demo", type="stop", force=False) == {"type": "stopped", "sessions": 1}
+    stopped = {"type": "stopped", "sessions": 1, "notSaved": []}
+    assert gateway.request("demo", type="stop", force=False) == stopped
     with pytest.raises(AssertionError, match=r"workspace\.stopped"):
         early.attach()
     assert gateway.workspaces.get("demo").desired == "stopped"

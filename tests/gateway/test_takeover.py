@@ -188,6 +188,7 @@ def test_an_upgrade_loses_nothing_and_says_so(gateway: Gateway) -> None:
     assert gateway.request("_gateway", type="gateway", action="restart", force=False) == {
         "type": "accepted",
         "action": "restart",
+        "notSaved": [],
     }
     while b"end\r\n" not in client.received["output"]:
         client.step()

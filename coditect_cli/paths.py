@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from coditect_cli.errors import Failed
+from coditect_cli.errors import Failed, UsageError
 
 
 class Paths(NamedTuple):
@@ -67,8 +67,22 @@ class Paths(NamedTuple):
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> Path:
     base = environ.get(variable, "")
     if not os.path.isabs(base):  # the specification says to ignore a relative one
-        base = os.path.join(environ.get("HOME") or str(Path.home()), default)
+        base = os.path.join(environ.get("HOME") or _own_home(), default)
     return Path(base) / "coditect"
+
+
+def _own_home() -> str:
+    """What the system's list of users says, where HOME is unset or empty."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        raise UsageError(
+            f"there is no home folder for user {os.getuid()}",
+            code="home.unknown",
+            hint="set HOME, or CODITECT_HOME to a folder for all of coditect's files",
+        ) from None
 
 
 def make_private(directory: Path) -> None:

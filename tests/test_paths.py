@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def test_xdg_folders_are_used_and_relative_ones_ignored() -> None:
     assert paths.config == Path("/c/coditect")
     assert paths.data == Path("/h/.local/share/coditect")
     assert paths.state == Path("/h/.local/state/coditect")
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}])
+def test_without_a_home_variable_the_users_own_home_is_used(environ: dict[str, str]) -> None:
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    assert Paths.from_environ(environ).config == Path(home) / ".config" / "coditect"
 
 
 def test_folders_that_are_made_are_private_and_parents_that_exist_stay(tmp_path: Path) -> None:

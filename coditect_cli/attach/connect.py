@@ -54,6 +54,8 @@ def dialing(
             except Unreachable as error:
                 log.info("not_connected code=%s", error.code)
                 late = time.monotonic() >= deadline
+                if stood and not _is_local(context):  # its socket may come back, as a forwarded one
+                    error.code = "gateway.unreachable"
                 if stood or late or not (error.retryable and _is_local(context)):
                     raise
             time.sleep(PAUSE)

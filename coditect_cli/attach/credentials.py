@@ -121,17 +121,28 @@ class Credentials:
                     self._process.kill()
                     raise
         except OSError as error:
-            raise _failed(argv[0], f"cannot be run: {error.strerror}") from error
+            raise self._failed(argv[0], f"cannot be run: {error.strerror}") from error
         except subprocess.TimeoutExpired:
             # The exception itself holds what the command printed, so it is not chained.
-            raise _failed(argv[0], f"took longer than {COMMAND_TIMEOUT:g} s") from None
+            raise self._failed(argv[0], f"took longer than {COMMAND_TIMEOUT:g} s") from None
         status = self._process.returncode
         if status != 0:
             last = complaint.strip().splitlines()[-1:]
-            raise _failed(argv[0], f"ended with status {status}", last[0][:200] if last else None)
+            raise self._failed(
+                argv[0], f"ended with status {status}", last[0][:200] if last else None
+            )
         if not output.strip():
-            raise _failed(argv[0], "printed no token")
+            raise self._failed(argv[0], "printed no token")
         return output.strip()
+
+    def _failed(self, program: str, why: str, complaint: str | None = None) -> NotAuthenticated:
+        said = f"it said: {complaint}" if complaint else "run it by hand to see why"
+        return NotAuthenticated(
+            f"the token command ({program}) {why}",
+            code="token.command_failed",
+            hint=f"{said}; coditect context set {self._context.name} token_command= takes it out",
+            retryable=True,
+        )
 
 
 def _claimed(token: str, claim: str) -> str | None:
@@ -146,12 +157,3 @@ def _claims(token: str) -> dict[str, Any]:
     except (IndexError, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
-
-
-def _failed(program: str, why: str, complaint: str | None = None) -> NotAuthenticated:
-    return NotAuthenticated(
-        f"the token command ({program}) {why}",
-        code="token.command_failed",
-        hint=f"it said: {complaint}" if complaint else "run it by hand to see why",
-        retryable=True,
-    )

@@ -73,8 +73,12 @@ class Capture:
             self._forget(recent)
             fewer = number + 1 < seen and bool(self.history)
             is_new = is_new or (fewer and self.history[-1] != self._masked(line))
+            if is_new:
+                self._forget_duplicates(line, recent)
         if is_new:
-            self._remember(line)
+            typed = [] if is_list else [one for before, one in recent[:-1] if before + 1 > seen]
+            for one in [*typed, line]:
+                self._remember(one)
         self._newest = line
 
     def _may_keep(self, name: str, value: str) -> bool:
@@ -105,6 +109,12 @@ class Capture:
             while begin < len(self.history) and self.history[begin] not in left:
                 begin += 1
         self.history[begin:] = [line for line in self.history[begin:] if line in left]
+
+    def _forget_duplicates(self, line: str, recent: list[tuple[int, str]]) -> None:
+        """Drop what was the same as a new line if the shell did (HISTCONTROL=erasedups)."""
+        masked = self._masked(line)
+        if sum(self._masked(one) == masked for _, one in recent) == 1:
+            self.history = [one for one in self.history if one != masked]
 
     def _masked(self, line: str) -> str:
         return without_secrets(line, self.secret_names)

@@ -3,8 +3,8 @@
 Before each prompt the hook writes one record to a pipe of its own: two NULs, then fields with a
 NUL between them: `D` and the directory; `V` and the exported variables as bash prints
 them, or `X`, a name, `=` and a value for each (zsh); `P` in bash's posix mode; `H` and the newest
-line of history as `fc -l` prints it, or `L` and the newest hundred (bash, where lines may have
-been taken out); `E`. A record without its `E` was torn, by a full pipe, and is dropped.
+line of history as `fc -l` prints it, or all that are new (zsh), or `L` and the newest hundred
+(bash, where lines may have been taken out); `E`. A record without its `E` was torn, by a full pipe, and is dropped.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _ESCAPES |= {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 class Report:
     """What a shell said before a prompt.
 
-    `recent` are its newest lines of history and their numbers: the last one alone, or, where
-    `is_list`, all of the last hundred; None where that is not known.
+    `recent` are its newest lines of history and their numbers: the last one alone or those that
+    are new, or, where `is_list`, all of the last hundred; None where that is not known.
     """
 
     directory: str

@@ -84,11 +84,13 @@ def test_what_the_newest_lines_do_not_tell_of_stays(capture: Capture) -> None:
     assert capture.history == [*(f"line {number}" for number in kept), "history -d 7"]
 
 
-def test_a_line_that_replaced_its_duplicates_is_kept(capture: Capture) -> None:
+def test_a_line_that_replaced_its_duplicates_is_there_once(capture: Capture) -> None:
     for number, line in [(1, "x"), (2, "a"), (3, "b")]:
         capture.feed(said(number, line))
     capture.feed(listed(1, "x", "b", "a"))
-    assert capture.history == ["a", "b", "a"]
+    assert capture.history == ["b", "a"]
+    capture.feed(said(4, "b") + listed(2, "b", "a", "b", "b"))  # nothing was erased
+    assert capture.history == ["b", "a", "b", "b"]
 
 
 def test_a_successor_knows_which_line_was_the_newest(capture: Capture) -> None:
@@ -138,3 +140,9 @@ def test_what_a_restored_shell_was_not_given_was_not_unset_in_it(capture: Captur
     capture.take_back(state)
     capture.feed(said(1, "ls", PLAIN="2"))
     assert list(capture.unset) == ["OLD", "GONE"]
+
+
+def test_all_lines_that_are_new_are_kept(capture: Capture) -> None:
+    capture.feed(said(1, "before") + said(1, "before"))
+    capture.feed(said(2, "two\n3\t echo three") + said(3, "echo three"))
+    assert capture.history == ["two", "echo three"]

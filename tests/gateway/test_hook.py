@@ -237,7 +237,7 @@ def test_zsh_shows_nothing_of_it_and_takes_it_into_what_is_set_anew(
     reports = [shell.report() for _ in range(3)]
     assert reports[1].directory == "/usr"
     assert reports[1].variables["name"] == "1"
-    assert reports[2].recent == [(2, "")]
+    assert reports[2].recent == [(1, "cd /usr")]
     shell.type("set +x; trap 'echo trapped' DEBUG")
     shell.shown(b"ready$ ")
     for _ in range(2):
@@ -291,6 +291,28 @@ def test_what_the_shell_does_not_remember_is_not_reported(stack: ExitStack, tmp_
     shell.shown(b"ready$ ")
     reports = [shell.report() for _ in range(4)]
     assert [one.recent and one.recent[-1][1] for one in reports[1:]] == ["echo kept"] * 3
+
+
+def test_zsh_reports_what_was_typed_in_this_session_alone(stack: ExitStack, tmp_path: Path) -> None:
+    rc = "HISTFILE=~/.history SAVEHIST=100 HISTSIZE=100\nsetopt share_history\n"
+    mine, other = zsh(stack, tmp_path, rc), zsh(stack, tmp_path, rc)
+    mine.report()
+    for shell, line in (
+        (mine, "echo mine"),
+        (other, "echo theirs"),
+        (mine, ""),
+        (mine, "fc -l"),
+        (mine, "echo two; print -s echo three"),
+    ):
+        shell.type(line)
+        shell.shown(b"ready$ ")
+    reports = [mine.report() for _ in range(4)]
+    assert [one.recent for one in reports] == [
+        [(1, "echo mine")],
+        [(1, "echo mine")],
+        [(2, "fc -l")],
+        [(3, "echo two; print -s echo three"), (4, "echo three")],
+    ]
 
 
 def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Before each prompt the hook writes one record to a pipe of its own: two NULs, th
 NUL between them: `D` and the directory; `V` and the exported variables as bash prints
 them, or `X`, a name, `=` and a value for each (zsh); `P` in bash's posix mode; `H` and the newest
 line of history as `fc -l` prints it, or all that are new (zsh), or `L` and the newest hundred
-(bash, where lines may have been taken out); `E`. A record without its `E` was torn, by a full pipe, and is dropped.
+(bash, where lines may have been taken out); `E`. A record without its `E` was torn, by a full
+pipe, and is dropped.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.lines import ansi, plain
 from coditect_cli.sessions.session import NANOSECONDS, SessionOutput, SessionState
 
-RESTORED = "restored: its"
+RESTORED = "restored: processes"
+NOTICES = (f"[{RESTORED}", "[restored: its")  # as it begins, and began once
 _DIM = re.compile(r"\x1b\[(?:0;)?2m([^\x1b]*)\x1b\[0?m")  # a row of a notice, as a screen has it
 
 
@@ -42,7 +43,7 @@ def saved_screen(saved: Saved, directory: str, shell: str) -> bytes:
     A record may hold anything: what a terminal obeys, but for colours, is escaped.
     """
     when = timestamp(saved.state.last_active / NANOSECONDS).replace("T", " ").replace("Z", " UTC")
-    notice = f"{RESTORED} processes did not survive; this is its state of {when}"
+    notice = f"{RESTORED} did not survive; state of {when}"
     if directory != saved.state.working_directory:
         notice += f"; {saved.state.working_directory} is gone"
     if shell != saved.state.shell_type:
@@ -63,7 +64,7 @@ def _up_to_cursor(output: SessionOutput) -> list[str]:
     in_notice = False  # on a narrow screen it takes several rows
     for line in output.lines:
         dim = _DIM.fullmatch(line)
-        in_notice = dim is not None and (in_notice or dim[1].startswith(f"[{RESTORED}"))
+        in_notice = dim is not None and (in_notice or dim[1].startswith(NOTICES))
         if not in_notice:
             lines.append(line)
         elif dim is not None and dim[1].endswith("]"):

@@ -126,7 +126,7 @@ def test_directory_variables_history_and_screen_come_back(
     client = again.attach()
     assert client.session == state.id
     client.expect(b"on the screen\x1b[m\r\n" if name == "bash" else b"on the screen")
-    client.expect(b"restored: its processes did not survive")
+    client.expect(b"restored: processes did not survive")
     assert client.run('echo "$FOO,$PWD,${GONE-unset},${GH_TOKEN-unset}"') == (
         b"bar  baz,/usr/share,unset,unset\r\n"
     )
@@ -144,10 +144,22 @@ def test_a_record_does_nothing_to_a_terminal_but_draw() -> None:
     assert "a\\x1b]2;title\\x07" in drawn
 
 
+def test_the_notice_is_one_line_of_a_usual_terminal() -> None:
+    state = SessionState("s1", "demo", 1, 1, "bash", "/")
+    drawn = saved_screen(Saved(state, None, Lease("demo", "s1", "me", 1, 1)), "/", "bash").decode()
+    shown = re.sub(r"\x1b\[\d*m", "", drawn)
+    assert shown == "[restored: processes did not survive; state of 1970-01-01 00:00:00 UTC]\r\n"
+    assert len(shown) < 80
+
+
 @pytest.mark.parametrize("cols", [40, 80, 120])
 def test_a_screen_has_the_newest_notice_alone(cols: int) -> None:
     state = SessionState("s1", "demo", 1, 1, "bash", "/gone")
-    lines = ["$ one", "\x1b[2mdim]\x1b[m"]
+    earlier = (
+        "[restored: its processes did not survive; this is its state of 2026-01-01 00:00:00 UTC]"
+    )
+    rows = [earlier[start : start + cols] for start in range(0, len(earlier), cols)]
+    lines = ["$ one", "\x1b[2mdim]\x1b[m", *(f"\x1b[2m{row}\x1b[m" for row in rows)]
     for _ in range(3):
         screen = Screen(cols, 10)
         output = SessionOutput("s1", lines, (0, 0), (cols, 10))
@@ -186,7 +198,7 @@ def test_what_start_up_files_export_does_not_undo_what_was_unset_or_changed(
         kill_everything(gateway)
         gateway = start(shell=shell)
         client = gateway.attach()
-        client.expect(b"restored: its processes did not survive")
+        client.expect(b"restored: processes did not survive")
         assert client.run('echo "${GOES-unset},$COMES_BACK,$CHANGES,${RC_TOKEN-unset}"') == (
             b"unset,3,2,unset\r\n"
         )
@@ -434,7 +446,7 @@ def test_what_a_full_screen_program_hides_comes_back(
     )
     kill_everything(gateway)
     client = start(shell=shell).attach()
-    shown = client.expect(b"restored: its processes did not survive")
+    shown = client.expect(b"restored: processes did not survive")
     assert b"above\x1b[m\r\n" in shown
     assert b"\ninside" not in shown
 
@@ -449,7 +461,7 @@ def test_a_session_comes_back_with_its_own_shell(
     kill_everything(gateway)
     gateway = start(shell=hooked_shell(tmp_path))
     client = gateway.attach()
-    assert b"not installed" not in client.expect(b"restored: its processes did not survive")
+    assert b"not installed" not in client.expect(b"restored: processes did not survive")
     assert client.run('echo "$0"') == b"-sh\r\n"
     kill_everything(gateway)
     with closing(store_of(gateway)) as store:
@@ -470,7 +482,7 @@ def test_a_session_comes_back_with_its_own_shell(
     again.write_text("#!/bin/sh\nexec /bin/sh\n")
     again.chmod(0o755)
     client = start(shell=again).attach()
-    assert b"not installed" not in client.expect(b"restored: its processes did not survive")
+    assert b"not installed" not in client.expect(b"restored: processes did not survive")
     assert client.run("pwd") == b"/usr/share\r\n"
 
 
@@ -546,7 +558,7 @@ def test_a_hundred_sessions_come_back(start: Callable[..., Gateway], tmp_path: P
     again = start(shell=shell)
     for number, client in enumerate(clients):
         back = again.attach(session=client.session)
-        back.expect(b"restored: its processes did not survive")
+        back.expect(b"restored: processes did not survive")
         assert back.run("echo $N $PWD") == f"{number} /usr/share\r\n".encode()
         back.detach()
 

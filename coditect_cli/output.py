@@ -30,7 +30,8 @@ class Result(NamedTuple):
     `fields` are the document's, beside apiVersion and kind; a list has them in `items`. A person
     sees `text` where it is given, else a table of `rows` (the items, where not given) with
     `columns`, title to field, and `wide` ones more with -o wide, else the fields one by one. On a
-    terminal the column `below` is a line of its own under each row that has something there.
+    terminal the column `below` is a line of its own under each row that has something there. With
+    -o name it is the field `name` of each, or the fields, with slashes between them as there.
     """
 
     kind: str
@@ -195,7 +196,12 @@ def _rendered(result: Result, form: Format, width: int | None = None) -> str:
         return str(yaml.safe_dump(document, sort_keys=False))
     if form == "name":
         named = [result.fields] if items is None else items
-        return "".join(_cell(item[result.name]) + "\n" for item in named if result.name in item)
+        names = result.name.split("/")
+        return "".join(
+            _cell("/".join(str(item[name]) for name in names)) + "\n"
+            for item in named
+            if names[0] in item
+        )
     if result.text is not None:
         return printable(result.text) + "\n"
     if result.columns is not None:

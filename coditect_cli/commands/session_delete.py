@@ -49,7 +49,7 @@ def delete(
     """Delete a session with its history and its screen, or all that were not used for long.
 
     With --older-than: of the workspace, or of all that are yours. It deletes no live session,
-    and none whose record cannot be read.
+    and none whose record cannot be read. Without ID, -o name prints WORKSPACE/SESSION.
 
     Examples:
       coditect session delete demo 5e0c
@@ -176,7 +176,8 @@ def _delete_older(
             these = "this session" if count == 1 else f"these {count:,} sessions"
             runtime.confirm(f"Delete {these} with history and screen?", "--yes, or --dry-run")
         pages = filter(None, old.delete(Progress(runtime.streams, "sessions", parts=of)))
-        stream = Stream("SessionList", pages, COLUMNS, WIDE, "session", old.tail)
+        name = "workspace/session" if id is None else "session"
+        stream = Stream("SessionList", pages, COLUMNS, WIDE, name, old.tail)
         emit_stream(stream, runtime.output, runtime.streams)
     if old.left:
         runtime.streams.say(

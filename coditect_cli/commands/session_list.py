@@ -44,7 +44,8 @@ def list_(
     the store (not told with --all), "saved" one that attaching brings back, "ended" one that its
     user ended: only attach --session brings it back. A record that cannot be read is listed as
     "unreadable". -o wide says why, who holds one, its shell and its start. On a terminal it stops
-    after ten screenfuls, and says how to go on.
+    after ten screenfuls, and says how to go on. -o name prints WORKSPACE/SESSION, as --after takes
+    it, and with ID the session alone.
 
     Examples:
       coditect session list demo
@@ -93,7 +94,7 @@ def list_(
             progress.above(listing.pages(progress.watch)),
             COLUMNS,
             WIDE,
-            "session",
+            "workspace/session" if id is None else "session",
             lambda: {
                 "next": None if listing.next is None else "/".join(listing.next),
                 "readVersions": progress.versions,

@@ -24,6 +24,7 @@ from coditect_cli.stores.progress import Progress
 from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from coditect_cli.streams import Streams
+from coditect_cli.tokens import local_user
 from tests.conftest import RunCli
 from tests.sessions.test_session import output, state
 from tests.support.gateway import Gateway, until
@@ -130,7 +131,9 @@ def test_a_session_of_any_bytes_is_shown_and_deleted_as_it_is_listed(
     store.transact(lambda transaction: [transaction.set(key, state().encode()) for key in keys])
     assert document(run_cli, "list", "--all", "--limit", "1")["next"] == "demo/x y"
     _, out, _ = run_cli("session", "list", "--all", "-o", "name")
-    for name in out.splitlines():
+    for line in out.splitlines():
+        workspace, _, name = line.partition("/")
+        assert workspace == "demo"
         assert document(run_cli, "show", "demo", name)["session"] == name
         assert run_cli("session", "delete", "demo", name, "--yes")[0] == 0
     assert listed(run_cli, "--all") == []
@@ -240,6 +243,23 @@ def test_a_whole_listing_has_a_bar_of_the_workspaces_it_has_gone_through(
     streams.stderr.seek(0)
     parts = re.findall(r"\[[#.]{30}\] +(\d+)%  \d sessions", streams.stderr.read())
     assert list(dict.fromkeys(parts)) == ["0", "25", "50", "75"]
+
+
+def test_names_of_several_workspaces_say_which(run_cli: RunCli, layer: SessionLayer) -> None:
+    run_cli("workspace", "create", "demo")
+    for workspace_id in ("demo", "gone"):
+        layer.save(state(workspace_id=workspace_id))
+
+    def names(*args: str) -> str:
+        return run_cli("session", *args, "-o", "name")[1]
+
+    assert names("list", "demo") == "s1\n"
+    assert names("list") == names("list", "--user", local_user()) == "demo/s1\n"
+    assert names("list", "--all") == "demo/s1\ngone/s1\n"
+    assert names("list", "--all", "--after", "demo/s1") == "gone/s1\n"
+    old = ("delete", "--older-than", "1d", "--dry-run")
+    assert names(*old, "--all") == "demo/s1\ngone/s1\n"
+    assert names(*old, "gone") == "s1\n"
 
 
 def test_how_to_go_on_names_the_context_and_quotes(run_cli: RunCli, store: SessionStore) -> None:

@@ -72,7 +72,7 @@ def test_terminals_go_on_and_records_catch_up(gateway: Gateway, server: FDBServe
     until(lambda: recorded(server, leaving.session).ended_at, "the end of what ended meanwhile")
 
 
-def test_a_gateway_that_is_stopped_does_not_wait_for_it(
+def test_a_gateway_that_is_stopped_does_not_wait_for_it_and_names_what_is_lost(
     gateway: Gateway, server: FDBServer
 ) -> None:
     client = gateway.attach()
@@ -82,3 +82,24 @@ def test_a_gateway_that_is_stopped_does_not_wait_for_it(
     client.run("echo lost")
     gateway.keeper.terminate()
     gateway.keeper.wait(20)
+    assert f"given_up workspace=demo id={client.session}" in gateway.log.read_text()
+
+
+def test_a_gateway_is_asked_to_stop_and_says_what_would_be_lost(
+    gateway: Gateway, server: FDBServer
+) -> None:
+    client = gateway.attach()
+    client.run("echo before")
+    said(server, client.session, "echo before")
+    server.pause()
+    client.run("echo kept")
+    client.send(b"exit\n")
+    client.exit()
+    answer = gateway.request("_gateway", type="gateway", action="stop", force=False)
+    assert (answer["code"], answer["exitCode"]) == ("session.not_saved", 8)
+    assert f"demo/{client.session}" in answer["message"]
+    server.resume()
+    said(server, client.session, "echo kept")
+    until(lambda: not gateway.status()["notSaved"], "the news that all is saved")
+    answer = gateway.request("_gateway", type="gateway", action="stop", force=False)
+    assert answer == {"type": "accepted", "action": "stop", "notSaved": []}

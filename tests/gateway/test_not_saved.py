@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.test_restoring import recorded
 from tests.support.gateway import Client, Gateway, until
+from tests.support.records import recorded
 from tests.support.shell import hooked_shell
 from tests.support.stores import refusing
 

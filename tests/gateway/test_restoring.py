@@ -4,95 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from coditect_cli import config
-from coditect_cli.gateway.saved import Saved, saved_screen
-from coditect_cli.gateway.screen import Screen
 from coditect_cli.sessions.layer import SessionLayer
-from coditect_cli.sessions.leases import Lease
-from coditect_cli.sessions.session import SessionOutput, SessionState
-from coditect_cli.stores.foundationdb import FoundationDBStore
-from coditect_cli.stores.store import END, SessionStore, open_store
-from tests.support.fdbserver import FDBServer, running_fdbserver
-from tests.support.gateway import Client, Gateway, until
+from tests.support.gateway import Gateway, until
+from tests.support.records import kill_everything, recorded, state_when, store_of, type_lines
 from tests.support.shell import hooked_shell
-from tests.support.stores import empty
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FDBServer]:
-    with running_fdbserver(tmp_path_factory.mktemp("fdb") / "server") as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", pytest.param("foundationdb", marks=pytest.mark.foundationdb)])
-def store_settings(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Name an empty store of each kind."""
-    if request.param == "sqlite":
-        return {}
-    cluster_file = str(request.getfixturevalue("server").cluster_file)
-    empty(FoundationDBStore(cluster_file), b"", END)
-    return {"store": "foundationdb", "fdb_cluster_file": cluster_file}
-
-
-@pytest.fixture
-def start(tmp_path: Path, store_settings: dict[str, str]) -> Iterator[Callable[..., Gateway]]:
-    with ExitStack() as stack:
-
-        def begin(**settings: Any) -> Gateway:
-            gateway = Gateway(tmp_path / "home", **store_settings, **settings)
-            stack.callback(gateway.stop)
-            return gateway
-
-        yield begin
-
-
-def kill_everything(gateway: Gateway) -> None:
-    """kill -9 keeper and bridge, and wait until the shells have followed them."""
-    keeper = psutil.Process(gateway.keeper.pid)
-    everyone = keeper.children(recursive=True)
-    for pid in (gateway.keeper.pid, gateway.bridge_pid()):
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-    gateway.keeper.wait()
-    _, left = psutil.wait_procs(everyone, timeout=30)
-    assert not left
-
-
-def recorded(gateway: Gateway, id: str) -> tuple[SessionState | None, SessionOutput | None]:
-    with closing(store_of(gateway)) as store:
-        return SessionLayer(store).load("demo", id)
-
-
-def store_of(gateway: Gateway) -> SessionStore:
-    settings = config.load(gateway.paths, gateway.environ).settings
-    return open_store(settings, gateway.paths)
-
-
-def state_when(
-    gateway: Gateway, id: str, condition: Callable[[SessionState, SessionOutput], bool]
-) -> SessionState:
-    def look() -> SessionState | None:
-        state, output = recorded(gateway, id)
-        return state if state and output and condition(state, output) else None
-
-    found: SessionState = until(look, "the record")
-    return found
-
-
-def type_lines(client: Client, *lines: str) -> None:
-    for line in lines:
-        client.run(line)
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh"])
@@ -134,46 +56,6 @@ def test_directory_variables_history_and_screen_come_back(
     client.expect(b"on the screen\r\n")
 
 
-def test_a_record_does_nothing_to_a_terminal_but_draw() -> None:
-    lines = ["\x1b[31mred", "a\x1b]2;title\x07", "query\x1b[5n\x1b[c", "\x1b[?1049h\x9b5n\r\n"]
-    state = SessionState("s1", "demo", 1, 1, "bash", "/gone\x1b[c")
-    output = SessionOutput("s1", lines, (0, 0), (80, 24))
-    saved = Saved(state, output, Lease("demo", "s1", "me", 1, 1))
-    drawn = saved_screen(saved, "/", "bash").decode()
-    assert re.sub(r"\x1b\[\d*m|\r\n|[ -~]", "", drawn) == ""
-    assert "a\\x1b]2;title\\x07" in drawn
-
-
-def test_the_notice_is_one_line_of_a_usual_terminal() -> None:
-    state = SessionState("s1", "demo", 1, 1, "bash", "/")
-    drawn = saved_screen(Saved(state, None, Lease("demo", "s1", "me", 1, 1)), "/", "bash").decode()
-    shown = re.sub(r"\x1b\[\d*m", "", drawn)
-    assert shown == "[restored: processes did not survive; state of 1970-01-01 00:00:00 UTC]\r\n"
-    assert len(shown) < 80
-
-
-@pytest.mark.parametrize("cols", [40, 80, 120])
-def test_a_screen_has_the_newest_notice_alone(cols: int) -> None:
-    state = SessionState("s1", "demo", 1, 1, "bash", "/gone")
-    earlier = (
-        "[restored: its processes did not survive; this is its state of 2026-01-01 00:00:00 UTC]"
-    )
-    rows = [earlier[start : start + cols] for start in range(0, len(earlier), cols)]
-    lines = ["$ one", "\x1b[2mdim]\x1b[m", *(f"\x1b[2m{row}\x1b[m" for row in rows)]
-    for _ in range(3):
-        screen = Screen(cols, 10)
-        output = SessionOutput("s1", lines, (0, 0), (cols, 10))
-        screen.feed(
-            saved_screen(Saved(state, output, Lease("demo", "s1", "me", 1, 1)), "/", "bash")
-        )
-        screen.feed(b"$ two\r\n\x1b[2mdim\x1b[m")
-        lines, _ = screen.primary()
-    shown = "".join(re.sub(r"\x1b\[[\d;]*m", "", line) for line in lines)
-    assert shown.count("did not survive") == shown.count("/gone is gone") == 1
-    assert (shown.count("$ one"), shown.count("dim]"), shown.count("$ two")) == (1, 1, 3)
-    assert shown.index("did not survive") > shown.index("$ two")
-
-
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_what_start_up_files_export_does_not_undo_what_was_unset_or_changed(
     start: Callable[..., Gateway], tmp_path: Path, name: str
@@ -202,60 +84,6 @@ def test_what_start_up_files_export_does_not_undo_what_was_unset_or_changed(
         assert client.run('echo "${GOES-unset},$COMES_BACK,$CHANGES,${RC_TOKEN-unset}"') == (
             b"unset,3,2,unset\r\n"
         )
-
-
-def test_a_shell_that_exits_is_recorded_and_not_restored(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = start(shell=hooked_shell(tmp_path))
-    client = gateway.attach()
-    type_lines(client, "cd /usr")
-    client.send(b"exit 3\n")
-    assert client.exit()["status"] == 3
-    state = state_when(gateway, client.session, lambda state, output: state.ended_at > 0)
-    assert state.working_directory == "/usr"
-    other = gateway.attach()
-    assert other.session != client.session
-    back = gateway.attach(session=client.session)
-    back.expect(b"restored")
-    assert back.run("pwd") == b"/usr\r\n"
-    gateway.stop()  # which writes what is left
-    assert "not_saved" not in gateway.log.read_text()
-
-
-def test_a_session_that_is_deleted_as_it_ends_stays_deleted(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = start(shell=hooked_shell(tmp_path))
-    client = gateway.attach()
-    client.send(b"exit\n")
-    client.message("exit")
-    state_when(gateway, client.session, lambda state, _: state.ended_at > 0)
-    with closing(store_of(gateway)) as store:
-        until(lambda: not [*SessionLayer(store).held("demo", 0)], "the lease's end")
-        assert SessionLayer(store).delete("demo", client.session)
-        client.send({"type": "done"})  # it is saved for the last time
-        client.closed()
-        gateway.stop()
-        everything = store.read(lambda snapshot: snapshot.range(b"", END))
-    assert everything == []
-
-
-def test_a_bridge_that_dies_alone_forgets_nothing(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = start(shell=hooked_shell(tmp_path))
-    client = gateway.attach()
-    type_lines(client, "echo one", "export FOO=1", "echo two")
-    state_when(gateway, client.session, lambda state, _: len(state.command_history) >= 3)
-    gateway.kill_bridge()
-    until(gateway.bridge_pid, "another bridge")
-    client = gateway.attach(session=client.session)
-    type_lines(client, "echo three")
-    state = state_when(gateway, client.session, lambda state, _: "three" in str(state))
-    spoken = [line.split("; ")[1] for line in state.command_history]
-    assert spoken == ["echo one", "export FOO=1", "echo two", "echo three"]
-    assert state.environment_vars["FOO"] == "1"
 
 
 def test_a_stopped_gateway_has_saved_everything(
@@ -343,18 +171,6 @@ def test_a_place_that_only_looks_the_same_takes_no_live_session(
     assert client.run("echo mine") == b"mine\r\n"
 
 
-def test_a_gateway_that_says_farewell_gives_its_leases_back(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = start(shell=hooked_shell(tmp_path))
-    session = gateway.attach().session
-    state_when(gateway, session, lambda state, _: True)
-    gateway.stop()
-    store = store_of(gateway)
-    assert SessionLayer(store).acquire("demo", session, "elsewhere#1", now=1, ttl=1).token == 2
-    store.close()
-
-
 def test_a_shell_without_a_hook_has_its_screen_and_directory(
     start: Callable[..., Gateway],
 ) -> None:
@@ -369,34 +185,6 @@ def test_a_shell_without_a_hook_has_its_screen_and_directory(
     again.expect(b"seen")
     again.expect(b"restored")
     assert again.run("pwd") == b"/usr\r\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "command"),
-    [
-        ("bash", "exec bash --norc"),
-        ("bash", "unset PROMPT_COMMAND"),
-        ("bash", "PROMPT_COMMAND=(true)"),
-        ("bash", "exec sh"),
-        ("zsh", "exec zsh -f"),
-        ("zsh", "precmd_functions=()"),
-    ],
-)
-def test_a_shell_that_lost_its_hook_has_its_directory(
-    start: Callable[..., Gateway], tmp_path: Path, name: str, command: str
-) -> None:
-    if not Path("/bin", name).exists():
-        pytest.skip(f"needs {name}: apt install {name}")
-    gateway = start(shell=hooked_shell(tmp_path, name))
-    client = gateway.attach()
-    client.run("export KEPT=1")
-    state_when(gateway, client.session, lambda state, _: "KEPT" in state.environment_vars)
-    client.send(f"{command}\n".encode())
-    client.run("cd /usr/share")
-    state = state_when(
-        gateway, client.session, lambda state, _: state.working_directory == "/usr/share"
-    )
-    assert state.environment_vars["KEPT"] == "1"
 
 
 def test_counts_of_what_was_dropped_are_kept(start: Callable[..., Gateway], tmp_path: Path) -> None:
@@ -499,49 +287,6 @@ def test_a_directory_that_is_gone_is_said(start: Callable[..., Gateway], tmp_pat
     assert client.run("pwd") == f"{tmp_path}\r\n".encode()
 
 
-@pytest.mark.parametrize("store_settings", [{}], ids=["sqlite"])
-def test_a_store_that_cannot_be_used_stops_no_terminal(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = start(shell=hooked_shell(tmp_path))
-    gateway.paths.session_store.mkdir()
-    client = gateway.attach()
-    assert client.run("echo alive") == b"alive\r\n"
-    until(lambda: "not_saved" in gateway.log.read_text(), "the news")
-    gateway.paths.session_store.rmdir()
-    state_when(gateway, client.session, lambda state, _: "alive" in str(state.command_history))
-
-
-def test_another_bridge_that_took_the_session_ends_this_ones_shell(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = start(shell=hooked_shell(tmp_path))
-    client = gateway.attach()
-    client.run("echo mine")
-    state_when(gateway, client.session, lambda state, _: "mine" in str(state.command_history))
-    store = store_of(gateway)
-    later = 1 << 62
-    layer = SessionLayer(store)
-    layer.acquire("demo", client.session, "elsewhere#1", now=later, ttl=1)
-    client.send(b"echo stale\n")
-    exit = {"type": "exit", "status": 129, "signal": signal.SIGHUP, "reason": "taken"}
-    assert client.message("exit") == exit
-    assert "stale" not in str(recorded(gateway, client.session)[0])
-    store.close()
-
-
-def test_without_screens_none_is_recorded(start: Callable[..., Gateway], tmp_path: Path) -> None:
-    gateway = start(shell=hooked_shell(tmp_path), save_screen="false", secret_names="MINE*")
-    client = gateway.attach()
-    client.run("export MINE_X=1 GH_TOKEN=open; echo shown")
-    state = state_when(gateway, client.session, lambda state, _: bool(state.command_history))
-    assert state.environment_vars["GH_TOKEN"] == "open"
-    assert "MINE_X" not in state.environment_vars
-    output = recorded(gateway, client.session)[1]
-    assert output is not None
-    assert output.lines == []
-
-
 @pytest.mark.slow
 def test_a_hundred_sessions_come_back(start: Callable[..., Gateway], tmp_path: Path) -> None:
     shell = hooked_shell(tmp_path)
@@ -561,30 +306,3 @@ def test_a_hundred_sessions_come_back(start: Callable[..., Gateway], tmp_path: P
         back.expect(b"restored: processes did not survive")
         assert back.run("echo $N $PWD") == f"{number} /usr/share\r\n".encode()
         back.detach()
-
-
-@pytest.mark.slow
-def test_killed_while_it_writes_it_loses_no_session(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    """Ten kills of keeper and bridge; the store's own hundred are in tests/stores."""
-    shell = hooked_shell(tmp_path)
-    gateway = start(shell=shell)
-    sessions = [gateway.attach(session="new").session for _ in range(3)]
-    reached = 0
-    for _ in range(10):
-        clients = [gateway.attach(session=id) for id in sessions]
-        for _ in range(3):
-            reached += 1
-            for client in clients:
-                client.run(f"export REACHED={reached}")
-        time.sleep(1)  # older than a second: this much must be there
-        for client in clients:
-            client.send(f"export REACHED={reached}.5\n".encode())
-        kill_everything(gateway)
-        for id in sessions:
-            state, output = recorded(gateway, id)
-            assert state is not None
-            assert output is not None
-            assert float(state.environment_vars["REACHED"]) >= reached
-        gateway = start(shell=shell)

@@ -10,8 +10,8 @@ import pytest
 
 from coditect_cli.errors import Unreachable
 from coditect_cli.sessions.session import SessionOutput, SessionState
-from tests.gateway.test_restoring import recorded, store_of
 from tests.support.gateway import Client, Gateway, running_gateway, until
+from tests.support.records import recorded, store_of
 from tests.support.shell import hooked_shell
 
 PATIENT = """\

@@ -13,7 +13,7 @@ from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionState
 from coditect_cli.stores.store import SessionStore, Transaction
 from coditect_cli.streams import Streams
-from tests.commands.test_session import document, listed, refused
+from tests.commands.session_documents import document, listed, refused
 from tests.conftest import RunCli
 from tests.sessions.test_session import output, state
 from tests.support.gateway import Gateway

@@ -12,7 +12,7 @@ from coditect_cli.sessions import transfer
 from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.transfer import Exported, Import
 from coditect_cli.stores.store import SessionStore, Transaction
-from tests.commands.test_session import document, listed, refused
+from tests.commands.session_documents import document, listed, refused
 from tests.conftest import RunCli
 from tests.sessions.test_session import state
 from tests.support.gateway import Gateway

@@ -54,3 +54,9 @@ def start(tmp_path: Path, store_settings: dict[str, str]) -> Iterator[Callable[.
             return gateway
 
         yield begin
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack

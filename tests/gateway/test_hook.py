@@ -1,108 +1,19 @@
-"""The prompt hook in real shells, and what is read of its reports."""
+"""The prompt hook in real shells: what it shows, costs and leaves alone."""
 
 from __future__ import annotations
 
 import os
-import pty
-import re
-import select
-import signal
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from coditect_cli.gateway import hook
-from coditect_cli.gateway.hook import Report, Reports
+from coditect_cli.gateway.hook import Reports
 from coditect_cli.gateway.screen import Screen
 from coditect_cli.sessions.lines import plain
 from coditect_cli.sessions.session import SessionState
-
-PATIENCE = 30.0
-
-
-class Shell:
-    """bash or zsh with its hook on a terminal, and the pipe that the hook writes to."""
-
-    def __init__(self, name: str, home: Path, saved: int | None = None) -> None:
-        self.out, into = os.pipe()
-        os.set_blocking(into, False)
-        os.set_blocking(self.out, False)
-        argv, env = hook.arguments(f"/bin/{name}")
-        env |= {"HOME": str(home), "PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
-        fds = {hook.PIPE: into, **({hook.SAVED: saved} if saved is not None else {})}
-        env |= {variable: str(fd) for variable, fd in fds.items()}
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            for fd in fds.values():
-                os.set_inheritable(fd, True)
-            os.chdir(home)
-            os.execve(f"/bin/{name}", argv, env)  # noqa: S606
-        for fd in fds.values():
-            os.close(fd)
-        self.seen = b""
-        self.reports: list[Report] = []
-        self._reader = Reports()
-
-    def type(self, line: str) -> None:
-        os.write(self.terminal, line.encode() + b"\n")
-
-    def shown(self, wanted: bytes) -> bytes:
-        """Everything up to `wanted`."""
-        deadline = time.monotonic() + PATIENCE
-        while wanted not in self.seen:
-            assert select.select([self.terminal], [], [], deadline - time.monotonic())[0], self.seen
-            self.seen += os.read(self.terminal, 65_536)
-        before, _, self.seen = self.seen.partition(wanted)
-        return before
-
-    def report(self) -> Report:
-        """The next report."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.reports:
-            assert select.select([self.out], [], [], deadline - time.monotonic())[0], self.seen
-            with suppress(BlockingIOError):
-                self.reports += self._reader.feed(os.read(self.out, 1 << 20))
-        return self.reports.pop(0)
-
-    def close(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.terminal)
-        with suppress(OSError):
-            os.close(self.out)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-def zsh(stack: ExitStack, home: Path, rc: str, saved: int | None = None) -> Shell:
-    if not os.path.exists("/bin/zsh"):
-        pytest.skip("needs zsh: apt install zsh")
-    (home / ".zshrc").write_text(f"PS1='ready$ '; unsetopt zle promptsp promptcr\n{rc}")
-    shell = Shell("zsh", home, saved)
-    stack.callback(shell.close)
-    shell.shown(b"ready$ ")
-    return shell
-
-
-def bash(stack: ExitStack, home: Path, profile: str, saved: int | None = None) -> Shell:
-    (home / ".bash_profile").write_text(
-        f"PS1='ready$ '; bind 'set enable-bracketed-paste off'\n{profile}"
-    )
-    shell = Shell("bash", home, saved)
-    stack.callback(shell.close)
-    shell.shown(b"ready$ ")
-    return shell
-
-
-def begin(stack: ExitStack, home: Path, name: str, rc: str) -> Shell:
-    return (bash if name == "bash" else zsh)(stack, home, rc)
+from tests.support.hook import Shell, bash, begin, zsh
 
 
 def test_what_a_user_has_set_up_goes_on(stack: ExitStack, tmp_path: Path) -> None:
@@ -214,17 +125,6 @@ def test_a_prompt_command_that_cannot_be_changed_is_left_alone(
     assert b"0\r\nmine" in shell.shown(b"ready$ ")
 
 
-def test_deleted_lines_are_reported_missing(stack: ExitStack, tmp_path: Path) -> None:
-    shell = bash(stack, tmp_path, "HISTFILE=\n")
-    for line in ("echo one", "echo 't\nwo'", "echo three", "history -d -3", "history -c"):
-        shell.type(line)
-        shell.shown(b"ready$ ")
-    reports = [shell.report() for _ in range(6)]
-    assert [one.is_list for one in reports] == [True, False, False, False, True, True]
-    assert reports[-2].recent == [(1, "echo one"), (2, "echo three"), (3, "history -d -3")]
-    assert reports[-1].recent == []
-
-
 def test_zsh_shows_nothing_of_it_and_takes_it_into_what_is_set_anew(
     stack: ExitStack, tmp_path: Path
 ) -> None:
@@ -281,68 +181,6 @@ def test_a_prompt_costs_no_fork(stack: ExitStack, tmp_path: Path, name: str) -> 
     assert faults_of_children(shell.pid) > before
 
 
-def test_what_the_shell_does_not_remember_is_not_reported(stack: ExitStack, tmp_path: Path) -> None:
-    shell = bash(stack, tmp_path, "HISTIGNORE='hide*' HISTCONTROL=ignorespace\n")
-    shell.type("echo kept")
-    shell.shown(b"ready$ ")
-    shell.type("hide this")
-    shell.shown(b"ready$ ")
-    shell.type(" echo spaced")
-    shell.shown(b"ready$ ")
-    reports = [shell.report() for _ in range(4)]
-    assert [one.recent and one.recent[-1][1] for one in reports[1:]] == ["echo kept"] * 3
-
-
-def test_zsh_reports_what_was_typed_in_this_session_alone(stack: ExitStack, tmp_path: Path) -> None:
-    rc = "HISTFILE=~/.history SAVEHIST=100 HISTSIZE=100\nsetopt share_history\n"
-    mine, other = zsh(stack, tmp_path, rc), zsh(stack, tmp_path, rc)
-    mine.report()
-    for shell, line in (
-        (mine, "echo mine"),
-        (other, "echo theirs"),
-        (mine, ""),
-        (mine, "fc -l"),
-        (mine, "echo two; print -s echo three"),
-    ):
-        shell.type(line)
-        shell.shown(b"ready$ ")
-    reports = [mine.report() for _ in range(4)]
-    assert [one.recent for one in reports] == [
-        [(1, "echo mine")],
-        [(1, "echo mine")],
-        [(2, "fc -l")],
-        [(3, "echo two; print -s echo three"), (4, "echo three")],
-    ]
-
-
-def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> None:
-    shell = bash(stack, tmp_path, "")
-    shell.report()
-    shell.type(
-        r"""export A='x  y' B=$'l1\nl2\t\001' C='q"\$`'"'" D= E=é; declare -x F; unset HOME; """
-        r"""declare -ax MY_TOKEN=(a 'declare -x G="1"') H=(b); declare -xi I=7; export -a J"""
-    )
-    variables = shell.report().variables
-    assert [variables.get(name) for name in "ABCDEF"] == [
-        "x  y", "l1\nl2\t\x01", "q\"\\$`'", "", "é", None
-    ]  # fmt: skip
-    assert "HOME" not in variables
-    assert variables["I"] == "7"
-    assert not {"MY_TOKEN", "G", "H", "J"} & set(variables)  # no program gets an array
-
-
-def test_arrays_that_zsh_exports_are_what_programs_get(stack: ExitStack, tmp_path: Path) -> None:
-    shell = zsh(stack, tmp_path, "")
-    shell.report()
-    shell.type(
-        "typeset -xT MY_LIST my_list; my_list=(a b); typeset -x U='x y'; "
-        "typeset -ax W=(c); export -i I=7"
-    )
-    variables = shell.report().variables
-    assert [variables[name] for name in ("MY_LIST", "U", "I")] == ["a:b", "x y", "7"]
-    assert not {"my_list", "W"} & set(variables)
-
-
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_a_full_pipe_delays_no_prompt_and_tears_nothing(
     stack: ExitStack, tmp_path: Path, name: str
@@ -376,104 +214,3 @@ def test_who_reads_may_be_killed_while_somebody_holds_the_pipe(
     shell.out = kept
     shell.type("echo alive")
     shell.shown(b"alive\r\nready$ ")
-
-
-def test_a_record_sets_nothing_that_is_code_or_the_shells_own() -> None:
-    names = ("LD_PRELOAD", "PROMPT_COMMAND", "BASH_ENV", "TERM", "HOME", "IFS", "PS0", "X;id")
-    record = SessionState("s", "demo", 0, 0, "bash", "/", {**dict.fromkeys(names, "x"), "FOO": "1"})
-    record.environment_vars.update(dict.fromkeys(("PS1", "PS2"), "$(touch x)> "), PROMPT="`id`")
-    record.environment_vars.update(PS3="${debian_chroot:+x}\\u> ", RPROMPT="${x@P}", UID="0")
-    record.variables_unset.extend(["HOME", "X;id", "BAR"])
-    with os.fdopen(hook.saved_state("/bin/bash", "/", record)) as commands:
-        assert commands.read().splitlines() == [
-            "builtin cd -- /",
-            "builtin export FOO=1",
-            "builtin export PS3='${debian_chroot:+x}\\u> '",
-            "builtin unset -v BAR",
-        ]
-
-
-@pytest.mark.parametrize("name", ["bash", "zsh"])
-def test_a_state_is_taken_back_with_the_shells_own_history(
-    stack: ExitStack, tmp_path: Path, name: str
-) -> None:
-    if not os.path.exists(f"/bin/{name}"):
-        pytest.skip(f"needs {name}: apt install {name}")
-    (tmp_path / ".zshrc").write_text("PS1='ready$ '; unsetopt zle\n")
-    (tmp_path / ".bash_profile").write_text("PS1='ready$ '\n")
-    history = ["echo 'one  two'", "cat <<E\nlines\nE", "echo é"]
-    state = SessionState("s", "demo", 0, 0, name, "/usr", {"FOO": "a'b\n$(touch x)"}, history)
-    shell = Shell(name, tmp_path, hook.saved_state(f"/bin/{name}", "/usr", state))
-    stack.callback(shell.close)
-    report = shell.report()
-    assert (report.directory, report.variables["FOO"]) == ("/usr", "a'b\n$(touch x)")
-    assert report.recent is not None
-    assert report.recent[-1][1] == "echo é"
-    shell.type("fc -ln 1")
-    shown = shell.shown(b"echo \xc3\xa9\r\n")
-    assert b"one  tw" in shown
-    assert b"cat <<E" in shown or name == "zsh"  # which shows the end of a long list
-    assert not (tmp_path / "x").exists()
-
-
-def test_a_readonly_variable_does_not_stop_the_rest_in_zsh(
-    stack: ExitStack, tmp_path: Path
-) -> None:
-    if not os.path.exists("/bin/zsh"):
-        pytest.skip("needs zsh: apt install zsh")
-    variables = {"FIRST": "1", "RO": "2", "LAST": "3"}
-    state = SessionState("s", "demo", 0, 0, "zsh", "/", variables, ["echo saved"])
-    state.variables_unset.append("RO")
-    saved = hook.saved_state("/bin/zsh", "/", state)
-    shell = zsh(stack, tmp_path, "typeset -rx RO=0\n", saved)
-    shell.type("echo $FIRST,$RO,$LAST; fc -l 1")
-    shown = shell.shown(b"ready$ ")
-    assert b"1,0,3" in shown
-    assert b"echo saved" in shown
-
-
-def hang_up(shell: Shell) -> None:
-    """End it as a gateway that ends does: the shell saves its history."""
-    os.close(shell.terminal)
-    os.waitpid(shell.pid, 0)
-    os.close(shell.out)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("bash", ""),
-        ("bash", "shopt -s histappend"),
-        ("bash", "shopt -s histappend; PROMPT_COMMAND='history -a; history -n'"),
-        ("zsh", ""),
-        ("zsh", "setopt share_history"),
-    ],
-)
-def test_a_restore_adds_nothing_to_the_shells_history_file(
-    stack: ExitStack, tmp_path: Path, name: str, options: str
-) -> None:
-    file = tmp_path / "history"
-    file.write_text("other\nmine\n")
-    rc = f"HISTFILE={file} HISTSIZE=100 SAVEHIST=100\n{options}\n"
-    state = SessionState("s", "demo", 0, 0, name, "/", {}, ["later", "mine", "two\nlines", "later"])
-    for _ in range(2):
-        saved = hook.saved_state(f"/bin/{name}", "/", state)
-        shell = (bash if name == "bash" else zsh)(stack, tmp_path, rc, saved)
-        with file.open("a") as history:
-            history.write("of another shell\n")
-        shell.type("fc -l 1")
-        shown = shell.shown(b"ready$ ")
-        listed = [re.sub(r"^ *\d+\s+", "", line) for line in shown.decode().splitlines()[1:]]
-        both = ("other", "mine", "later")
-        assert [line for line in listed if line in both] == list(both)
-        if name == "bash":
-            shell.type("[[ -v HISTCONTROL ]]; echo $?; shopt histappend")
-            wanted = b"on" if "append" in options else b"off"
-            assert shell.shown(b"ready$ ").split()[-3:] == [b"1", b"histappend", wanted]
-        stack.pop_all()
-        hang_up(shell)
-    lines = [line.rpartition(":0;")[2] for line in file.read_text().splitlines()]
-    typed = [line for line in lines if line.startswith(("fc", "[["))]
-    assert sorted(set(lines) - set(typed)) == ["mine", "of another shell", "other"]
-    assert len(typed) == (4 if name == "bash" else 2)
-    assert len(lines) == len(typed) + 4

@@ -35,6 +35,7 @@ from tests.gateway.test_pod import Pod
 from tests.sessions.test_session import output, state
 from tests.support.cluster import ApiError, Cluster, free_ports
 from tests.support.gateway import PATIENCE, Client, until
+from tests.support.stores import refusing
 from tests.test_signing import key_set, private_key
 from tests.workspaces.conformance import EntryConformance, document, refusal
 
@@ -422,6 +423,29 @@ def test_what_a_pod_saved_on_its_volume_is_shown_through_the_edge(
     assert run_cli("session", "output", "demo", "t")[1] == "done\n"
     assert refusal(run_cli, "session", "show", "demo", "x") == (3, "session.not_found")
     assert refusal(run_cli, "session", "delete", "demo", "s1") == (2, "context.remote")
+
+
+def test_a_workspace_with_what_cannot_be_saved_is_stopped_only_when_that_is_meant(
+    edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in edge.settings().items():
+        monkeypatch.setenv(name, value)
+    edge.declare()
+    pod = edge.pod()
+    client = edge.join()
+    client.attach("new")
+    until(pod.paths.session_store.exists, "a store")
+
+    def why() -> str | None:
+        found: str | None = document(run_cli, "session", "show", "demo", client.session)["notSaved"]
+        return found
+
+    until(lambda: why() is None, "the first save")
+    with refusing(pod.paths.session_store):
+        client.run("echo precious")
+        assert "no room" in until(why, "the news that it is not saved")
+        client.detach()
+        assert refusal(run_cli, "workspace", "stop", "demo") == (8, "session.not_saved")
 
 
 def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:

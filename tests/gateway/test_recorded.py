@@ -71,6 +71,18 @@ def test_a_bridge_that_dies_alone_forgets_nothing(
     assert state.environment_vars["FOO"] == "1"
 
 
+def test_what_bash_erases_for_a_new_line_is_erased_in_the_record(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    rc = "PS1='$ '\nHISTCONTROL=erasedups\n"
+    client = (gateway := start(shell=hooked_shell(tmp_path, rc=rc))).attach()
+    for number in (1, 2, 1):
+        client.send(f"echo {number}\n".encode())
+    client.run("echo last")
+    state = state_when(gateway, client.session, lambda state, _: "last" in str(state))
+    assert state.command_history[:-1] == ["echo 2", "echo 1"]
+
+
 def test_a_gateway_that_says_farewell_gives_its_leases_back(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:

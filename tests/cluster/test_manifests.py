@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ import yaml
 
 from coditect_cli.workspaces.manifest import folder
 from tests.support.cluster import MANIFESTS, Cluster
-
-pytestmark = pytest.mark.xdist_group("manifests")  # two that apply them would race to make them
 
 BASE = MANIFESTS / "base"
 GKE = MANIFESTS / "overlays" / "gke"
@@ -29,10 +28,17 @@ def objects(text: str) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
+def apply(cluster: Cluster, *args: str, stdin: str | None = None) -> None:
+    """Make what is there once for all processes of this run, one process after the other."""
+    with open(cluster.folder / "applying", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cluster.kubectl("apply", *args, stdin=stdin)
+
+
 @pytest.fixture(scope="module")
 def base(cluster: Cluster) -> dict[tuple[str, str], dict[str, Any]]:
     """The objects of the base, which were really made."""
-    cluster.kubectl("apply", "--validate=strict", "-k", str(BASE))
+    apply(cluster, "--validate=strict", "-k", str(BASE))
     return objects(cluster.kubectl("kustomize", str(BASE)))
 
 
@@ -59,7 +65,7 @@ def gke(cluster: Cluster) -> None:
         ("cloud.google.com", "BackendConfig", backend),
         ("networking.gke.io", "ManagedCertificate", certificate),
     ):
-        cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(_definition(group, kind, spec)))
+        apply(cluster, "-f", "-", stdin=yaml.safe_dump(_definition(group, kind, spec)))
         name = f"crd/{kind.lower()}s.{group}"
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", name)
 
@@ -127,7 +133,7 @@ def test_the_base_has_every_file_but_the_template(base: object) -> None:
 def test_the_overlay_exposes_the_gateway_for_a_day(
     cluster: Cluster, base: object, gke: None
 ) -> None:
-    cluster.kubectl("apply", "--validate=strict", "-k", str(GKE))
+    apply(cluster, "--validate=strict", "-k", str(GKE))
     found = objects(cluster.kubectl("kustomize", str(GKE)))
     service = found["Service", "gateway"]
     names = yaml.safe_load(service["metadata"]["annotations"]["cloud.google.com/backend-config"])

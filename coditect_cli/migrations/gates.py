@@ -138,7 +138,9 @@ def decide(new: Sample, serving: Sample | None, limits: Limits) -> Verdict:
             f"{_rate(failed, tried, what)} failed, "
             + (against if serving is not None else "and nothing else serves")
         )
-        allowed = (_ratio(base_failed, base_tried) + limits.max_error_increase) * max(tried, least)
+        # Few of a kind before say nothing of its rate: one failure of one would excuse any.
+        before = _ratio(base_failed, base_tried) if base_tried >= least else 0.0
+        allowed = (before + limits.max_error_increase) * max(tried, least)
         by_chance = allowed + CHANCE * math.sqrt(allowed)
         if not has_base:
             by_chance = max(allowed, limits.max_error_rate * max(tried, least))

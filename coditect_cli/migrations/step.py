@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from coditect_cli.errors import UsageError
+from coditect_cli.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from coditect_cli.kube import Kube
@@ -88,6 +88,21 @@ def program(argv: Sequence[str], *, timeout: float) -> Action:
 
         done = programs.run(argv, timeout=timeout)
         return {"said": (done.stdout.strip() or done.stderr.strip())[-SAID:]}
+
+    return Action(perform, argv=tuple(argv))
+
+
+def removal(argv: Sequence[str], *, timeout: float) -> Action:
+    """Run one of the user's programs that removes something; what is gone already is fine."""
+
+    def perform() -> Facts:
+        from coditect_cli.migrations import programs
+
+        try:
+            programs.run(argv, timeout=timeout)
+        except NotFound:
+            return {"deleted": False}
+        return {"deleted": True}
 
     return Action(perform, argv=tuple(argv))
 

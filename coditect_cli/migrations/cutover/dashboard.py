@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.errors import Failed, NotFound
+from coditect_cli.errors import Failed
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.sent import digests
-from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program, removal
 
 
 class MakeDashboard(Step):
@@ -48,15 +48,7 @@ class MakeDashboard(Step):
         if before.get("dashboard"):
             return ()
         argv = _argv(world, "delete", str(world.outputs.get("dashboard") or "{dashboard}"))
-
-        def delete() -> Facts:
-            try:
-                programs.run(argv, timeout=world.settings.change_timeout)
-            except NotFound:
-                return {"deleted": False}
-            return {"deleted": True}
-
-        return [Action(delete, argv=argv)]
+        return [removal(argv, timeout=world.settings.change_timeout)]
 
 
 def file_of(world: World) -> Path:

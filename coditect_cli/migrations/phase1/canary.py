@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from coditect_cli.errors import NotFound
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.cloud_run import CloudRun, Service, follow_latest
 from coditect_cli.migrations.phase1.image import image_by_digest
 from coditect_cli.migrations.phase1.service import cloud_run, shares_differ, tagged_revision, told
-from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
+from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program, removal
 
 
 class Canary(Step):
@@ -139,15 +138,7 @@ def _renew(world: World, serving: Mapping[str, int], image: str) -> Action:
 
 
 def _delete(world: World) -> Action:
-    """Remove the service that this run made; one that is gone already is fine."""
+    """Remove the service that this run made."""
     where = (f"--region={world.settings.region}", f"--project={world.project}")
     argv = ("gcloud", "run", "services", "delete", world.settings.service, *where, "--quiet")
-
-    def delete() -> Facts:
-        try:
-            programs.run(argv, timeout=world.settings.change_timeout)
-        except NotFound:
-            return {"deleted": False}
-        return {"deleted": True}
-
-    return Action(delete, argv=argv)
+    return removal(argv, timeout=world.settings.change_timeout)

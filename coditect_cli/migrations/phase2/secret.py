@@ -30,14 +30,10 @@ class StoreSecret(Step):
     expected = 2.0
 
     def needs(self, world: World) -> str | None:
-        try:
-            read_cluster_file(Path(world.settings.cluster_file))
-        except UsageError as error:
-            return error.message
-        return self._why_kept(world) if can_look(world) else None
+        return _why_no_file(world) or (self._why_kept(world) if can_look(world) else None)
 
     def precondition(self, world: World) -> str | None:
-        return self.needs(world) or self._why_kept(world)
+        return _why_no_file(world) or self._why_kept(world)
 
     def _why_kept(self, world: World) -> str | None:
         content = read_cluster_file(Path(world.settings.cluster_file))
@@ -119,6 +115,14 @@ class StoreSecret(Step):
         stored = _stored(world)
         found = None if stored is None else _digest(stored)
         return None if found == before["sha256"] else f"the secret holds {found}"
+
+
+def _why_no_file(world: World) -> str | None:
+    try:
+        read_cluster_file(Path(world.settings.cluster_file))
+    except UsageError as error:
+        return error.message
+    return None
 
 
 def read_cluster_file(path: Path) -> bytes:

@@ -28,11 +28,14 @@ def objects(text: str) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def apply(cluster: Cluster, *args: str, stdin: str | None = None) -> None:
-    """Make what is there once for all processes of this run, one process after the other."""
+def apply(cluster: Cluster, *args: str, stdin: str | None = None, check: bool = True) -> str:
+    """Make, or try to, one process of this run after the other: they share what is there.
+
+    kubectl asks what is there first, and fails where another one has made it meanwhile.
+    """
     with open(cluster.folder / "applying", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cluster.kubectl("apply", *args, stdin=stdin)
+        return cluster.kubectl("apply", *args, stdin=stdin, check=check)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +99,8 @@ def _definition(group: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 def test_the_api_server_knows_every_field(
     cluster: Cluster, base: object, gke: None, file: Path
 ) -> None:
-    strict = ("apply", "--dry-run=server", "--validate=strict", "-f", str(file))
-    assert "server dry run" in cluster.kubectl(*strict)
+    strict = ("--dry-run=server", "--validate=strict", "-f", str(file))
+    assert "server dry run" in apply(cluster, *strict)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +123,8 @@ def test_what_is_wrong_in_a_manifest_would_be_found(
 ) -> None:
     text = file.read_text()
     assert old in text
-    strict = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
-    assert words in cluster.kubectl(*strict, stdin=text.replace(old, new), check=False)
+    strict = ("--dry-run=server", "--validate=strict", "-f", "-")
+    assert words in apply(cluster, *strict, stdin=text.replace(old, new), check=False)
 
 
 def test_the_base_has_every_file_but_the_template(base: object) -> None:

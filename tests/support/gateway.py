@@ -64,6 +64,7 @@ class Gateway:
             **{k: v for k, v in os.environ.items() if not k.startswith("CODITECT_")},
             "CODITECT_HOME": str(home),
             "PYTHONWARNINGS": "default",
+            "CODITECT_ATTACH_RATE": "1000",  # `until` asks up to 200 times a second
             **{f"CODITECT_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.paths = Paths.from_environ(self.environ)

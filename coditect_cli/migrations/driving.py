@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -58,9 +57,10 @@ def run_phase(
                 code="migrate.plan",
             )
         settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
+        _share_kubeconfig(runtime)
         target, problem = find_target(runtime.context.name, settings, sources)
         settings = replace(settings, project=target.project)
-        world = World(settings, target, _kube(runtime, settings, target), runtime.cluster_token)
+        world = _world(runtime, settings, target)
         steps = steps_of(phase, world)
         if plan or plan_file is not None or from_plan is not None:
             scope, file = _scope(runtime, settings), plan_file or from_plan
@@ -202,11 +202,12 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         settings = None
     if settings is not None:
         check_secrets(settings)
+        _share_kubeconfig(runtime)
         target, problem = find_target(runtime.context.name, settings, {})
         if problem is not None:
             raise problem
         target.check()
-        world = World(settings, target, _kube(runtime, settings, target), runtime.cluster_token)
+        world = _world(runtime, settings, target)
         steps = steps_of(run.phase, world)
         if [step.name for step in steps] == list(run.steps):
             say_where(runtime, run.phase, target, settings)
@@ -218,19 +219,28 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
     )
 
 
-def _kube(runtime: Runtime, settings: MigrateSettings, target: Target) -> Callable[[], Kube]:
-    """What opens the cluster that is migrated to, once."""
+def _share_kubeconfig(runtime: Runtime) -> None:
+    """Where the context has a kubeconfig of its own, gcloud is to read and write that one too."""
+    if (file := runtime.context.settings.kubeconfig) is not None:
+        os.environ["KUBECONFIG"] = file
 
-    @cache
+
+def _world(runtime: Runtime, settings: MigrateSettings, target: Target) -> World:
+    """What steps may look at; nothing is opened yet."""
+    from coditect_cli.migrations.phase2.cluster import with_its_entry
+
+    chosen = replace(
+        runtime.context.settings,
+        kube_context=kube_context_of(settings, target),
+        namespace=settings.namespace,
+    )
+
     def open_kube() -> Kube:
         from coditect_cli.kube import Kube
 
-        context = kube_context_of(settings, target)
-        return Kube(
-            replace(runtime.context.settings, kube_context=context, namespace=settings.namespace)
-        )
+        return Kube(chosen)
 
-    return open_kube
+    return with_its_entry(World(settings, target, open_kube, runtime.cluster_token))
 
 
 def open_journals(

@@ -110,8 +110,10 @@ class Engine:
         if self.run.is_over:
             raise Conflict(f"{self.run.id} is {self.run.state}", code="migrate.over")
         files = {} if self.run.rollback_cause else self._files()
-        moved = {name: one for name, one in files.items() if one != self.run.files.get(name)}
-        told = {"reason": f"other files than before for {', '.join(moved)}"} if moved else {}
+        known = self.run.files  # of an earlier release's run, none
+        moved = {name: one for name, one in files.items() if one != known.get(name)}
+        others = ", ".join(name for name in moved if name in known)
+        told = {"reason": f"other files than before for {others}"} if others else {}
         self._append("run.resumed", settings=dict(changes or {}), files=moved, **told)
         self.go_on()
 
@@ -239,7 +241,7 @@ class Engine:
             deadline = now + step.bake
             until = format_time(int(deadline * NANOSECONDS))
             self._append("bake.started", step.name, since=now, deadline=deadline, until=until)
-        else:
+        elif record.bake_deadline > self._clock():
             until = format_time(int(record.bake_deadline * NANOSECONDS))
             self._append("bake.resumed", step.name, until=until)
         interval = float(self._world.settings.gate_interval)

@@ -24,8 +24,8 @@ Facts = Mapping[str, Any]  # JSON values; they end up in the journal, with secre
 class World:
     """What a step may look at: the frozen settings, where they point, what steps found before.
 
-    `kube` opens the cluster that is migrated to, on first use; `token` gets one for a workspace
-    there, and raises NotAuthenticated, Forbidden.
+    `kube` opens the cluster that is migrated to; `token` gets one for a workspace there, and
+    raises NotAuthenticated, Forbidden.
     `before` are the facts of this step's own first look; empty where it can't look yet.
     """
 

@@ -123,10 +123,13 @@ def kube_context_of(settings: MigrateSettings, target: Target) -> str:
 
 @dataclass(frozen=True)
 class KubeContext:
-    """A context of the kubeconfig: what it calls its cluster, and the URL where that answers."""
+    """A context of the kubeconfig: what it calls its cluster, where that answers, and whom it
+    takes it from (a certificate, or the name of its file).
+    """
 
     cluster: str
     server: str | None
+    authority: str | None = None
 
 
 def kubeconfig_contexts(environ: Mapping[str, str] = os.environ) -> dict[str, KubeContext]:
@@ -135,18 +138,24 @@ def kubeconfig_contexts(environ: Mapping[str, str] = os.environ) -> dict[str, Ku
 
     files = [Path(name) for name in environ.get("KUBECONFIG", "").split(os.pathsep) if name]
     clusters: dict[str, str] = {}
-    servers: dict[str, str] = {}
+    places: dict[str, dict[str, Any]] = {}
     current = None
     for file in files or [Path.home() / ".kube" / "config"]:
         try:
             document = yaml.safe_load(file.read_text())
             for entry in document.get("clusters") or ():
-                servers.setdefault(str(entry["name"]), str(entry["cluster"]["server"]))
+                places.setdefault(str(entry["name"]), dict(entry["cluster"]))
             for entry in document.get("contexts") or ():
                 clusters.setdefault(str(entry["name"]), str(entry["context"]["cluster"]))
             current = current or document.get("current-context")
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
             continue  # whoever uses it says what is wrong with it
     if current in clusters:
         clusters[""] = clusters[str(current)]
-    return {name: KubeContext(one, servers.get(one)) for name, one in clusters.items()}
+    return {name: _kube_context(one, places.get(one, {})) for name, one in clusters.items()}
+
+
+def _kube_context(cluster: str, place: Mapping[str, Any]) -> KubeContext:
+    authority = place.get("certificate-authority-data") or place.get("certificate-authority")
+    words = (None if word is None else str(word) for word in (place.get("server"), authority))
+    return KubeContext(cluster, *words)

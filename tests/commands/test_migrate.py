@@ -215,6 +215,20 @@ def test_a_plan_without_a_project_says_so_and_shows_what_it_could_not_look_at(
         assert "--project={project}" in out
 
 
+def write_kubeconfig(file: Path, cluster: str) -> None:
+    entry = {"name": "here", "context": {"cluster": cluster}}
+    file.write_text(json.dumps({"current-context": "here", "contexts": [entry]}))
+
+
+def test_a_contexts_own_kubeconfig_is_gclouds_too(desk: Desk, tmp_path: Path) -> None:
+    write_kubeconfig(Path(os.environ["KUBECONFIG"]), "another")
+    write_kubeconfig(tmp_path / "own", "its-own")
+    assert desk.run_cli("context", "set", "local", f"kubeconfig={tmp_path / 'own'}")[0] == 0
+    document = desk.document("phase2", "--cluster-file=none", "--plan")
+    assert document["target"]["cluster"] == "its-own"
+    assert os.environ["KUBECONFIG"] == str(tmp_path / "own")  # what programs get
+
+
 @pytest.mark.parametrize(
     ("context", "kubeconfig", "said"),
     [
@@ -228,9 +242,7 @@ def test_targets_that_disagree_stop_it(
     if context is not None:
         assert desk.run_cli("context", "set", "local", f"migrate.project={context}")[0] == 0
     if kubeconfig is not None:
-        entry = {"name": "here", "context": {"cluster": kubeconfig}}
-        document = {"current-context": "here", "contexts": [entry]}
-        Path(os.environ["KUBECONFIG"]).write_text(json.dumps(document))
+        write_kubeconfig(Path(os.environ["KUBECONFIG"]), kubeconfig)
     code, out, err = desk.phase1()
     assert (code, out, said in err) == (6, "", True)
     assert desk.programs.ran == []

@@ -156,6 +156,24 @@ def test_other_files_than_the_run_began_with_are_told_when_it_goes_on(site: Site
     ]  # fmt: skip
 
 
+def test_files_that_the_first_journal_says_nothing_of_are_not_called_others(site: Site) -> None:
+    """So it is with a run that an earlier release began."""
+
+    def go(sent: dict[str, str]) -> Run:
+        steps = phase(site.folder, HOLD)
+        for step in steps:
+            step.sends = lambda _: sent  # type: ignore
+        return site.go(steps)
+
+    for sent in ({}, {"a file": "its digest"}, {"a file": "another"}):
+        with pytest.raises(Paused):
+            go(sent)
+    resumed = [event.data for event in site.events() if event.type == "run.resumed"]
+    assert [data.get("reason") for data in resumed] == [
+        None, "other files than before for two, three"
+    ]  # fmt: skip
+
+
 def test_what_no_journal_can_keep_stops_it_before_anything_is_changed(site: Site) -> None:
     class Large(Write):
         def observe(self, world: World) -> Observation:

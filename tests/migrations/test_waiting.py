@@ -35,6 +35,15 @@ def test_a_bake_keeps_its_deadline_over_a_kill(site: Site) -> None:
     assert begun == resumed  # told again, where a log begins anew
 
 
+def test_a_bake_that_is_over_is_not_told_again(site: Site) -> None:
+    steps = phase(site.folder, PASS, bake=3600.0)
+    with pytest.raises(Killed):
+        site.go(steps, kill_after=next(_numbers(site, steps, "bake.started")))
+    site.clock.now += 3601
+    site.go(phase(site.folder, PASS, bake=3600.0))
+    assert [name for name in site.types() if "bake." in name] == ["bake.started"]
+
+
 def _numbers(site: Site, steps: Sequence[Step], type: str) -> Iterator[int]:
     """The numbers of events of a type, from a run of the same steps elsewhere."""
     folder = site.folder.parent / "rehearsal"

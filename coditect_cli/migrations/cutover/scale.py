@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coditect_cli.migrations.cloud_run import CloudRun, Service, follow_latest
+from coditect_cli.migrations.cutover.shift import why_not_shared
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 
 
@@ -20,6 +21,8 @@ class Scale(Step):
     expected = 60.0
 
     def precondition(self, world: World) -> str | None:
+        if reason := why_not_shared(world):  # growing is of no use before it is
+            return reason
         service = _cloud_run(world).describe(world.settings.service)
         if service is None:
             return f"there is no service {world.settings.service}: coditect migrate phase1 makes it"

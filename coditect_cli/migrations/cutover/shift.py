@@ -51,8 +51,6 @@ class Shift(Step):
 
     def needs(self, world: World) -> str | None:
         if self._percent == world.settings.canary_percent:  # the others look at the same
-            if reason := why_not_shared(world):
-                return reason
             read_window(world.project, self._sources(world), time.time() - TRY)
         return None
 

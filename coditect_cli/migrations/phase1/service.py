@@ -35,4 +35,9 @@ def shares_differ(service: Service | None, wanted: Mapping[str, int]) -> str | N
     found = service.percents if service is not None else {}
     if found == wanted:
         return None
-    return f"{told(found)}; it was {told(wanted)}" if wanted else f"{told(found)}; nothing had any"
+    if wanted:
+        return f"{told(found)}; it was {told(wanted)}"
+    return (
+        f"{told(found)}; nothing had any, and Cloud Run takes it from the only one that is ready "
+        "where the service is deleted"
+    )

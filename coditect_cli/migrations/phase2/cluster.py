@@ -6,12 +6,16 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, NotFound, TimedOut
 from coditect_cli.migrations import programs
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
-from coditect_cli.migrations.target import kube_context_of, kubeconfig_contexts
+from coditect_cli.migrations.target import KubeContext, kube_context_of, kubeconfig_contexts
+
+if TYPE_CHECKING:
+    from coditect_cli.kube import Kube
 
 POLL = 10.0
 PLUGIN = "gke-gcloud-auth-plugin"
@@ -59,15 +63,21 @@ class MakeCluster(Step):
     def inverse(self, world: World, before: Facts) -> Sequence[Action]:
         if before.get("exists"):
             return []
-        argv = _argv(world, "delete", "--quiet")
+        enter, leave = _argv(world, "get-credentials"), _argv(world, "delete", "--quiet")
+
+        def look_inside() -> Facts:
+            """A run that ended before its next step has no credentials for what it made."""
+            if _describe(world) is not None and not GetCredentials().observe(world).is_done:
+                programs.run(enter)
+            return {}
 
         def remove() -> Facts:
             if _describe(world) is not None:
                 _check_no_volumes(world)
-                programs.run(argv, timeout=world.settings.build_timeout)
+                programs.run(leave, timeout=world.settings.build_timeout)
             return {}
 
-        return [Action(remove, argv=argv)]
+        return [Action(look_inside, argv=enter), Action(remove, argv=leave)]
 
     def restored(self, world: World, before: Facts) -> str | None:
         return None if _describe(world) is None else f"{world.settings.cluster} is still there"
@@ -111,10 +121,27 @@ class GetCredentials(Step):
         return [program(_argv(world, "get-credentials"), timeout=programs.LOOK)]
 
 
+def with_its_entry(world: World) -> World:
+    """The same world, whose `kube` is opened once for what the kubeconfig says of the cluster.
+
+    It raises Conflict where that leads to another cluster, such as one that was called so before.
+    """
+    opened: dict[KubeContext | None, Kube] = {}
+
+    def kube() -> Kube:
+        entry = kubeconfig_contexts().get(kube_context_of(world.settings, world.target))
+        if entry not in opened:
+            seen = GetCredentials().observe(world)
+            if not seen.is_done:
+                raise Conflict(seen.detail, code="migrate.credentials")
+            opened[entry] = world.kube()
+        return opened[entry]
+
+    return replace(world, kube=kube)
+
+
 def can_look(world: World) -> bool:
     """Whether the cluster is there, and answers, before the run has made it."""
-    if not GetCredentials().observe(world).is_done:  # an entry may lead to an earlier cluster
-        return False
     try:
         world.kube().get("/version")
     except CoditectError:

@@ -30,7 +30,7 @@ from tests.migrations.cutover.conftest import (
 )
 from tests.migrations.cutover.quick import CutoverPrograms
 from tests.migrations.far import killed_at, store_in
-from tests.migrations.site import outlast
+from tests.migrations.site import Killed, outlast
 from tests.support.cloud import PROJECT, Cloud
 
 LINES = 46
@@ -80,6 +80,18 @@ def test_no_run_begins_that_does_not_know_what_shares_the_traffic(
     with pytest.raises(Failed, match="coditect migrate phase1 makes it"):
         site.go(site.steps())
     assert (quick.ran, site.events()) == ([], [])
+
+
+def test_a_run_that_goes_on_asks_again_what_shares_the_traffic(
+    site: Cutover, quick: CutoverPrograms
+) -> None:
+    """The service was given a new revision before it was seen that the record is gone."""
+    with pytest.raises(Killed):
+        site.go(site.steps(), kill_after=1)
+    site.cloud.dns.zones[ZONE].clear()
+    with pytest.raises(Failed, match="no A record"):
+        site.go(site.steps())
+    assert quick.ran == []
 
 
 def test_all_traffic_goes_over_and_the_old_cluster_goes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
@@ -19,8 +18,7 @@ from coditect_cli.errors import (
     TimedOut,
 )
 from coditect_cli.kube import Kube
-from coditect_cli.migrations import phase2, programs
-from coditect_cli.migrations.phase2.cluster import GetCredentials
+from coditect_cli.migrations import phase2
 from coditect_cli.migrations.phase2.workloads import check_workloads
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.migrations.run import Run
@@ -29,9 +27,8 @@ from coditect_cli.migrations.step import World
 from coditect_cli.settings import Settings
 from tests.migrations.phase2.conftest import CLUSTER, FILE, Field
 from tests.migrations.phase2.dying import TARGET
-from tests.migrations.quick import Programs
-from tests.migrations.toy import any_token, no_cluster
-from tests.support.cloud import PROJECT, Cloud
+from tests.migrations.toy import any_token
+from tests.support.cloud import PROJECT
 from tests.support.gateway import until
 
 
@@ -170,56 +167,6 @@ def test_without_a_token_for_the_canary_nothing_begins(field: Field) -> None:
     with pytest.raises(NotAuthenticated, match="migration-canary"):
         field.go(field.steps())
     assert (field.cloud.clusters.clusters, field.programs.ran, field.events()) == ({}, [], [])
-
-
-def test_a_kubeconfig_that_is_not_there_is_told_before_the_cluster(
-    field: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(field.folder / "none"))
-    with pytest.raises(Failed, match="the kubeconfig has no context test"):
-        field.go(field.steps())
-    assert field.programs.ran == []
-
-
-PLACE = "gke_acme-dev_europe-west1_coditect-cluster"
-
-
-@pytest.mark.parametrize(
-    ("server", "is_done"),
-    [
-        ("https://192.0.2.10", True),
-        ("https://10.0.0.2/", True),
-        ("https://gke-1a2b.europe-west1.gke.goog", True),
-        ("https://192.0.2.99", False),
-    ],
-)
-def test_credentials_are_those_of_this_cluster_and_not_of_one_that_was_called_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, is_done: bool
-) -> None:
-    """A cluster that was deleted and made again has another address, under the same name."""
-    cloud = Cloud()
-    monkeypatch.setattr(programs, "run_json", Programs(cloud).run_json)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    entry = {"name": PLACE, "context": {"cluster": PLACE}}
-    cluster = {"name": PLACE, "cluster": {"server": server}}
-    (tmp_path / "kubeconfig").write_text(
-        yaml.safe_dump({"contexts": [entry], "clusters": [cluster]})
-    )
-    settings = MigrateSettings(project=PROJECT, cluster_region="europe-west1")
-    world = World(settings, TARGET, no_cluster, any_token)
-    step = GetCredentials()
-    assert not step.observe(world).is_done  # there is no such cluster yet
-    cloud.clusters.add(CLUSTER, "europe-west1")
-    cloud.clusters.clusters[CLUSTER] |= {
-        "privateClusterConfig": {"privateEndpoint": "10.0.0.2"},
-        "controlPlaneEndpointsConfig": {
-            "dnsEndpointConfig": {"endpoint": "gke-1a2b.europe-west1.gke.goog"}
-        },
-    }
-    seen = step.observe(world)
-    assert (seen.is_done, server in seen.detail) == (is_done, True)
-    assert "--region=europe-west1" in step.actions(world)[0].text
-    cloud.server.close()
 
 
 def manifests(field: Field, kind: str = "ConfigMap", **data: str) -> None:

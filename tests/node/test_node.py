@@ -186,6 +186,7 @@ def test_a_gateway_that_is_replaced_loses_nothing(
     platform: Platform, coditect: Commands, workspace: str
 ) -> None:
     before = {pod["metadata"]["uid"] for pod in platform.pods("app=gateway")}
+    serving = platform.gateways()
     with attached(coditect, workspace) as terminal:
         terminal.type(b"echo re''ady\n")
         terminal.expect(b"ready", PATIENCE)
@@ -193,6 +194,7 @@ def test_a_gateway_that_is_replaced_loses_nothing(
             os.kill(gateway, signal.SIGTERM)  # the kubelet starts the container again, in its pod
         terminal.type(b"echo still he''re\n")
         terminal.expect(b"still here", PATIENCE)
+    platform.await_gateways(gone=serving)
     assert before <= {pod["metadata"]["uid"] for pod in platform.pods("app=gateway")}
 
 
@@ -200,12 +202,14 @@ def test_gateways_whose_pods_go_lose_nothing(
     platform: Platform, coditect: Commands, workspace: str
 ) -> None:
     """They go on for the time of their preStop, then take leave; others are there by then."""
+    serving = platform.gateways()
     with attached(coditect, workspace) as terminal:
         terminal.type(b"echo re''ady\n")
         terminal.expect(b"ready", PATIENCE)
         platform.run(f"kubectl delete pod -l app=gateway -n {NAMESPACE}")
         terminal.type(b"echo still he''re\n")
         terminal.expect(b"still here", PATIENCE)
+    platform.await_gateways(gone=serving)
     path = f"/api/v1/namespaces/{NAMESPACE}/events"
     reasons = {event["reason"] for event in platform.cluster.request("GET", path)["items"]}
     assert "Killing" in reasons
@@ -253,6 +257,5 @@ def test_the_gateway_runs_as_nobody_in_particular_and_says_how_it_is(
     pid, *_ = platform.node.pids("gateway")
     status = Path(f"/proc/{pid}/status").read_text()
     assert "Uid:\t65532" in status
-    page = platform.gateway.replace("ws://", "http://").removesuffix("/ws") + "/metrics"
-    with urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(platform.page("metrics"), timeout=10) as answer:  # noqa: S310
         assert b"coditect_pods 1" in answer.read()

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from coditect_cli import tokens
 from coditect_cli.signing import PrivateKey
 from tests.support.cluster import MANIFESTS, Cluster, assets, control_plane
+from tests.support.gateway import until
 from tests.support.images import NAMES, archive, name_of
 from tests.support.node import PATIENCE, Node
 
@@ -92,6 +94,36 @@ class Platform:
         path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={selector}"
         items: list[dict[str, Any]] = self.cluster.request("GET", path)["items"]
         return items
+
+    def gateways(self) -> set[str]:
+        """The containers of the gateways that are ready, by their ids."""
+        return {
+            status["containerID"]
+            for pod in self.pods("app=gateway")
+            for status in pod["status"].get("containerStatuses", ())
+            if status["ready"] and "deletionTimestamp" not in pod["metadata"]
+        }
+
+    def await_gateways(self, gone: set[str]) -> None:
+        """Wait until as many others serve as these were, also by the Service's address."""
+
+        def replaced() -> bool:
+            now = self.gateways()
+            return len(now) >= len(gone) and not now & gone
+
+        until(replaced, "other gateways", PATIENCE)
+        until(lambda: all(self._serves() for _ in range(10 * len(gone))), "a Service", PATIENCE)
+
+    def _serves(self) -> bool:
+        """Whether one of the gateways, whichever the Service chooses, says that it is ready."""
+        page = self.page("readyz")
+        with suppress(OSError), urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+        return False
+
+    def page(self, name: str) -> str:
+        """The address of one of the gateways' pages."""
+        return self.gateway.replace("ws://", "http://").removesuffix("ws") + name
 
     def pod(self, workspace: str) -> dict[str, Any] | None:
         """A workspace's pod."""

@@ -67,6 +67,8 @@ class Capture:
             is_new = False
         elif number + 1 == seen:
             is_new = self._newest not in (None, line)
+            if is_new and not is_list and self.history[-1:] == [self._masked(self._newest or "")]:
+                del self.history[-1]  # zsh kept it only until this one came
         else:
             is_new = number + 1 > seen
         if seen and is_list and not number + 1 > seen:

@@ -63,6 +63,12 @@ def test_only_what_was_typed_here_is_history(capture: Capture) -> None:
     assert capture.history == ["one", "two"]
 
 
+def test_a_line_that_another_one_replaced_is_forgotten(capture: Capture) -> None:
+    for number, line in [(0, ""), (1, "one"), (2, "history"), (2, "two"), (3, " quiet"), (3, "x")]:
+        capture.feed(said(number, line))
+    assert capture.history == ["one", "two", "x"]
+
+
 def test_lines_that_were_taken_out_of_history_are_forgotten(capture: Capture) -> None:
     for number, line in [(1, "a"), (2, "b"), (3, "MY_TOKEN=x"), (4, "secret"), (5, "c")]:
         capture.feed(said(number, line))

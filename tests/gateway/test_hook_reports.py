@@ -53,6 +53,25 @@ def test_zsh_reports_what_was_typed_in_this_session_alone(stack: ExitStack, tmp_
     ]
 
 
+def test_what_zsh_keeps_only_until_the_next_line_gives_way_to_it(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    shell = zsh(stack, tmp_path, "setopt hist_ignore_space hist_no_store\n")
+    shell.report()
+    for line in (" echo spaced", "echo one", "fc -l 1", "echo two", "", "echo three"):
+        shell.type(line)
+        shell.shown(b"ready$ ")
+    reports = [shell.report() for _ in range(6)]
+    assert [one.recent for one in reports] == [
+        [(1, " echo spaced")],
+        [(1, "echo one")],
+        [(2, "fc -l 1")],
+        [(2, "echo two")],
+        [(2, "echo two")],
+        [(3, "echo three")],
+    ]
+
+
 def test_variables_of_every_kind_arrive(stack: ExitStack, tmp_path: Path) -> None:
     shell = bash(stack, tmp_path, "")
     shell.report()

@@ -5,7 +5,7 @@ unset ZDOTDIR
 if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
   typeset -g _coditect_hook=$CODITECT_HOOK _coditect_saved=${CODITECT_SAVED-}
   typeset -g _coditect_next= _coditect_line=
-  typeset -gi _coditect_count=0
+  typeset -gi _coditect_count=0 _coditect_told=0
 
   # The braces keep it out of what `set -x` prints; a DEBUG trap is back when the function ends.
   _coditect_prompt() {
@@ -42,13 +42,20 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
       _coditect_next=$HISTCMD
       _coditect_line=${history[$((HISTCMD - 1))]-}
     fi
+    # A line that zsh does not keep (hist_ignore_space, hist_no_store) stays until the next one takes
+    # its number.
+    if ((HISTCMD == _coditect_next && HISTCMD == _coditect_told + 1)) &&
+      [[ ${history[$_coditect_told]-} != "$_coditect_line" ]]; then
+      _coditect_next=$_coditect_told
+      ((_coditect_count--))
+    fi
     local -i _coditect_at=$((_coditect_next > HISTCMD - 100 ? _coditect_next : HISTCMD - 100))
     [[ $_coditect_extended == on ]] && setopt extended_glob
     for ((; _coditect_at < HISTCMD; _coditect_at++)); do
       [[ -n ${history[$_coditect_at]-} ]] || continue
       builtin fc -lLI $_coditect_at $_coditect_at || continue
       [[ -n ${HISTORY_IGNORE-} && ${history[$_coditect_at]} == ${~HISTORY_IGNORE} ]] && continue
-      _coditect_line=${history[$_coditect_at]}
+      _coditect_told=$_coditect_at _coditect_line=${history[$_coditect_at]}
       _coditect_new+=$((++_coditect_count))$'\t '$_coditect_line$'\n'
     done
     _coditect_next=$HISTCMD

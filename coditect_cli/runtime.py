@@ -246,8 +246,8 @@ class Runtime:
             return None
         return list(self.ask_gateway(workspace_id, {"type": "sessions"}).get("items", []))
 
-    def held_elsewhere(self, workspaces: Iterable[str], live: Live) -> Live:
-        """The sessions of these workspaces that are not `live` and that another gateway holds.
+    def held_elsewhere(self, workspaces: Iterable[str] | None, live: Live) -> Live:
+        """The sessions of some workspaces, or of all, not `live`, that another gateway holds.
 
         The store's leases say so, where this machine can look. Raises the store's errors.
         """
@@ -256,7 +256,7 @@ class Runtime:
         from coditect_cli.sessions.listing import held_elsewhere
 
         now, held = time.time_ns(), dict[tuple[str, str], Mapping[str, Any]]()
-        for workspace_id in workspaces:
+        for workspace_id in (None,) if workspaces is None else workspaces:
             held |= held_elsewhere(self.store, workspace_id, live, now)
         if held and self.paths.gateway_id.exists():
             from coditect_cli.gateway.place import place

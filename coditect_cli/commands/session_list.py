@@ -41,11 +41,11 @@ def list_(
     """List sessions, live and saved: of a workspace, or of all workspaces that are yours.
 
     "live" is one whose program runs, "held" one that is live under another gateway which shares
-    the store (not told with --all), "saved" one that attaching brings back, "ended" one that its
-    user ended: only attach --session brings it back. A record that cannot be read is listed as
-    "unreadable". -o wide says why, who holds one, its shell and its start. On a terminal it stops
-    after ten screenfuls, and says how to go on. -o name prints WORKSPACE/SESSION, as --after takes
-    it, and with ID the session alone.
+    the store, "saved" one that attaching brings back, "ended" one that its user ended: only
+    attach --session brings it back. A record that cannot be read is listed as "unreadable".
+    -o wide says why, who holds one, its shell and its start. On a terminal it stops after ten
+    screenfuls, and says how to go on. -o name prints WORKSPACE/SESSION, as --after takes it, and
+    with ID the session alone.
 
     Examples:
       coditect session list demo
@@ -77,7 +77,7 @@ def list_(
         workspaces = None if all_ else [id] if id is not None else runtime.workspaces_of(user)
         listing = Listing(
             store,
-            {**live, **runtime.held_elsewhere(workspaces or (), live)},
+            {**live, **runtime.held_elsewhere(workspaces, live)},
             workspaces,
             active=active,
             before=before,

@@ -351,8 +351,8 @@ def leased(store: SessionStore, workspace_id: str | None, now: int) -> Live:
     return {(one.workspace_id, one.session_id): _UNKNOWN for one in held}
 
 
-def held_elsewhere(store: SessionStore, workspace_id: str, live: Live, now: int) -> Live:
-    """The sessions of a workspace that a bridge holds and the gateway does not know as `live`."""
+def held_elsewhere(store: SessionStore, workspace_id: str | None, live: Live, now: int) -> Live:
+    """The sessions that a bridge holds and the gateway does not know as `live`; as `leased`."""
     return {
         (one.workspace_id, one.session_id): {**_UNKNOWN, "holder": one.holder}
         for one in SessionLayer(store).held(workspace_id, now)

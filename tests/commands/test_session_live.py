@@ -33,7 +33,7 @@ def test_a_session_that_another_gateway_holds_is_said_so(
     layer.acquire("demo", "0-held", "elsewhere:digest#1-2", now=now, ttl=10**12)
     ours = f"{place(gateway.paths, 'local')}#1-2"  # of a bridge that was killed
     layer.acquire("demo", "0-gone", ours, now=now, ttl=10**12)
-    for args in ([], ["demo"]):
+    for args in ([], ["demo"], ["--all"]):
         items = document(run_cli, "list", *args)["items"]
         found = {item["session"]: item["state"] for item in items}
         live = {"0-gone": "saved", "0-held": "held", "0-saved": "saved", client.session: "live"}

@@ -161,19 +161,23 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
 def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int | None:
     if record.status != "running":
         return 0
-    if force:
-        return None
     try:
         sessions = runtime.sessions_in_pod(record.id)
     except CoditectError as error:
-        force_hint = "--force does it without asking the gateway who is attached"
+        if force:
+            runtime.streams.say(f"warning: nobody said what cannot be saved: {error.message}")
+            return None
+        force_hint = "--force does it all the same, whoever is attached"
         error.hint = f"{error.hint}; {force_hint}" if error.hint else force_hint
         raise
     if sessions is None:
-        runtime.streams.say("warning: no gateway_url is set, so nobody was asked who is attached")
+        if not force:
+            runtime.streams.say(
+                "warning: no gateway_url is set, so nobody was asked who is attached"
+            )
         return None
     clients = sum(session.get("clients", 0) for session in sessions)
-    if clients:
+    if clients and not force:
         raise Conflict(
             f"workspace {record.id} has clients attached: {clients}",
             code="workspace.in_use",

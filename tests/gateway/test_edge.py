@@ -446,6 +446,23 @@ def test_a_workspace_with_what_cannot_be_saved_is_stopped_only_when_that_is_mean
         assert "no room" in until(why, "the news that it is not saved")
         client.detach()
         assert refusal(run_cli, "workspace", "stop", "demo") == (8, "session.not_saved")
+        status, _, said = run_cli("workspace", "stop", "demo", "--force", "--no-wait")
+        assert status == 0
+        assert f"warning: sessions that could not be saved: 1 (demo/{client.session})" in said
+
+
+def test_a_workspace_is_stopped_by_force_also_where_nobody_can_be_asked(
+    edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in edge.settings().items():
+        monkeypatch.setenv(name, value)
+    edge.declare()
+    edge.pod()
+    monkeypatch.setenv("CODITECT_GATEWAY_URL", f"ws://127.0.0.1:{free_ports(1)[0]}/ws")
+    assert refusal(run_cli, "workspace", "stop", "demo") == (9, "gateway.unreachable")
+    status, _, said = run_cli("workspace", "stop", "demo", "--force", "--no-wait")
+    assert status == 0
+    assert "warning: nobody said what cannot be saved: no gateway answers" in said
 
 
 def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:

@@ -34,6 +34,7 @@ class Machine:
     environ: Mapping[str, str]
     context_name: str | None
     on_terminal: bool
+    tell: Callable[[str], None]  # what takes long
 
 
 Check = Callable[[Machine], Finding]
@@ -47,7 +48,9 @@ def examine(machine: Machine) -> list[Finding]:
         if context.settings.provider == "kubernetes":
             from coditect_cli.doctor_cluster import examine_cluster
 
-            return findings + examine_cluster(context, machine.paths, machine.environ)
+            return findings + examine_cluster(
+                context, machine.paths, machine.environ, machine.tell
+            )
     return findings + _findings(LOCAL_CHECKS, machine)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -24,9 +24,14 @@ _ID = "coditect-doctor"  # of the workspace that the cluster is asked about, and
 _FDB_TLS = ("fdb_tls_certificate_file", "fdb_tls_key_file", "fdb_tls_ca_file")
 
 
-def examine_cluster(context: Context, paths: Paths, environ: Mapping[str, str]) -> list[Finding]:
-    """Every check's finding. Changes nothing; credential plugins and the token command are run."""
-    findings = list(_api(context.settings))
+def examine_cluster(
+    context: Context, paths: Paths, environ: Mapping[str, str], tell: Callable[[str], None]
+) -> list[Finding]:
+    """Every check's finding. Changes nothing; credential plugins and the token command are run.
+
+    `tell` hears of what is tried again.
+    """
+    findings = list(_api(context.settings, tell))
     credentials = Credentials(context, paths, GATEWAY, environ)
     findings += [_image(context.settings), _gateway(context.settings), _token(credentials)]
     if context.settings.store == "foundationdb":
@@ -34,10 +39,10 @@ def examine_cluster(context: Context, paths: Paths, environ: Mapping[str, str]) 
     return findings
 
 
-def _api(settings: Settings) -> Iterator[Finding]:
+def _api(settings: Settings, tell: Callable[[str], None]) -> Iterator[Finding]:
     """The cluster, and what is to be found there; nothing more where it can't be asked."""
     try:
-        kube = Kube(settings)
+        kube = Kube(settings, tell=tell)
         review = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         user = kube.create(review, {})["status"]["userInfo"]["username"]
     except CoditectError as error:

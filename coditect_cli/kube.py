@@ -61,6 +61,8 @@ class Kube:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._left, self._tell = left, tell
+        self._told = ""  # what was told last, until there is an answer
+        self._telling = threading.Lock()
         self.namespace = settings.namespace
         self._connection = connect(settings)
         self.server = self._connection.server
@@ -150,6 +152,7 @@ class Kube:
                 content = response.read()
                 response.release_conn()
                 if response.status < 300:
+                    self._told = ""
                     return decode(content)
                 answer = answer_of(method, path, response, content)
             except (HTTPError, OSError, ValueError) as error:
@@ -174,9 +177,16 @@ class Kube:
                 raise problem
             log.info("attempt %d failed code=%s path=%s", attempt, problem.code, path)
             if attempt == TOLD:
-                self._tell(f"{problem.message}; trying again")
+                self._tell_once(f"{problem.message}; trying again")
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+    def _tell_once(self, words: str) -> None:
+        """Tell what no other thread has told."""
+        with self._telling:
+            is_new, self._told = words != self._told, words
+        if is_new:
+            self._tell(words)
 
     def _send(
         self,

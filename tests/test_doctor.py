@@ -19,7 +19,7 @@ from coditect_cli.workspaces.local import LocalWorkspaces
 
 @pytest.fixture
 def machine(paths: Paths) -> Machine:
-    return Machine(paths, {"TERM": "xterm"}, None, on_terminal=False)
+    return Machine(paths, {"TERM": "xterm"}, None, on_terminal=False, tell=print)
 
 
 def finding(machine: Machine, check: str) -> Finding:

@@ -26,8 +26,9 @@ def doctor(ctx: typer.Context) -> Result:
     Exit codes: 0 nothing failed (there may be warnings), 8 a check failed
     """
     runtime: Runtime = ctx.obj
-    on_terminal = runtime.streams.stdout.isatty()
-    machine = Machine(runtime.paths, os.environ, runtime.context_name, on_terminal)
+    streams = runtime.streams
+    on_terminal = streams.stdout.isatty()
+    machine = Machine(runtime.paths, os.environ, runtime.context_name, on_terminal, streams.say)
     findings = [asdict(finding) for finding in examine(machine)]
     failed = sum(finding["status"] == "fail" for finding in findings)
     columns = {"CHECK": "check", "STATUS": "status", "FOUND": "message", "FIX": "fix"}

@@ -238,7 +238,7 @@ def _world(runtime: Runtime, settings: MigrateSettings, target: Target) -> World
     def open_kube() -> Kube:
         from coditect_cli.kube import Kube
 
-        return Kube(chosen)
+        return Kube(chosen, tell=runtime.streams.say)
 
     return with_its_entry(World(settings, target, open_kube, runtime.cluster_token))
 

@@ -258,6 +258,7 @@ def test_a_dead_server_and_a_wrong_certificate(
     nobody = cluster.write_kubeconfig("dead", {"token": "x"}, "https://127.0.0.1:1")
     monkeypatch.setenv("CODITECT_KUBECONFIG", str(nobody))
     assert refusal(run_cli, "workspace", "list") == (9, "kube.unreachable")
+    assert run_cli("workspace", "wait", "demo")[2].count("trying again") == 1  # of six watches
     other = cluster.write_kubeconfig("other", {"token": "x"}, cluster.url)
     text = other.read_text()
     authority = next(line for line in text.splitlines() if "certificate-authority-data" in line)

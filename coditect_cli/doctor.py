@@ -48,9 +48,7 @@ def examine(machine: Machine) -> list[Finding]:
         if context.settings.provider == "kubernetes":
             from coditect_cli.doctor_cluster import examine_cluster
 
-            return findings + examine_cluster(
-                context, machine.paths, machine.environ, machine.tell
-            )
+            return findings + examine_cluster(context, machine.paths, machine.environ, machine.tell)
     return findings + _findings(LOCAL_CHECKS, machine)
 
 

@@ -53,7 +53,7 @@ def told(type: str, data: dict[str, Any]) -> str:
         case "action.done":
             return f"took {data['seconds']:.1f} s"
         case "action.failed":
-            return f"failed: {data['error']['message']}"
+            return f"failed ({data['error']['code']})"  # its step tells the message
         case "bake.started" | "bake.resumed":
             return f"bakes until {data['until']}"
         case "hold.started":

@@ -77,16 +77,18 @@ def delete(
     """Delete a workspace: its processes end. Its directory stays, unless --purge is given.
 
     Creating a workspace of the same id again takes the directory over. --purge asks for the
-    typed id; it also removes the directory that an earlier delete left.
+    typed id; it also removes the directory that an earlier delete left, and what is saved of the
+    workspace's sessions. Where another gateway that shares the store holds one of them, it needs
+    --force.
 
     Examples:
       coditect workspace delete demo
       coditect workspace delete demo --purge --confirm demo
 
     Exit codes: 0 deleted, 2 --purge without a terminal and without --confirm,
-    3 no such workspace, 6 a client is attached and --force was not given, 8 declined, sessions
-    cannot be saved and --force was not given, or not all files could be removed, 9 the gateway
-    does not answer, 124 not gone in time
+    3 no such workspace, 6 a client is attached, or another gateway holds a session, and --force
+    was not given, 8 declined, sessions cannot be saved and --force was not given, or not all
+    files could be removed, 9 the gateway does not answer, 124 not gone in time
     """
     runtime: Runtime = ctx.obj
     limit = seconds(timeout, "--timeout")
@@ -95,7 +97,9 @@ def delete(
     try:
         if purge:
             removed = runtime.workspaces.purgeable(id)
-            question = f"This removes workspace {id}: {removed}."
+            if not force:
+                _check_unheld(runtime, id)
+            question = f"This removes workspace {id}: {removed}, and its saved sessions."
             runtime.confirm_name(question, id, confirm, "--confirm")
         runtime.bound(limit)
         _end_sessions(runtime, id, force, kept=purge)
@@ -120,6 +124,17 @@ def _status(runtime: Runtime, id: str) -> str | None:
         return runtime.workspaces.get(id).status
     except NotFound:
         return "deleted"
+
+
+def _check_unheld(runtime: Runtime, id: str) -> None:
+    """Raises Conflict where another gateway holds a session of what is here by the same id."""
+    if runtime.context.settings.provider == "kubernetes":
+        return  # its pod's gateway does
+    try:
+        runtime.check_here(id, "")
+    except Conflict as error:
+        error.hint = f"{error.hint}; --force removes what is saved of it too"
+        raise
 
 
 def _forget_sessions(runtime: Runtime, id: str) -> None:

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from coditect_cli.paths import Paths
+from coditect_cli.sessions.layer import SessionLayer
 from tests.conftest import RunCli
+from tests.sessions.test_session import state
 from tests.support.gateway import until
 
 
@@ -104,6 +107,20 @@ def test_purge_needs_its_name(run_cli: RunCli, paths: Paths) -> None:
     assert (status, error_code(err)) == (2, "confirm.mismatch")
     assert run_cli("workspace", "delete", "demo", "--confirm", "demo")[0] == 2
     assert (paths.workspaces / "demo" / "workspace.json").exists()
+
+
+def test_a_purge_leaves_what_another_gateway_writes(
+    run_cli: RunCli, paths: Paths, layer: SessionLayer
+) -> None:
+    run_cli("workspace", "create", "demo")
+    layer.save(state())
+    layer.acquire("demo", "s1", "elsewhere:digest#1-2", now=time.time_ns(), ttl=10**12)
+    purge = ("workspace", "delete", "demo", "--purge", "--confirm", "demo", "-o", "json")
+    status, _, err = run_cli(*purge)
+    assert (status, error_code(err)) == (6, "session.leased")
+    assert (paths.workspaces / "demo" / "workspace.json").exists()
+    assert run_cli(*purge, "--force")[0] == 0
+    assert layer.load("demo", "s1") == (None, None)
 
 
 def test_a_wait_that_ends_unmet_is_124(run_cli: RunCli) -> None:

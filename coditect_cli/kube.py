@@ -197,13 +197,13 @@ class Kube:
         kind: str = "application/json",
         read_timeout: float | None = None,
     ) -> Any:
-        from urllib3 import Timeout
+        from urllib3 import HTTPHeaderDict, Timeout
 
         left = self._left()
         soon = READ if left is None else max(left, LEAST)
-        headers = {"Accept": "application/json", "User-Agent": "coditect"}
-        if authorization := self._connection.authorization():
-            headers["Authorization"] = authorization
+        headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": "coditect"})
+        for name, value in self._connection.headers():
+            headers.add(name, value)
         if body is not None:
             headers["Content-Type"] = kind
         return self._connection.pool.request(

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
+from urllib.parse import quote
 
 from coditect_cli.errors import CoditectError, NotAuthenticated, UsageError
 from coditect_cli.settings import Settings
@@ -27,26 +28,32 @@ _DEFERRED = {
 
 
 class Connection(NamedTuple):
-    """A cluster's Configuration, as the package has it, and urllib3's pool for its connections."""
+    """A cluster's Configuration, as the package has it, and urllib3's pool for its connections.
+
+    `acts_as` are the headers that name another user, whom the kubeconfig's acts as.
+    """
 
     configuration: Any
     pool: Any
+    acts_as: list[tuple[str, str]]
 
     @property
     def server(self) -> str:
         return str(self.configuration.host)
 
-    def authorization(self) -> str | None:
-        """The header for the next request; a plugin's token is got anew when it has expired."""
-        return cast("str | None", self.configuration.get_api_key_with_prefix("BearerToken"))
+    def headers(self) -> list[tuple[str, str]]:
+        """Who is asking, for the next request; a plugin's token is got anew once it expired."""
+        authorization = self.configuration.get_api_key_with_prefix("BearerToken")
+        return [*self.acts_as, *([("Authorization", authorization)] if authorization else [])]
 
 
 def connect(settings: Settings) -> Connection:
     """A way to the context's cluster, with its credentials.
 
-    Raises UsageError where the package is missing or the kubeconfig can't be used,
+    Raises UsageError where a package is missing or the kubeconfig can't be used,
     NotAuthenticated where its credential plugin fails.
     """
+    acts_as: list[tuple[str, str]] = []
     client, config = _package()
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
@@ -56,10 +63,7 @@ def connect(settings: Settings) -> Connection:
         if _in_cluster(settings):
             config.load_incluster_config(client_configuration=configuration)
         else:
-            file = settings.kubeconfig or os.environ.get("KUBECONFIG") or None
-            config.load_kube_config(
-                file, settings.kube_context, configuration, persist_config=False
-            )
+            acts_as = _load_kubeconfig(config.kube_config, settings, configuration)
     except Exception as error:  # YAML's, the package's, and what it meets in a file that is odd
         raise _unusable(settings, error) from error
     finally:
@@ -71,7 +75,40 @@ def connect(settings: Settings) -> Connection:
             hint="run it by hand to see why; for GKE: gcloud auth login, and the package "
             "gke-gcloud-auth-plugin",
         )
-    return Connection(configuration, client.rest.RESTClientObject(configuration).pool_manager)
+    try:
+        pool = client.rest.RESTClientObject(configuration).pool_manager
+    except ImportError:
+        raise UsageError(
+            "the cluster's SOCKS proxy needs the Python package PySocks, which is not installed",
+            code="kube.proxy",
+            hint="pip install PySocks",
+        ) from None
+    return Connection(configuration, pool, acts_as)
+
+
+def _load_kubeconfig(package: Any, settings: Settings, configuration: Any) -> list[tuple[str, str]]:
+    """Fill in what the kubeconfig's context says; the headers of whom its user acts as."""
+    place = settings.kubeconfig or os.environ.get("KUBECONFIG")
+    merged = package.KubeConfigMerger(place or package.KUBE_CONFIG_DEFAULT_LOCATION).config
+    if merged is None:
+        raise ValueError("there is no such file")
+    loader = package.KubeConfigLoader(merged, settings.kube_context, config_base_path=None)
+    loader.load_and_set(configuration)
+    name = loader.current_context["context"].get("user")
+    users = [one.value.get("user") or {} for one in merged["users"] if one["name"] == name]
+    return _acts_as(users[0]) if users else []
+
+
+def _acts_as(user: dict[str, Any]) -> list[tuple[str, str]]:
+    """https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/."""
+    several = {
+        "User": [user["as"]] if "as" in user else [],
+        "Uid": [user["as-uid"]] if "as-uid" in user else [],
+        "Group": user.get("as-groups") or [],
+    }
+    for key, values in (user.get("as-user-extra") or {}).items():
+        several[f"Extra-{quote(key, safe='')}"] = values
+    return [(f"Impersonate-{name}", value) for name, values in several.items() for value in values]
 
 
 def _package() -> tuple[Any, Any]:
@@ -87,6 +124,7 @@ def _package() -> tuple[Any, Any]:
     gc.disable()  # as for our own modules: main.entry()
     try:
         import kubernetes.client.rest
+        import urllib3
     except ImportError:
         raise UsageError(
             "this context needs the Python package kubernetes, which is not installed",
@@ -98,6 +136,7 @@ def _package() -> tuple[Any, Any]:
             del sys.modules[name]
         gc.freeze()
         gc.enable()
+    urllib3.disable_warnings()  # of what the kubeconfig asks for, such as insecure-skip-tls-verify
     return cast(Any, kubernetes).client, cast(Any, kubernetes).config
 
 

@@ -100,9 +100,10 @@ def unanswered(server: str, error: Exception) -> Unreachable:
             hint="its certificate does not fit the kubeconfig: get the cluster's credentials anew",
         )
     late = "timeout" in words or "timed out" in words
+    behind: Exception | None = getattr(error, "original_error", None)  # urllib3's ProxyError has it
+    why = f"its proxy: {_last(behind)}" if behind else _last(error)
     return Unreachable(
-        f"the cluster at {server} {'did not answer in time' if late else 'does not answer'}: "
-        f"{_last(error)}",
+        f"the cluster at {server} {'did not answer in time' if late else 'does not answer'}: {why}",
         code="kube.timeout" if late else "kube.unreachable",
         hint="check the network, a VPN or the cluster itself: kubectl cluster-info",
         retryable=True,

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
-from coditect_cli import tokens
+from coditect_cli import kube, tokens
+from coditect_cli.kube import Kube
+from coditect_cli.settings import Settings
 from tests.conftest import RunCli
 from tests.support.cluster import MANIFESTS, Cluster
 from tests.workspaces.conformance import document, refusal
@@ -211,3 +214,63 @@ def test_in_a_pod_its_service_account_is_used(
     monkeypatch.delenv("CODITECT_KUBECONFIG")
     monkeypatch.delenv("KUBECONFIG", raising=False)
     assert document(run_cli, "workspace", "list")["items"] == []
+
+
+def test_a_user_who_acts_as_another_is_that_one(
+    run_cli: RunCli, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kubectl does: who gives up rights by it must not act with their own."""
+    admin = yaml.safe_load(cluster.kubeconfig.read_text())["users"][0]["user"]
+    bob = cluster.write_kubeconfig("bob", {**admin, "as": "bob"})
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(bob))
+    assert "bob may not list statefulsets" in run_cli("workspace", "list")[2]
+    rights = {"as-groups": ["a", "system:masters"], "as-user-extra": {"reason/x": ["leave"]}}
+    root = cluster.write_kubeconfig("root", {**admin, "as": "bob", "as-uid": "7", **rights})
+    found = cluster.kubectl("--kubeconfig", str(root), "auth", "whoami", "-o", "json")
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(root))
+    assert run_cli("workspace", "list", "-o", "name") == (0, "", "")
+    asked = Kube(Settings(kubeconfig=str(root)))
+    review = asked.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", {})
+    assert review["status"] == json.loads(found)["status"]
+
+
+def with_cluster(cluster: Cluster, name: str, fields: dict[str, object]) -> Path:
+    """The administrator's kubeconfig, with other fields of its cluster."""
+    found = yaml.safe_load(cluster.kubeconfig.read_text())
+    found["clusters"][0]["cluster"] = {"server": cluster.url, **fields}
+    file = cluster.folder / f"{name}.kubeconfig"
+    file.write_text(yaml.safe_dump(found))
+    return file
+
+
+def test_a_certificate_that_need_not_be_checked_is_not_complained_of(
+    run_cli: RunCli, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = with_cluster(cluster, "unchecked", {"insecure-skip-tls-verify": True})
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(file))
+    with warnings.catch_warnings(record=True) as said:
+        assert run_cli("workspace", "list", "-o", "name") == (0, "", "")
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status", "words"),
+    [("http", 9, "its proxy: Failed to"), ("socks5", 2, "pip install PySocks")],
+)
+def test_a_proxy_that_can_not_be_used_is_told(
+    run_cli: RunCli,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    status: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(kube, "_backoff", lambda attempt: 0.0)
+    monkeypatch.setitem(sys.modules, "socks", None)  # PySocks
+    monkeypatch.delitem(sys.modules, "urllib3.contrib.socks", raising=False)
+    proxy = f"{scheme}://ada:secret@127.0.0.1:1"
+    monkeypatch.setenv(
+        "CODITECT_KUBECONFIG", str(with_cluster(cluster, scheme, {"proxy-url": proxy}))
+    )
+    code, _, err = run_cli("workspace", "list")
+    assert (code, words in err, "secret" in err) == (status, True, False)

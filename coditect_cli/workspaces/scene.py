@@ -110,9 +110,10 @@ class Scene:
         return f"the pod is {pod.get('status', {}).get('phase', 'Pending')}, and not ready"
 
     def _is_old(self, event: Object) -> bool:
-        """Whether an Event that is there at first is of an earlier start, or workspace."""
-        metadata = (self.objects.get("set") or {}).get("metadata", {})
-        if metadata.get("generation") != 1:
+        """Whether an Event that is there at first is of a start that is over."""
+        found = self.objects.get("set") or {}
+        metadata = found.get("metadata", {})
+        if metadata.get("generation") != 1 or found.get("status", {}).get("readyReplicas"):
             return True
         return _second(event) < str(metadata.get("creationTimestamp", ""))[:19]
 

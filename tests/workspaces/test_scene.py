@@ -87,6 +87,14 @@ def test_events_of_an_earlier_workspace_are_not_told() -> None:
     assert found.apply(Change("set", "MODIFIED", made)) == []
 
 
+def test_how_a_workspace_that_runs_was_started_is_not_told() -> None:
+    found = seen(set=SET | {"status": {"readyReplicas": 1}})
+    started = event("Started", "p", "Started")
+    assert found.apply(Change("events", "LIST", {"items": [started]})) == []
+    ended = event("Killing", "p", "Stopping")
+    assert found.apply(Change("events", "ADDED", ended)) == [ended]
+
+
 def test_an_event_is_new_once() -> None:
     found = seen(set=SET)
     started = event("Started", "p", "Started")

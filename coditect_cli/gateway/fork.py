@@ -21,9 +21,9 @@ def start(message: dict[str, Any], own: dict[str, int], soft_limit: int) -> int:
     numbers; variables of the same names tell it which. `soft_limit` is how many files it may open.
     Raises OSError, ValueError, subprocess.SubprocessError.
     """
+    first = min(_FIRST_PASSED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     passed = {
-        name: fcntl.fcntl(own[name], fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED)
-        for name in message["passed"]
+        name: fcntl.fcntl(own[name], fcntl.F_DUPFD_CLOEXEC, first) for name in message["passed"]
     }
 
     user = message["user"]

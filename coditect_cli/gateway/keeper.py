@@ -34,6 +34,7 @@ _MOST_CRASHES, _CRASH_SECONDS = 5, 10.0
 _DRAIN_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
 _CHECK_SECONDS = 20.0
+_MACOS_FILES = 10_240  # setrlimit(2) there: more is refused, though it says unlimited
 
 
 @dataclass
@@ -319,8 +320,9 @@ def take_lock(path: str) -> int | None:
 
 def _raise_file_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MACOS_FILES if hard == resource.RLIM_INFINITY else hard
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     return soft
 
 

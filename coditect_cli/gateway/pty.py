@@ -6,11 +6,14 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 import termios
 import tty
 
 from coditect_cli.gateway.ring import HEAD, NOTE, Ring
 
+# What a master has to read; on macOS FIONREAD tells of the slave's input there too.
+_PRINTED = termios.TIOCOUTQ if sys.platform == "darwin" else termios.FIONREAD
 _UNREAD = 0xFF
 _ZERO = bytes(4)
 _IUTF8 = 0o40000  # in Linux and macOS; termios has no name for it
@@ -47,7 +50,7 @@ def fill_from_pty(ring: Ring, master: int) -> int:
     `recover_pty` in a successor knows whether a read that was under way took the bytes.
     """
     words = ring.words
-    waiting = int.from_bytes(fcntl.ioctl(master, termios.FIONREAD, _ZERO), "little")
+    waiting = int.from_bytes(fcntl.ioctl(master, _PRINTED, _ZERO), "little")
     ring.status[0] = _UNREAD
     words[NOTE] = words[HEAD] + waiting
     try:

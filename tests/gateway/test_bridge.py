@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import Client, Gateway
+from tests.support.gateway import Client, Gateway, running_gateway
 
 
 def test_pty_write_without_error(gateway: Gateway) -> None:
@@ -87,6 +89,17 @@ def test_the_users_own_stty_is_honoured(gateway: Gateway) -> None:
     client.send(b"dd bs=1 count=3 2>/dev/null | od -c\n")
     client.send(b"\x04ab")
     client.expect(b"0000000 004   a   b")
+
+
+def test_a_shell_starts_where_few_files_may_be_open(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with running_gateway(tmp_path / "home") as gateway:
+            resource.prlimit(gateway.keeper.pid, resource.RLIMIT_NOFILE, (256, 256))
+            assert gateway.attach().run("ulimit -n") == b"256\r\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.slow

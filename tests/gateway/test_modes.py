@@ -45,6 +45,13 @@ def test_what_a_program_sets_is_set_again_and_then_reset(sequence: bytes) -> Non
     assert modes == Modes()
 
 
+def test_a_passed_through_string_is_matched_to_its_end_whatever_follows() -> None:
+    # Python 3.11.2 gives up on a possessive group here
+    passed = b"\x1bPtmux;\x1b\x1b[?1049h\x1b\\"
+    for pattern in (LASTING, LASTING_58):
+        assert [match[0] for match in pattern.finditer(passed + b"after")] == [passed]
+
+
 def test_a_state_survives_as_json_values() -> None:
     modes = taken(b"\x1b[?1003h\x1b[>1u\x1b[?1049h\x1b[>3u\x1b]0;a\x07\x1b[22t\x1b[6 q\x1b[>4;1m")
     assert Modes.from_state(modes.state()) == modes

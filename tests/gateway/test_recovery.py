@@ -13,7 +13,7 @@ import pytest
 
 from coditect_cli.gateway.inlet import Inlet
 from coditect_cli.gateway.pty import fill_from_pty, open_pty, recover_pty
-from coditect_cli.gateway.ring import BASE, HEAD, NOTE, PHASE, SLOT, Ring
+from coditect_cli.gateway.ring import BASE, HEAD, NOTE, PHASE, SLOT, Ring, TornRead
 
 UNREAD = 0xFF
 TAKING = 1
@@ -96,6 +96,22 @@ def test_what_a_pipe_gave_is_counted_by_the_files_position(ring: Ring) -> None:
     assert (ring.head, ring.read(1000, 10)) == (1004, b"more")
     ring.recover_pipe()
     assert ring.head == 1004
+    os.close(out)
+    os.close(into)
+
+
+def test_what_a_pipe_gave_is_counted_also_where_there_is_no_splice(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "splice")  # as on macOS
+    out, into = os.pipe()
+    os.write(into, b"output")
+    assert ring.fill_from_pipe(out) == 6
+    ring.recover_pipe()
+    assert (ring.head, ring.read(0, 10)) == (6, b"output")
+    ring.words[NOTE] = 1  # and here the bridge is killed
+    with pytest.raises(TornRead):
+        ring.recover_pipe()
     os.close(out)
     os.close(into)
 

@@ -27,6 +27,10 @@ _DENIED = re.compile(
 # https://github.com/kubernetes/kubernetes/blob/v1.34.0/plugin/pkg/admission/limitranger/admission.go
 LIMIT = re.compile(r"(maximum|minimum) \S+ usage per ")
 
+# By a webhook, which answers 400 unless it says another status:
+# https://github.com/kubernetes/apiserver/blob/v0.34.0/pkg/admission/plugin/webhook/errors/statuserror.go
+WEBHOOK = re.compile(r"admission webhook \S+ denied the request")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,7 +61,7 @@ def refusal(answer: Answer, server: str) -> CoditectError:
             hint="they may have expired: log in again (for GKE: gcloud auth login), or choose "
             "others with the context's kubeconfig and kube_context",
         )
-    if status == 403:
+    if status == 403 or (status == 400 and WEBHOOK.search(answer.message)):
         return _forbidden(answer)
     if status == 404:
         return _not_found(answer)
@@ -178,6 +182,7 @@ def _not_found(answer: Answer) -> CoditectError:
 
 def _invalid(answer: Answer) -> CoditectError:
     causes = (answer.body.get("details") or {}).get("causes") or []
-    lines = [f"{cause.get('field', '?')}: {cause.get('message', '')}" for cause in causes]
+    pairs = [(cause.get("field"), cause.get("message", "")) for cause in causes]
+    lines = [f"{field}: {message}" if field else message for field, message in pairs]
     said = "".join(f"\n  {line}" for line in lines) or f" {answer.message}"
     return UsageError(f"the cluster refuses these values:{said}", code="kube.invalid")

@@ -7,7 +7,7 @@ from typing import Any
 
 from coditect_cli.errors import CoditectError, Failed, LimitReached
 from coditect_cli.kube import Object
-from coditect_cli.kube_errors import LIMIT
+from coditect_cli.kube_errors import LIMIT, WEBHOOK
 from coditect_cli.kube_watch import Change
 from coditect_cli.workspaces.manifest import claim_name
 
@@ -177,7 +177,7 @@ class Scene:
                 code="kube.limit",
                 hint="its size is chosen when it is made",
             )
-        if "forbidden" not in words and "is invalid" not in words:
+        if not ("forbidden" in words or "is invalid" in words or WEBHOOK.search(words)):
             return None
         return Failed(
             f"the cluster refuses the pod of workspace {self.id}: {words}",

@@ -243,6 +243,8 @@ def _fetch(place: str) -> bytes:
 
 
 def _get(url: str) -> bytes:
+    """What is there. Raises OSError."""
+    import http.client
     import urllib.request
 
     class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -250,8 +252,11 @@ def _get(url: str) -> bytes:
             """Keys come from where the setting says, and from nowhere else."""
 
     opener = urllib.request.build_opener(NoRedirects)
-    with opener.open(url, timeout=FETCH_SECONDS) as answer:
-        return bytes(answer.read(LARGEST_SET + 1))
+    try:
+        with opener.open(url, timeout=FETCH_SECONDS) as answer:
+            return bytes(answer.read(LARGEST_SET + 1))
+    except http.client.HTTPException as error:
+        raise OSError(f"the answer is not HTTP, or not whole ({type(error).__name__})") from error
 
 
 def _thumbprint(jwk: Mapping[str, str]) -> str:

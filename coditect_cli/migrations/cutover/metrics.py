@@ -54,13 +54,13 @@ def read_metrics(url: str) -> dict[str, float]:
 
     Raises Unreachable, and Failed when the page is no Prometheus text (format 0.0.4).
     """
-    from urllib.error import URLError
+    from http.client import HTTPException
     from urllib.request import urlopen
 
     try:
         with urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 (the setting admits http alone)
             text = answer.read(4 << 20).decode()
-    except (URLError, OSError, UnicodeDecodeError) as error:
+    except (HTTPException, OSError, UnicodeDecodeError) as error:
         raise Unreachable(
             f"cannot read {url}: {error}", code="gate.no_metrics", retryable=True
         ) from None

@@ -34,8 +34,9 @@ class Page:
 def page() -> Iterator[Page]:
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
+            if not self.path.startswith("/raw"):
+                self.send_response(200)
+                self.end_headers()
             self.wfile.write(found.content)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -75,7 +76,10 @@ def test_another_page_is_an_error(page: Page) -> None:
         read_metrics(page.url)
 
 
-def test_no_page_is_unreachable() -> None:
+def test_no_page_is_unreachable(page: Page) -> None:
+    page.content = b"SSH-2.0-server\r\n"
+    with pytest.raises(Unreachable, match="cannot read"):
+        read_metrics(page.url.replace("/metrics", "/raw"))
     with pytest.raises(Unreachable, match="cannot read"):
         read_metrics(NOBODY)
 

@@ -33,7 +33,7 @@ def upload(run: Run, source: str, path: str, progress: Progress | None = None) -
     """Copies the local file or folder `source` to `path` in the workspace.
 
     Returns what in the folder was left out: links that could lead out of it, named pipes,
-    sockets and devices.
+    sockets, devices, and what may not be read.
     Raises NotFound, Forbidden, Conflict or Failed, of either side.
     """
     with _opened(source) as (parent, name):
@@ -58,7 +58,7 @@ def download(
     """Copies `path` in the workspace to the local `destination`, where `cp -r` would put it.
 
     Returns what in the folder was left out: links that could lead out of it, named pipes,
-    sockets and devices.
+    sockets, devices, and what may not be read.
     Raises NotFound, Forbidden, Conflict or Failed, of either side.
     """
     left_out: list[LeftOut] = []

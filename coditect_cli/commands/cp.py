@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coditect_cli.errors import UsageError
+from coditect_cli.errors import Failed, UsageError
 from coditect_cli.options import workspace_ids
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
@@ -55,8 +55,9 @@ def cp(
 
     A link that is SRC itself is followed. In a folder, links are copied as links, but for those
     that lead, or could lead, out of it. These, named pipes, sockets and devices are left out with
-    a warning (-o json: in "skipped"), and the exit code is 0 as tar's is. Modes and times are kept,
-    owners and set-uid bits are not. A transfer that breaks leaves no half file under a final name,
+    a warning (-o json: in "skipped"), and the exit code is 0 as tar's is. What in a folder may not
+    be read is left out, too, and then the exit code is 8. Modes and times are kept, owners and
+    set-uid bits are not. A transfer that breaks leaves no half file under a final name,
     nor half a new folder. A device or a named pipe is never replaced, and nothing is written
     through a link to what does not exist.
 
@@ -68,11 +69,11 @@ def cp(
 
     Exit codes: 0 done, 2 not exactly one side is ID:PATH, 3 no such file or workspace,
     5 a path leads outside or is not permitted, 6 something of another kind is there, or the
-    workspace is stopped, 8 the transfer failed, 9 the gateway does not answer, 130 interrupted,
-    255 the connection was lost
+    workspace is stopped, 8 the transfer failed, or not all may be read, 9 the gateway does not
+    answer, 130 interrupted, 255 the connection was lost
     """
     from coditect_cli.attach.copy import download, upload
-    from coditect_cli.files.tree import shown
+    from coditect_cli.files.tree import UNREADABLE, shown
 
     runtime: Runtime = ctx.obj
     remote_source, remote_destination = _remote(source), _remote(destination)
@@ -90,6 +91,12 @@ def cp(
             id, path = remote_destination
             left_out = upload(_runner(runtime, id, insecure), source, path, progress)
     _warn(runtime.streams, left_out)
+    if unreadable := sum(one.what == UNREADABLE for one in left_out):
+        raise Failed(
+            f"the copy is without what may not be read: {unreadable:,} of {shown(source)}",
+            code="transfer.partial",
+            hint="all else is copied; allow reading (chmod +r), and copy it again",
+        )
     if runtime.is_for_people:
         return None
     skipped = [shown(one.path) for one in left_out]

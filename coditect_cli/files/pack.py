@@ -6,11 +6,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from coditect_cli.errors import Failed
 from coditect_cli.files.tree import (
     CHUNK,
     LINK_TO_OUTSIDE,
+    UNREADABLE,
     LeftOut,
     errors_about,
     open_file,
@@ -20,6 +23,9 @@ from coditect_cli.files.tree import (
     stays_below,
 )
 from coditect_cli.protocol import archive
+
+T = TypeVar("T")
+LeaveOut = Callable[[LeftOut], None]
 
 
 @dataclass
@@ -33,23 +39,30 @@ def pack(
     parent: int,
     name: str,
     path: str,
-    leave_out: Callable[[LeftOut], None],
+    leave_out: LeaveOut,
     *,
     links_to_outside: bool,
 ) -> Iterator[bytes]:
     """The archive of `name` in the open folder `parent`, in pieces; `path` is its name inside.
 
     `leave_out` is told of what is in a folder and is not carried: named pipes, sockets, devices,
-    and, without `links_to_outside`, links that could lead out of the folder. Raises Failed where
-    `name` itself is such a thing, or a file got shorter while it was read; NotFound, Forbidden.
+    what may not be read, and, without `links_to_outside`, links that could lead out of the folder.
+    Raises Failed where `name` itself is such a thing, or a file got shorter while it was read;
+    NotFound, Forbidden.
     """
-    for file_parent, file_name, file_path, info in walk(parent, name, path):
-        if (what := special(info.st_mode)) and file_path != path:
+    for file_parent, file_name, file_path, info in walk(parent, name, path, leave_out):
+        if file_path == path:
+            yield from _member(file_parent, file_name, file_path, info)
+        elif what := special(info.st_mode):
             leave_out(LeftOut(file_path, what))
         elif not links_to_outside and _leads_out(file_parent, file_name, file_path, info):
             leave_out(LeftOut(file_path, LINK_TO_OUTSIDE))
-        else:
+        elif not stat.S_ISREG(info.st_mode):
             yield from _member(file_parent, file_name, file_path, info)
+        else:
+            look = partial(open_file, file_name, file_parent)
+            if (fd := _unless_kept_from(look, file_path, leave_out)) is not None:
+                yield from _file(fd, file_path)
     yield archive.END
 
 
@@ -61,20 +74,25 @@ def archive_name(path: str) -> str:
 
 def measure(parent: int, name: str) -> int:
     """How many bytes all files of `name` in the open folder `parent` have together."""
-    return sum(info.st_size for *_, info in walk(parent, name, ".") if stat.S_ISREG(info.st_mode))
+    everything = walk(parent, name, ".", lambda _: None)
+    return sum(info.st_size for *_, info in everything if stat.S_ISREG(info.st_mode))
 
 
-def walk(parent: int, name: str, path: str) -> Iterator[tuple[int, str, str, os.stat_result]]:
+def walk(
+    parent: int, name: str, path: str, leave_out: LeaveOut
+) -> Iterator[tuple[int, str, str, os.stat_result]]:
     """Each entry from `name` down: its open folder, its name there, its path, what it is.
 
-    A folder comes before what is in it. What vanishes meanwhile is left out.
+    A folder comes before what is in it. What vanishes meanwhile is passed over, and what in the
+    folder may not be looked at is left out.
     """
     with errors_about(path):
         info = os.stat(name, dir_fd=parent, follow_symlinks=False)
     yield parent, name, path, info
     if not stat.S_ISDIR(info.st_mode):
         return
-    levels = [_enter(parent, name, path)]
+    with errors_about(path):
+        levels = [_enter(parent, name, path)]
     try:
         while levels:
             level = levels[-1]
@@ -83,13 +101,14 @@ def walk(parent: int, name: str, path: str) -> Iterator[tuple[int, str, str, os.
                 continue
             child = level.names.pop()
             child_path = f"{level.path}/{child}"
-            try:
-                info = os.stat(child, dir_fd=level.fd, follow_symlinks=False)
-            except FileNotFoundError:
+            look = partial(os.stat, child, dir_fd=level.fd, follow_symlinks=False)
+            if (found := _unless_kept_from(look, child_path, leave_out)) is None:
                 continue
-            yield level.fd, child, child_path, info
-            if stat.S_ISDIR(info.st_mode):
-                levels.append(_enter(level.fd, child, child_path))
+            yield level.fd, child, child_path, found
+            if stat.S_ISDIR(found.st_mode):
+                enter = partial(_enter, level.fd, child, child_path)
+                if below := _unless_kept_from(enter, child_path, leave_out):
+                    levels.append(below)
     finally:
         for level in levels:
             os.close(level.fd)
@@ -103,9 +122,20 @@ def _leads_out(parent: int, name: str, path: str, info: os.stat_result) -> bool:
 
 
 def _enter(parent: int, name: str, path: str) -> _Level:
+    fd = open_folder(name, parent)
+    return _Level(fd, path, sorted(os.listdir(fd), reverse=True))
+
+
+def _unless_kept_from(look: Callable[[], T], path: str, leave_out: LeaveOut) -> T | None:
+    """What `look` gives, if `path` is still there and may be read."""
     with errors_about(path):
-        fd = open_folder(name, parent)
-        return _Level(fd, path, sorted(os.listdir(fd), reverse=True))
+        try:
+            return look()
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            leave_out(LeftOut(path, UNREADABLE))
+            return None
 
 
 def _member(parent: int, name: str, path: str, info: os.stat_result) -> Iterator[bytes]:
@@ -117,7 +147,9 @@ def _member(parent: int, name: str, path: str, info: os.stat_result) -> Iterator
             target = os.readlink(name, dir_fd=parent)
         yield archive.header(archive.Entry(path, "symlink", mode, mtime, target=target))
     elif stat.S_ISREG(info.st_mode):
-        yield from _file(parent, name, path)
+        with errors_about(path):
+            fd = open_file(name, parent)
+        yield from _file(fd, path)
     else:
         raise Failed(
             f"{shown(path)} is {special(info.st_mode)}",
@@ -126,9 +158,7 @@ def _member(parent: int, name: str, path: str, info: os.stat_result) -> Iterator
         )
 
 
-def _file(parent: int, name: str, path: str) -> Iterator[bytes]:
-    with errors_about(path):
-        fd = open_file(name, parent)
+def _file(fd: int, path: str) -> Iterator[bytes]:
     try:
         info = os.fstat(fd)
         mode = stat.S_IMODE(info.st_mode)

@@ -83,6 +83,7 @@ class LeftOut:
 
 
 LINK_TO_OUTSIDE = "a link that may lead out of the folder"
+UNREADABLE = "it may not be read"
 _SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 

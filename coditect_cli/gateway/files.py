@@ -15,9 +15,9 @@
 
 PATH is relative to ROOT; an absolute one has to lie in ROOT, or in `/workspace`, which is another
 name for it. An error is one JSON object on the last line of stderr, and its `exitCode` is the exit
-status. `get` leaves out what a folder has besides files, folders and links, and says so on stderr,
-one JSON object a line: `leftOut`, its path in the stream, and `what` it is. Standard library only:
-it starts for every file that is copied.
+status. `get` leaves out what a folder has besides files, folders and links, and what may not be
+read, and says so on stderr, one JSON object a line: `leftOut`, its path in the stream, and `what`
+it is. Standard library only: it starts for every file that is copied.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from coditect_cli.attach.copy import download, upload
 from coditect_cli.attach.exec import Source
 from coditect_cli.attach.pump import Output
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound, SessionLost
-from coditect_cli.files.tree import LeftOut
+from coditect_cli.files.tree import UNREADABLE, LeftOut
 from coditect_cli.protocol.archive import END, Entry, header
 
 
@@ -218,6 +218,29 @@ def test_what_holds_no_bytes_is_left_out_of_a_folder_both_ways(
     for copy in (workspace.root / "up", local / "down"):
         assert sorted(os.listdir(copy)) == ["empty", "link", "sub"]
         assert os.listdir(copy / "sub") == ["f"]
+
+
+def test_what_may_not_be_read_or_vanishes_is_left_out_of_a_folder(
+    local: Path, workspace: Exec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (local / "src" / name).write_text("content")
+
+    def refuse(name: str, parent: int) -> int:  # a real refusal is none for root
+        if name in ("a", "b", "sub"):
+            raise FileNotFoundError(2, "gone") if name == "b" else PermissionError(13, "denied")
+        return os.open(name, os.O_RDONLY, dir_fd=parent)
+
+    monkeypatch.setattr("coditect_cli.files.pack.open_file", refuse)
+    monkeypatch.setattr("coditect_cli.files.pack.open_folder", refuse)
+    left_out = upload(workspace, "src", "", lambda *_: None)
+    assert [(one.path, one.what) for one in left_out] == [
+        ("src/a", UNREADABLE),
+        ("src/sub", UNREADABLE),
+    ]
+    assert sorted(os.listdir(workspace.root / "src")) == ["empty", "link", "sub"]
+    with pytest.raises(Forbidden):
+        upload(workspace, "src/a", "")
 
 
 @pytest.mark.parametrize("slash", ["", "/", "/."])

@@ -157,6 +157,25 @@ def test_a_folder_is_copied_without_its_links_to_outside(
     assert sorted(os.listdir(local / "back")) == ["link", "sub"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("inwards", [True, False])
+def test_what_may_not_be_read_is_named_and_all_else_copied(
+    start: Start, inside: Path, local: Path, inwards: bool
+) -> None:
+    source, target = (local, inside) if inwards else (inside, local)
+    (source / "mixed/listed").mkdir(parents=True)
+    for name in ("plain", "secret", "listed/file"):
+        (source / "mixed" / name).touch()
+    (source / "mixed/secret").chmod(0)
+    (source / "mixed/closed").mkdir(0)
+    (source / "mixed/listed").chmod(0o400)
+    code, out, err = finished(start(*(("mixed", "demo:") if inwards else ("demo:mixed", "."))))
+    assert (code, out) == (8, "")
+    named = [line.split()[1] for line in err.splitlines() if line.startswith("warning:")]
+    assert named == ["mixed/closed", "mixed/listed/file", "mixed/secret"]
+    assert sorted(os.listdir(target / "mixed")) == ["closed", "listed", "plain"]
+
+
 def test_a_download_that_fails_here_does_not_read_on(
     start: Start, gateway: Gateway, inside: Path, local: Path, sparse: str
 ) -> None:

@@ -149,6 +149,9 @@ def test_the_overlay_exposes_the_gateway_for_a_day(
     assert {each["path"] for each in paths} == {"/ws", "/healthz", "/readyz"}
     for each in paths:
         assert each["backend"]["service"] == {"name": "gateway", "port": {"name": "http"}}
+    pod = found["Deployment", "gateway"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "40"]
+    assert pod["terminationGracePeriodSeconds"] > 70
 
 
 def test_a_pod_is_entered_by_the_gateway_and_leaves_for_no_api_server(
@@ -170,7 +173,8 @@ def test_a_pod_is_entered_by_the_gateway_and_leaves_for_no_api_server(
     excepted = egress["egress"][1]["to"][0]["ipBlock"]["except"]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(excepted)
     dns = egress["egress"][0]
-    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"]
+    for resolver in ("169.254.20.10/32", "169.254.169.254/32"):
+        assert {"ipBlock": {"cidr": resolver}} in dns["to"]
     assert {port["port"] for port in dns["ports"]} == {53}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import selectors
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from coditect_cli.errors import Forbidden, NotAuthenticated
 from coditect_cli.paths import Paths
 
 COMMAND_TIMEOUT = 30.0  # seconds
+MOST_PRINTED = 65_536  # bytes by a token command; a token is much smaller
 LOCAL_TTL = 60.0  # seconds
 LEFT = 10.0  # seconds that a token must still be good for, to be shown again
 
@@ -30,7 +33,7 @@ class Credentials:
         self._paths = paths
         self._workspace_id = workspace_id
         self._environ = environ
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._last = ""
 
     def token(self) -> str:
@@ -112,11 +115,9 @@ class Credentials:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
             ) as self._process:
                 try:
-                    output, complaint = self._process.communicate(timeout=COMMAND_TIMEOUT)
+                    output, complaint = _printed_by(self._process)
                 except BaseException:
                     self._process.kill()
                     raise
@@ -125,15 +126,18 @@ class Credentials:
         except subprocess.TimeoutExpired:
             # The exception itself holds what the command printed, so it is not chained.
             raise self._failed(argv[0], f"took longer than {COMMAND_TIMEOUT:g} s") from None
+        if len(output) > MOST_PRINTED:
+            raise self._failed(argv[0], "printed more than a token")
         status = self._process.returncode
         if status != 0:
-            last = complaint.strip().splitlines()[-1:]
-            raise self._failed(
-                argv[0], f"ended with status {status}", last[0][:200] if last else None
+            last = complaint.decode(errors="replace").strip().splitlines()[-1:]
+            ended = (
+                f"ended with status {status}" if status > 0 else f"was killed (signal {-status})"
             )
-        if not output.strip():
+            raise self._failed(argv[0], ended, last[0][:200] if last else None)
+        if not (token := output.decode(errors="replace").strip()):
             raise self._failed(argv[0], "printed no token")
-        return output.strip()
+        return token
 
     def _failed(self, program: str, why: str, complaint: str | None = None) -> NotAuthenticated:
         said = f"it said: {complaint}" if complaint else "run it by hand to see why"
@@ -143,6 +147,34 @@ class Credentials:
             hint=f"{said}; coditect context set {self._context.name} token_command= takes it out",
             retryable=True,
         )
+
+
+def _printed_by(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """The first of what a process prints on stdout, and the last of what it says on stderr.
+
+    One that prints more than a token is killed. Raises subprocess.TimeoutExpired.
+    """
+    assert process.stdout and process.stderr  # noqa: S101 - pipes, as it was started
+    output, complaint = bytearray(), bytearray()
+    deadline = time.monotonic() + COMMAND_TIMEOUT
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, output)
+        selector.register(process.stderr, selectors.EVENT_READ, complaint)
+        while selector.get_map() and len(output) <= MOST_PRINTED:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(process.args, COMMAND_TIMEOUT)
+            for key, _ in selector.select(left):
+                data = os.read(key.fd, MOST_PRINTED)
+                key.data.extend(data)
+                if not data:
+                    selector.unregister(key.fileobj)
+            del complaint[:-MOST_PRINTED]
+    if len(output) > MOST_PRINTED:
+        process.kill()
+    else:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    return bytes(output), bytes(complaint)
 
 
 def _claimed(token: str, claim: str) -> str | None:

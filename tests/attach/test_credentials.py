@@ -76,6 +76,25 @@ def test_a_token_command_that_fails_says_why_but_never_what_it_printed(
     assert "secret" not in f"{failed.value.message}{failed.value.hint}"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("yes", "printed more than a token"), ("sh -c 'kill -9 $$'", "was killed (signal 9)")],
+)
+def test_a_token_command_without_end_or_killed_is_named(
+    tmp_path: Path, command: str, words: str
+) -> None:
+    with pytest.raises(NotAuthenticated) as failed:
+        credentials(tmp_path, CODITECT_TOKEN_COMMAND=command).token()
+    assert words in failed.value.message
+
+
+def test_what_a_token_command_says_without_end_is_not_kept(tmp_path: Path) -> None:
+    code = 'import sys; sys.stderr.write("x" * 10**6 + "\\nthe end"); sys.exit(3)'
+    with pytest.raises(NotAuthenticated) as failed:
+        credentials(tmp_path, CODITECT_TOKEN_COMMAND=python(code)).token()
+    assert "the end" in (failed.value.hint or "")
+
+
 def test_a_token_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotAuthenticated, match=r"no-such-program.*cannot be run"):
         credentials(tmp_path, CODITECT_TOKEN_COMMAND="no-such-program").token()

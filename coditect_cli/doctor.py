@@ -23,6 +23,7 @@ from coditect_cli.paths import Paths, unusable
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import GATEWAY
 
+LEAST_FREE = 1 << 20  # bytes
 MAX_SOCKET_PATH = 100  # bytes; the kernel takes 108 on Linux, 104 on macOS
 
 
@@ -89,6 +90,9 @@ def _folders(machine: Machine) -> Finding:
             return Finding(
                 "folders", "fail", f"{existing} is not writable", "set CODITECT_HOME elsewhere"
             )
+        room = os.statvfs(existing)
+        if room.f_blocks and room.f_bavail * room.f_frsize < LEAST_FREE:
+            return Finding("folders", "fail", f"no space is left for {folder}", "free some space")
         if existing == folder and folder.stat().st_mode & 0o077:
             message = f"other users may enter {folder}"
             return Finding("folders", "warn", message, f"chmod 700 {folder}")

@@ -150,7 +150,10 @@ def _words(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         import shlex
 
-        value = shlex.split(value)  # its ValueError says what is wrong with the quotes
+        try:
+            value = shlex.split(value)
+        except ValueError:
+            raise ValueError("a command whose quotes end") from None
     if not isinstance(value, list) or not value or not all(isinstance(w, str) for w in value):
         raise ValueError("a command: a text, or a list of texts")
     return tuple(value)
@@ -177,7 +180,11 @@ def _url(value: object) -> str:
 
     rule = "a URL: wss://HOST[:PORT][/PATH], ws://HOST:PORT or ws+unix:/PATH/TO/SOCKET"
     text = _text(value)
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+        _ = url.port  # raises as well where it is none
+    except ValueError:
+        raise ValueError(rule) from None
     if url.query or url.fragment or "@" in url.netloc:
         raise ValueError("a URL without user, query and fragment; the token never goes there")
     if url.scheme == "ws+unix":

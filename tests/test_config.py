@@ -93,6 +93,8 @@ def test_values_are_read_from_text(paths: Paths, variable: str, text: str, value
         ("GATEWAY_URL", "wss://user:secret@a.example"),
         ("GATEWAY_URL", "wss://a.example/?token=x"),
         ("GATEWAY_URL", "wss://[::1"),
+        ("GATEWAY_URL", "ws://localhost:99999"),
+        ("GATEWAY_URL", "ws://localhost:http"),
         ("GATEWAY_URL", "ws+unix:relative"),
         ("MAX_MESSAGE", "255KiB"),
         ("PROVIDER", "cloud"),

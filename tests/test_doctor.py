@@ -58,6 +58,12 @@ def test_a_folder_that_others_may_enter_is_warned_of(machine: Machine) -> None:
     assert (found.status, found.fix) == ("warn", f"chmod 700 {machine.paths.state}")
 
 
+def test_a_full_disk_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE", 1 << 80)  # no disk has as much
+    found = finding(machine, "folders")
+    assert (found.status, found.fix) == ("fail", "free some space")
+
+
 def test_a_bad_config_fails_once_and_the_other_checks_go_on(machine: Machine) -> None:
     make_private(machine.paths.config)
     machine.paths.config_file.write_text("nonsense = 1")

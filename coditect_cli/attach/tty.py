@@ -13,7 +13,8 @@ from typing import Self
 from coditect_cli.protocol import shape
 from coditect_cli.protocol.terminal import RESET_MODES
 
-_ALTERNATE = re.compile(rb"\x1b\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])|\x1bc")
+_MODES = re.compile(rb"\x1b\[\?([\d;]+)([hl])|\x1b(?:c|\[!p)")
+_ALTERNATE = {b"47", b"1047", b"1049"}
 _UNFINISHED = re.compile(
     rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?"
     rb"|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
@@ -21,6 +22,8 @@ _UNFINISHED = re.compile(
 _LONGEST = 256  # bytes of a sequence that may be cut in two
 
 LEAVE_ALTERNATE = b"\x1b[?1049l"
+# Ending origin mode moves the cursor to the top: it goes on below what is shown.
+LEAVE_ORIGIN = b"\x1b[?6l\x1b[%d;1H\r\n" % shape.MAX_SIDE
 
 
 class Screen:
@@ -28,15 +31,27 @@ class Screen:
 
     def __init__(self) -> None:
         self.alternate = False
+        self.origin = False
         self._tail = b""
 
     def feed(self, data: bytes) -> None:
         """Take note of output."""
         seen = self._tail + data
         if b"\x1b" in seen:
-            for match in _ALTERNATE.finditer(seen):
-                self.alternate = match[1] == b"h"
+            for match in _MODES.finditer(seen):
+                self._note(match)
         self._tail = seen[-_LONGEST:]
+
+    def _note(self, match: re.Match[bytes]) -> None:
+        if match[1] is None:  # a reset, of which the soft one leaves the screen
+            self.origin = False
+            self.alternate &= match[0] != b"\x1bc"
+            return
+        modes = match[1].split(b";")
+        if not _ALTERNATE.isdisjoint(modes):
+            self.alternate = match[2] == b"h"
+        if b"6" in modes:
+            self.origin = match[2] == b"h"
 
     @property
     def mid_sequence(self) -> bool:
@@ -76,10 +91,12 @@ class RawTerminal:
             if os.isatty(self._stdout):
                 # Leaving an alternate screen that is not there moves the cursor (xterm).
                 unwanted = b"" if self.screen.alternate else LEAVE_ALTERNATE
+                origin = LEAVE_ORIGIN if self.screen.origin else b""
                 # What is said about an early end does not belong behind a prompt.
                 line_end = b"" if error is None else b"\r\n"
                 with contextlib.suppress(OSError):
-                    os.write(self._stdout, RESET_MODES.replace(unwanted, b"") + line_end)
+                    reset = RESET_MODES.replace(unwanted, b"") + origin
+                    os.write(self._stdout, reset + line_end)
         finally:
             if self._saved is not None:
                 with contextlib.suppress(termios.error):

@@ -22,8 +22,8 @@ RESET_MODES = (
 """What a client prints on leaving: the modes that a program may have set, as a shell wants them.
 
 The cursor stays where it is. Left alone, because no one default fits every terminal: alternate
-scroll (1007), cursor blink (12), the window title; and origin mode (6), whose reset moves the
-cursor, and which DECRC brings back.
+scroll (1007), cursor blink (12), the window title. Origin mode (6) is reset apart, where it was
+set: that moves the cursor, and DECRC brings the mode back.
 """
 
 _REPLY = re.compile(

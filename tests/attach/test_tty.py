@@ -86,6 +86,16 @@ def test_the_alternate_screen_is_noticed_wherever_it_is_cut(cut: int) -> None:
     assert not screen.alternate
 
 
+@given(st.integers(0, 20))
+def test_origin_mode_is_noticed_wherever_it_is_cut(cut: int) -> None:
+    for reset in (b"\x1b[?6l", b"\x1b[?25;6l", b"\x1b[!p", b"\x1bc"):
+        screen = tty.Screen()
+        for output, on in ((b"vi\x1b[?7;6h~~~", True), (reset + b"bye", False)):
+            screen.feed(output[:cut])
+            screen.feed(output[cut:])
+            assert screen.origin is on
+
+
 @pytest.mark.parametrize(
     "before", ["$ make", "\r\n".join(f"line {n}" for n in range(30)) + "\r\n$ ma"]
 )

@@ -18,7 +18,7 @@ from tests.support.tmux import INSIDE, OUTSIDE, Pane, Tmux, needs
 
 FindClient = Callable[[], psutil.Process]
 # A program that left its terminal in a bad way; the marks keep it apart from its own echo.
-SPOIL = r"stty -echo; printf '\033[?1049h\033[?1002h\033[?1006h\033[?2004h\033[?25l\033[?1h\033='"
+SPOIL = r"stty -echo; printf '\033[?1049h\033[?1002h\033[?1006;2004h\033[?25l\033[?1;6h\033='"
 
 # The program with a fault where `~s` is handled.
 FAULTY = (

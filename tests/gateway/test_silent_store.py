@@ -12,7 +12,7 @@ from coditect_cli.sessions.layer import SessionLayer
 from coditect_cli.sessions.session import SessionState
 from coditect_cli.stores.foundationdb import FoundationDBStore
 from tests.support.fdbserver import FDBServer, running_fdbserver
-from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.gateway import Client, Gateway, running_gateway, until
 from tests.support.shell import hooked_shell
 
 pytestmark = [pytest.mark.foundationdb, pytest.mark.slow]
@@ -49,6 +49,15 @@ def said(server: FDBServer, id: str, text: str, workspace: str = "demo") -> Sess
     return found
 
 
+def before_it_falls_silent(gateway: Gateway, server: FDBServer) -> Client:
+    """A client whose session has a record, of a store that no longer answers."""
+    client = gateway.attach()
+    client.run("echo before")
+    said(server, client.session, "echo before")
+    server.pause()
+    return client
+
+
 def test_terminals_go_on_and_records_catch_up(gateway: Gateway, server: FDBServer) -> None:
     clients = [gateway.attach(session="new") for _ in range(10)]
     leaving, *others = clients
@@ -75,10 +84,7 @@ def test_terminals_go_on_and_records_catch_up(gateway: Gateway, server: FDBServe
 def test_a_gateway_that_is_stopped_does_not_wait_for_it_and_names_what_is_lost(
     gateway: Gateway, server: FDBServer
 ) -> None:
-    client = gateway.attach()
-    client.run("echo before")
-    said(server, client.session, "echo before")
-    server.pause()
+    client = before_it_falls_silent(gateway, server)
     client.run("echo lost")
     gateway.keeper.terminate()
     gateway.keeper.wait(20)
@@ -88,10 +94,7 @@ def test_a_gateway_that_is_stopped_does_not_wait_for_it_and_names_what_is_lost(
 def test_a_gateway_is_asked_to_stop_and_says_what_would_be_lost(
     gateway: Gateway, server: FDBServer
 ) -> None:
-    client = gateway.attach()
-    client.run("echo before")
-    said(server, client.session, "echo before")
-    server.pause()
+    client = before_it_falls_silent(gateway, server)
     client.run("echo kept")
     client.send(b"exit\n")
     client.exit()

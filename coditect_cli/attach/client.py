@@ -20,6 +20,7 @@ from coditect_cli.attach.wakeups import Terminated, terminations, wakeups
 from coditect_cli.errors import CoditectError, SessionLost
 from coditect_cli.protocol import messages
 from coditect_cli.protocol.messages import Message
+from coditect_cli.protocol.terminal import is_reply
 
 NOTICE_AFTER = 0.4  # seconds without a link before a person is told
 PASTE_LIMIT = 16 * 1024 * 1024  # bytes typed ahead that are kept while the link is up
@@ -146,7 +147,7 @@ class TerminalPump(Pump):
         for part in self._keys.feed(data):
             if isinstance(part, Action):
                 self._act(part)
-            elif self._overlaid:
+            elif self._overlaid and not is_reply(part):
                 self._refresh()
             elif not self._ask.read_only:
                 self._type(part)

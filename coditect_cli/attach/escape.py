@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from coditect_cli.errors import UsageError
+from coditect_cli.protocol.terminal import is_reply, replies_apart
 
 DEFAULT = "~"
 
@@ -23,7 +24,7 @@ class EscapeKeys:
 
     After a line's end (and at first) the escape character is held back until the next key says
     what it means: an action, the character itself when it is typed twice, or else both keys are
-    passed on.
+    passed on. What the terminal answers by itself, or tells of its focus, is no key.
     """
 
     def __init__(self, char: str | None, actions: frozenset[Action] = frozenset(Action)) -> None:
@@ -34,8 +35,12 @@ class EscapeKeys:
 
     def feed(self, data: bytes) -> list[bytes | Action]:
         """What `data` means, in order: runs of bytes to send, and actions."""
-        if not data:
-            return []
+        parts: list[bytes | Action] = []
+        for piece in replies_apart(data):
+            parts += [piece] if is_reply(piece) else self._typed(piece)
+        return parts
+
+    def _typed(self, data: bytes) -> list[bytes | Action]:
         if self._escape is None or not (self._held or self._escape in data):
             self._at_start = data[-1] in b"\r\n"
             return [data]

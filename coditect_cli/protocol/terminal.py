@@ -52,3 +52,12 @@ def is_reply(data: bytes) -> bool:
     modifiers, too.
     """
     return _REPLY.fullmatch(data) is not None
+
+
+def replies_apart(data: bytes) -> list[bytes]:
+    """`data` in pieces, each of which is nothing but replies (see `is_reply`) or has none."""
+    pieces, done = [], 0
+    for match in _REPLY.finditer(data) if b"\x1b" in data else ():
+        pieces += [data[done : match.start()], match[0]]
+        done = match.end()
+    return [piece for piece in (*pieces, data[done:]) if piece]

@@ -360,3 +360,16 @@ def test_a_client_goes_on_in_the_restored_session(
         terminal.expect(b"first\r\n")
         terminal.type(b"exit 5\r")
         assert terminal.wait() == 5
+
+
+def test_a_terminals_answer_is_no_key_that_takes_the_clients_words_away(
+    run_in_terminal: Run,
+) -> None:
+    terminal = run_in_terminal("attach", "demo")
+    ready(terminal)
+    terminal.type(b"printf '\\033[?1049h'; cat\r")
+    terminal.expect(b"\x1b[?1049h")
+    terminal.type(b"~s")
+    terminal.expect(b"Any key takes this away.")
+    terminal.type(b"\x1b[I")
+    terminal.expect(b"^[[I")

@@ -34,6 +34,9 @@ def meaning(chunks: list[bytes], keys: EscapeKeys) -> list[bytes | Action]:
         (b"cd ~.", [b"cd ~."]),
         (b"~\r~.", [b"~\r", Action.LEAVE]),
         (b"a~.\r~", [b"a~.\r"]),
+        (b":w\r\x1b[O\x1b[I~.", [b":w\r\x1b[O\x1b[I", Action.LEAVE]),
+        (b"~\x1b[>84;0;0c.", [b"\x1b[>84;0;0c", Action.LEAVE]),
+        (b"\x1b[A~.", [b"\x1b[A~."]),  # a key
     ],
 )
 def test_escape_keys_count_at_the_start_of_a_line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -42,15 +42,18 @@ def pack(
     leave_out: LeaveOut,
     *,
     links_to_outside: bool,
+    without: Collection[str] = (),
 ) -> Iterator[bytes]:
     """The archive of `name` in the open folder `parent`, in pieces; `path` is its name inside.
+
+    It is as if the folder had none of the names `without` right in it.
 
     `leave_out` is told of what is in a folder and is not carried: named pipes, sockets, devices,
     what may not be read, and, without `links_to_outside`, links that could lead out of the folder.
     Raises Failed where `name` itself is such a thing, or a file got shorter while it was read;
     NotFound, Forbidden.
     """
-    for file_parent, file_name, file_path, info in walk(parent, name, path, leave_out):
+    for file_parent, file_name, file_path, info in walk(parent, name, path, leave_out, without):
         if file_path == path:
             yield from _member(file_parent, file_name, file_path, info)
         elif what := special(info.st_mode):
@@ -79,7 +82,7 @@ def measure(parent: int, name: str) -> int:
 
 
 def walk(
-    parent: int, name: str, path: str, leave_out: LeaveOut
+    parent: int, name: str, path: str, leave_out: LeaveOut, without: Collection[str] = ()
 ) -> Iterator[tuple[int, str, str, os.stat_result]]:
     """Each entry from `name` down: its open folder, its name there, its path, what it is.
 
@@ -93,6 +96,7 @@ def walk(
         return
     with errors_about(path):
         levels = [_enter(parent, name, path)]
+    levels[0].names = [child for child in levels[0].names if child not in without]
     try:
         while levels:
             level = levels[-1]

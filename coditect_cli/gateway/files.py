@@ -43,6 +43,7 @@ from coditect_cli.files.tree import (
     Tree,
     check_replaceable,
     errors_about,
+    lstat,
     open_file,
     open_folder,
     shown,
@@ -90,9 +91,25 @@ def get(tree: Tree, path: str) -> None:
     """Writes the file or folder `path` as a tar stream to stdout."""
     with tree.resolve(path) as place:
         _existing(place, path)
-        name = archive_name(path)
-        for data in pack(place.parent, place.name, name, _leave_out, links_to_outside=True):
+        name, without = archive_name(path), _of_the_volume(place)
+        for data in pack(
+            place.parent, place.name, name, _leave_out, links_to_outside=True, without=without
+        ):
             _write_out(data)
+
+
+def _of_the_volume(place: Place) -> list[str]:
+    """What lies in the top of a pod's volume and is no file of the workspace: the gateway's state,
+    and lost+found. All of it is uid 0's, as the top is, and shells run as another user.
+    """
+    if place.real or os.geteuid() == 0 or place.info is None or place.info.st_uid != 0:
+        return []
+    looked_at = {name: lstat(name, place.parent) for name in os.listdir(place.parent)}
+    return [
+        name
+        for name, info in looked_at.items()
+        if info is not None and info.st_uid == 0 and not info.st_mode & 0o077
+    ]
 
 
 def _leave_out(one: LeftOut) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -164,6 +166,30 @@ def test_files_are_the_users_and_so_is_what_may_be_done_with_them(pod: Pod) -> N
     assert pod.run("sh", "-c", script)[0] == 0
     assert pod.run("bin/tool")[:2] == (0, b"ran\n")
     assert pod.run("pwd", workdir="bin")[:2] == (0, str(pod.volume / "bin").encode() + b"\n")
+
+
+@pytest.mark.root
+def test_a_copy_of_the_volume_has_the_users_files_alone(pod: Pod) -> None:
+    (pod.volume / "lost+found").mkdir(0o700)
+    assert pod.run("sh", "-c", "mkdir -m 700 mine && touch mine/f && mkdir -m 0 shut")[0] == 0
+
+    def copied(path: str) -> tuple[list[str], bytes]:
+        program = (sys.executable, "-m", "coditect_cli.gateway.files")
+        status, archive, said = pod.run(*program, "get", str(pod.volume), "--", path)
+        assert status == 0, said
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            return sorted(tar.getnames()), said
+
+    for top in (".", "/workspace", "mine/.."):
+        names, said = copied(top)
+        assert [name.partition("/")[2] for name in names if "/" in name] == [
+            "mine",
+            "mine/f",
+            "shut",
+        ]
+        assert b"shut" in said  # the user's own, which may not be read
+        assert b".coditect" not in said
+    assert copied("mine")[0] == ["mine", "mine/f"]
 
 
 @pytest.mark.root

@@ -112,6 +112,8 @@ def delete(
         raise
     if wait:
         runtime.workspaces.wait(id, "deleted", limit, runtime.streams.say)
+        if purge:
+            _forget_sessions(runtime, id)  # also one that was first saved as its pod ended
     files = "with its files" if purge else "its files are kept"
     status = "deleted" if wait else _status(runtime, id)
     how = "deleted" if status == "deleted" else "is being deleted"

@@ -11,6 +11,7 @@ import pytest
 
 from coditect_cli.paths import Paths
 from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.workspaces.local import LocalWorkspaces
 from tests.conftest import RunCli
 from tests.sessions.test_session import state
 from tests.support.gateway import until
@@ -120,6 +121,15 @@ def test_a_purge_leaves_what_another_gateway_writes(
     assert (status, error_code(err)) == (6, "session.leased")
     assert (paths.workspaces / "demo" / "workspace.json").exists()
     assert run_cli(*purge, "--force")[0] == 0
+    assert layer.load("demo", "s1") == (None, None)
+
+
+def test_a_purge_removes_what_is_saved_as_the_workspace_ends(
+    run_cli: RunCli, layer: SessionLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cli("workspace", "create", "demo")
+    monkeypatch.setattr(LocalWorkspaces, "wait", lambda *_: layer.save(state()))
+    assert run_cli("workspace", "delete", "demo", "--purge", "--confirm", "demo")[0] == 0
     assert layer.load("demo", "s1") == (None, None)
 
 

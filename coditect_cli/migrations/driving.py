@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,7 @@ from coditect_cli.migrations.journal import Journal, new_run_id
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.phases import steps_of
 from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
+from coditect_cli.migrations.programs import asked_once
 from coditect_cli.migrations.report import head_text, plan_text, run_fields
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.runs import check_finished, check_secrets, chosen_run
@@ -64,7 +65,8 @@ def run_phase(
         steps = steps_of(phase, world)
         if plan or plan_file is not None or from_plan is not None:
             scope, file = _scope(runtime, settings), plan_file or from_plan
-            planned = make_plan(phase, steps, world, scope, file, problem)
+            with nullcontext() if from_plan is not None else asked_once():
+                planned = make_plan(phase, steps, world, scope, file, problem)
             if from_plan is None:
                 if plan_file is not None:
                     save_plan(plan_file, planned)

@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,9 @@ _LOGIN = {
     "podman": "gcloud auth configure-docker, or podman login",
 }
 
-_PASSING = ("program.rate_limited", "program.aborted", "program.unreachable")
+_PASSING = (
+    "program.rate_limited", "program.aborted", "program.unreachable", "program.unavailable",
+)  # fmt: skip
 
 # What gcloud and docker say, first match wins. gcloud words one status differently per API:
 # Cloud Run and DNS name it, GKE says "code=403", Monitoring and Compute write a sentence.
@@ -106,12 +109,35 @@ _SAYINGS: tuple[tuple[type[CoditectError], str, str], ...] = (
     (
         Unreachable,
         "program.unreachable",
-        r"UNAVAILABLE|code=50\d|'status': 50\d|INTERNAL:|DEADLINE_EXCEEDED|ConnectionError"
-        r"|ProxyError|[Cc]onnection refused|[Cc]onnection reset|Failed to resolve|no such host"
-        r"|ServerNotFoundError|TimeoutError|i/o timeout|TLS handshake timeout"
-        r"|received unexpected HTTP status: 5|Cannot connect to the Docker daemon",
+        r"ConnectionError|ProxyError|[Cc]onnection refused|[Cc]onnection reset|Failed to resolve"
+        r"|no such host|ServerNotFoundError|TimeoutError|i/o timeout|TLS handshake timeout"
+        r"|Cannot connect to the Docker daemon",
+    ),
+    (
+        Unreachable,  # something answered
+        "program.unavailable",
+        r"UNAVAILABLE|code=50\d|'status': 50\d|INTERNAL:|DEADLINE_EXCEEDED"
+        r"|received unexpected HTTP status: 5",
     ),
 )
+
+
+# What could not reach anything within asked_once(), by program; None outside of it.
+_lost: ContextVar[dict[str, CoditectError] | None] = ContextVar("_lost", default=None)
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """Within it, a program that reaches nothing is not tried again, neither soon nor later.
+
+    It is for many looks that are of use without each other: gcloud alone takes half a minute to
+    give up.
+    """
+    token = _lost.set({})
+    try:
+        yield
+    finally:
+        _lost.reset(token)
 
 
 @dataclass(frozen=True)
@@ -132,10 +158,17 @@ def run(argv: Sequence[str], *, timeout: float = LOOK, stdin: str | None = None)
     Raises what the program's words mean: NotAuthenticated, Forbidden, NotFound, Conflict,
     LimitReached, Unreachable; TimedOut; UsageError where it refused its command line, else Failed.
     """
+    lost = _lost.get()
+    if lost is not None and argv[0] in lost:
+        raise lost[argv[0]]
     for pause in PAUSES:
         try:
             return _attempt(argv, timeout, stdin)
         except CoditectError as error:
+            if lost is not None and isinstance(error, Unreachable | TimedOut):
+                if error.code != "program.unavailable":  # that is one service of many
+                    lost[argv[0]] = error
+                raise
             if not error.retryable:
                 raise
         time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (not a secret)

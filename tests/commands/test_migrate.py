@@ -12,6 +12,8 @@ from coditect_cli.migrations import programs
 from tests.commands.desk import GATEWAY, NEW, OLD, RENEWED, Desk
 from tests.support.cloud import PROJECT
 
+RUN, RUN_JSON = programs.run, programs.run_json  # what the desk has a stand-in for
+
 
 def test_a_plan_shows_each_step_and_touches_nothing(desk: Desk) -> None:
     document = desk.document("phase1", *desk.flags, "--plan")
@@ -50,6 +52,26 @@ def test_a_plan_that_cannot_look_still_has_every_step(
     assert steps[4]["actions"]
     code, out, _ = desk.phase1("--project", PROJECT)
     assert (code, out) == (4, "")
+
+
+def test_a_plan_without_a_network_asks_gcloud_once(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gcloud = tmp_path / "bin" / "gcloud"
+    gcloud.parent.mkdir()
+    gcloud.write_text(
+        f"#!/bin/sh\necho $1 >> {tmp_path}/asked\n[ $1 = config ] && exec echo '{{}}'\n"
+        "echo 'ERROR: gcloud crashed (ProxyError): Unable to connect to proxy' >&2; exit 1\n"
+    )
+    gcloud.chmod(0o755)
+    monkeypatch.setattr(programs, "run", RUN)
+    monkeypatch.setattr(programs, "run_json", RUN_JSON)
+    monkeypatch.setenv("PATH", f"{gcloud.parent}:{os.environ['PATH']}")
+    document = desk.document("phase1", *desk.flags, "--docker=true", "--project=acme-dev", "--plan")
+    looked = [step for step in document["steps"] if step["unobserved"] is not None]
+    assert len(looked) >= 3
+    assert all("Unable to connect to proxy" in step["unobserved"] for step in looked)
+    assert (tmp_path / "asked").read_text().split() == ["config", "run"]
 
 
 def test_a_whole_run_and_its_status(desk: Desk) -> None:

@@ -101,6 +101,29 @@ def test_a_passing_failure_is_tried_again(program: Program, tmp_path: Path) -> N
     assert tries.read_text() == "x\n" * 3
 
 
+@pytest.mark.parametrize(
+    ("said", "tries"),
+    [
+        ("ERROR: gcloud crashed (ProxyError): Max retries exceeded", 1),
+        ("ERROR: (gcloud.x) UNAVAILABLE: m", 2),  # of each look: another service may be there
+        ("ERROR: (gcloud.x) ABORTED: m", 6),
+    ],
+)
+def test_what_reaches_nothing_is_asked_once_for_all_looks_of_a_plan(
+    program: Program, tmp_path: Path, said: str, tries: int
+) -> None:
+    """A plan without a network was silent for 19 minutes."""
+    name = program(f"echo run >> {tmp_path}/runs; echo '{said}' >&2; exit 1")
+    with programs.asked_once():
+        for _ in range(2):
+            with pytest.raises(CoditectError, match="gcloud"):
+                programs.run([name])
+    assert (tmp_path / "runs").read_text().count("run") == tries
+    with pytest.raises(CoditectError, match="gcloud"):
+        programs.run([name])
+    assert (tmp_path / "runs").read_text().count("run") == tries + 3
+
+
 def test_it_gives_up_on_a_failure_that_does_not_pass(program: Program, tmp_path: Path) -> None:
     tries = tmp_path / "tries"
     name = program(f"echo x >> {tries}; echo 'ERROR: RESOURCE_EXHAUSTED: slow down' >&2; exit 1")
@@ -253,7 +276,7 @@ def gone(pid: int) -> bool:
             "ERROR: (gcloud.x) HttpError accessing <http://run.test>: response: <{'server': "
             "'ESF', 'status': 503}>, content <>\nThis may be due to network connectivity issues.",
             Unreachable,
-            "program.unreachable",
+            "program.unavailable",
         ),
         (
             "ERROR: gcloud crashed (ConnectionError): HTTPConnectionPool(host='h', port=1): Max "

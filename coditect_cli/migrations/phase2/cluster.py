@@ -43,7 +43,8 @@ class MakeCluster(Step):
             return None
         name, status = world.settings.cluster, found.get("status")
         if status in ("ERROR", "DEGRADED", "STOPPING"):
-            return f"{name} is {status}: {found.get('statusMessage')}"
+            why = found.get("statusMessage")
+            return f"{name} is {status}{f': {why}' if why else ''}"
         if not _is_autopilot(found):
             return f"{name} is a Standard cluster, not Autopilot: choose another name for --cluster"
         return None
@@ -66,13 +67,15 @@ class MakeCluster(Step):
         enter, leave = _argv(world, "get-credentials"), _argv(world, "delete", "--quiet")
 
         def look_inside() -> Facts:
-            with suppress(NotFound):
+            if _is_usable(_describe(world)):
                 programs.run(enter)
             return {}
 
         def remove() -> Facts:
-            if _describe(world) is not None:
+            found = _describe(world)
+            if _is_usable(found):
                 _check_no_volumes(world)
+            if found is not None:
                 programs.run(leave, timeout=world.settings.build_timeout)
             return {}
 
@@ -164,6 +167,11 @@ def _describe(world: World) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise Failed("gcloud describes a cluster in a way that is not known", code="migrate.gke")
     return found
+
+
+def _is_usable(found: dict[str, Any] | None) -> bool:
+    """Whether anything can be in a cluster: not where making it failed, which GKE calls ERROR."""
+    return found is not None and found.get("status") != "ERROR"
 
 
 def _places(found: dict[str, Any]) -> list[str]:

@@ -162,3 +162,27 @@ def test_a_cluster_whose_credentials_were_never_got_is_removed(
     assert list(field.cloud.clusters.clusters) == [CLUSTER]
     field.roll_back()
     assert field.cloud.clusters.clusters == {}
+
+
+def test_a_cluster_that_failed_to_be_made_is_removed(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never answered, so that nobody's volumes are in it could not be looked at."""
+    Engineer(field, "https://127.0.0.1:1", monkeypatch)
+    field.cloud.clusters.endpoint = "127.0.0.1:1"
+    create = field.programs._do
+
+    def fail_late(words: list[str], flags: dict[str, str]) -> None:
+        create(words, flags)
+        if "create-auto" in words:
+            field.cloud.clusters.clusters[CLUSTER]["status"] = "ERROR"
+            raise Failed("Quota exceeded: SSD_TOTAL_GB")
+
+    monkeypatch.setattr(field.programs, "_do", fail_late)
+    with pytest.raises(Failed, match="SSD_TOTAL_GB"):
+        field.go(field.steps())
+    with pytest.raises(Failed, match=f"{CLUSTER} is ERROR$"):
+        field.go(field.steps())
+    field.roll_back()
+    assert field.cloud.clusters.clusters == {}
+    assert "gcloud container clusters get-credentials" not in field.programs.ran

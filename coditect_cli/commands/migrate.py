@@ -100,7 +100,7 @@ def phase1(
     Examples:
       coditect migrate phase1 --plan
       coditect migrate phase1 --plan-file phase1.json --bake 2h
-      coditect migrate phase1 --from-plan phase1.json --bake 2h
+      coditect migrate phase1 --from-plan phase1.json
       coditect migrate phase1 -o ndjson
 
     Exit codes: 0 done, 2 a value breaks its rule, 4 gcloud or docker is missing or not

@@ -19,7 +19,7 @@ from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, new_run_id
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.phases import steps_of
-from coditect_cli.migrations.plan import check_plan, make_plan, save_plan
+from coditect_cli.migrations.plan import check_plan, flags_of, make_plan, save_plan
 from coditect_cli.migrations.programs import asked_once
 from coditect_cli.migrations.report import head_text, plan_text, run_fields
 from coditect_cli.migrations.run import Run
@@ -57,6 +57,8 @@ def run_phase(
                 "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
                 code="migrate.plan",
             )
+        if from_plan is not None:
+            flags = {**flags_of(from_plan), **flags}
         settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
         _share_kubeconfig(runtime)
         target, problem = find_target(runtime.context.name, settings, sources)
@@ -66,7 +68,7 @@ def run_phase(
         if plan or plan_file is not None or from_plan is not None:
             scope, file = _scope(runtime, settings), plan_file or from_plan
             with nullcontext() if from_plan is not None else asked_once():
-                planned = make_plan(phase, steps, world, scope, file, problem)
+                planned = make_plan(phase, steps, world, scope, flags, file, problem)
             if from_plan is None:
                 if plan_file is not None:
                     save_plan(plan_file, planned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +26,15 @@ def make_plan(
     steps: Sequence[Step],
     world: World,
     lock_scope: str,
+    flags: Mapping[str, str] | None = None,
     file: Path | None = None,
     problem: CoditectError | None = None,
 ) -> dict[str, Any]:
     """The plan as JSON has it, which may be in `file`. Looks at the world, changes nothing.
 
     What can't be looked at is said in `unobserved` of its step, and the step is still there:
-    without a project nothing can; `problem` is why gcloud does not name one.
+    without a project nothing can; `problem` is why gcloud does not name one. `flags` are the
+    settings that its command line gave, and --from-plan need not repeat.
     """
     if world.target.project is None:
         problem = problem or NotAuthenticated("there is no project to look at")
@@ -45,6 +47,7 @@ def make_plan(
         "disagreement": world.target.disagreement(),
         "excludes": lock_scope,
         "settings": world.settings.as_dict(),
+        "flags": dict(flags or {}),
         "steps": [_planned(step, world, file, problem) for step in steps],
     }
 
@@ -108,14 +111,34 @@ def save_plan(path: Path, plan: dict[str, Any]) -> None:
     write_private(path, (json.dumps(plan, indent=2) + "\n").encode())
 
 
-def check_plan(path: Path, plan: dict[str, Any]) -> None:
-    """Raises Conflict (migrate.plan_moved) where `plan` is not the one that was saved."""
+def flags_of(path: Path) -> dict[str, str]:
+    """The flags that a saved plan was made with. Raises UsageError."""
+    flags = _saved(path).get("flags", {})  # an earlier release kept none
+    if not isinstance(flags, dict) or not all(isinstance(value, str) for value in flags.values()):
+        raise _unreadable(path, "it is not a plan")
+    return flags
+
+
+def _saved(path: Path) -> dict[str, Any]:
     try:
-        saved = json.loads(path.read_bytes())
-        saved_steps = {step["name"]: step for step in saved["steps"]}
+        saved: dict[str, Any] = json.loads(path.read_bytes())
+        names = [step["name"] for step in saved["steps"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a plan"
-        raise UsageError(f"cannot read the plan {path}: {reason}", code="migrate.plan") from error
+        raise _unreadable(path, str(reason)) from error
+    if not all(isinstance(name, str) for name in names):
+        raise _unreadable(path, "it is not a plan")
+    return saved
+
+
+def _unreadable(path: Path, reason: str) -> UsageError:
+    return UsageError(f"cannot read the plan {path}: {reason}", code="migrate.plan")
+
+
+def check_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Raises Conflict (migrate.plan_moved) where `plan` is not the one that was saved."""
+    saved = _saved(path)
+    saved_steps = {step["name"]: step for step in saved["steps"]}
     now = json.loads(json.dumps(plan))
     moved = [
         f"{part} {key}: {_became(old.get(key), new.get(key))}"

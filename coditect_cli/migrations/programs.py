@@ -294,6 +294,7 @@ def _gist(stderr: str) -> str:
     text = re.sub(r"\x1b\[[\d;]*m", "", stderr).strip()
     errors = re.findall(r"(?ims)^error: (?:\([\w.-]+\) )?(.+?)(?=^\S*$|\Z)", text)
     gist = errors[-1] if errors else text.rsplit("\n", 1)[-1]
+    gist = re.sub(r"Operation \[<.*>\] finished with error: ", "its operation: ", gist, flags=re.S)
     gist = re.sub(r"\s*This command is authenticated with .*", "", gist, flags=re.S)
     gist = re.sub(r"\s+", " ", gist).strip().removesuffix(" Please run:")
     shown = gist[:LONGEST_MESSAGE] + ("…" if len(gist) > LONGEST_MESSAGE else "")

@@ -182,6 +182,23 @@ def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> No
         assert desk.phase1("--from-plan", file)[0] == 2, content
 
 
+def test_a_saved_plan_is_run_with_the_flags_that_it_was_made_with(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """They had to be given once more, each of them, to the letter."""
+    file = str(tmp_path / "plan.json")
+    desk.serve(requests=20, sessions=5)
+    assert desk.phase1("--canary-percent=50", "--plan-file", file)[0] == 0
+    code, _, err = desk.run("phase1", "--from-plan", file, "--canary-percent=10")
+    assert (code, "canary_percent: 50 is now 10" in err) == (6, True)
+    code, _, err = desk.run("phase1", "--from-plan", file)
+    assert code == 0, err
+    assert "--to-tags=pty-fix=50" in err
+    plan = json.loads(Path(file).read_text())
+    Path(file).write_text(json.dumps({**plan, "flags": {"bake": 0}}))
+    assert desk.run("phase1", "--from-plan", file)[0] == 2
+
+
 def test_a_saved_plan_does_not_outlive_a_change_of_what_it_sends(
     desk: Desk, tmp_path: Path
 ) -> None:

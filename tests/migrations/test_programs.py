@@ -396,7 +396,7 @@ def test_a_quota_and_an_operation_that_fails_late_are_told_as_they_are(google: C
         programs.run([*CLUSTERS, "create-auto", *WHERE])
     assert raised.value.exit_code == 7
     google.clusters.late_error = "Google Compute Engine: out of IP space"
-    with pytest.raises(CoditectError, match="out of IP space"):
+    with pytest.raises(CoditectError, match="its operation: Google Compute Engine: out"):
         programs.run([*CLUSTERS, "create-auto", *WHERE])
     assert google.clusters.clusters["c"]["status"] == "ERROR"
     with pytest.raises(Conflict, match="Already exists"):

@@ -157,7 +157,7 @@ def test_ctrl_c_ctrl_z_and_ctrl_d(pane: Pane) -> None:
     pane.enter("echo status $?")
     pane.prompts(f"status 130\n{INSIDE}")
     pane.enter("echo go''es; cat")
-    pane.shows("goes\n")  # what is typed before bash has left the line is not echoed
+    pane.shows("\ngoes")  # what is typed before bash has left the line is not echoed
     pane.enter("before")
     pane.shows("before\nbefore")
     pane.press("C-z")

@@ -42,7 +42,9 @@ def file_error(error: OSError, path: str) -> CoditectError:
         return NotFound(f"{name} does not exist", code="path.not_found")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Forbidden(f"{name}: {said}", code="path.forbidden")
-    if number in (errno.EEXIST, errno.ENOTEMPTY):
+    if number == errno.ENOTEMPTY:
+        return Conflict(f"{name} is a folder that is not empty", code="path.not_empty")
+    if number == errno.EEXIST:
         return Conflict(f"{name} exists already", code="path.exists")
     if number == errno.EISDIR:
         return Conflict(f"{name} is a folder", code="path.is_directory")

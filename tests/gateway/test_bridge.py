@@ -91,6 +91,7 @@ def test_the_users_own_stty_is_honoured(gateway: Gateway) -> None:
     client.expect(b"0000000 004   a   b")
 
 
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
 def test_a_shell_starts_where_few_files_may_be_open(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))

@@ -161,7 +161,7 @@ def test_mkdir_and_remove(root: Path) -> None:
     assert run("mkdir", root, "new")[0] == 0
     assert run("mkdir", root, "new")[2]["code"] == "path.exists"
     assert run("remove", root, "new")[0] == 0
-    assert run("remove", root, "a")[2]["code"] == "path.exists"
+    assert run("remove", root, "a")[2]["code"] == "path.not_empty"
     assert run("remove", root, "out")[0] == 0
     assert run("remove", root, ".")[2]["code"] == "path.forbidden"
     assert sorted(os.listdir(root)) == ["a"]

@@ -65,7 +65,7 @@ def test_files_are_written_read_listed_and_removed(gateway: Gateway, client: Ear
         (g.FileWrite("nothing/x", ""), "path.not_found"),
         (g.FileList("nothing"), "path.not_found"),
         (g.FileDelete("."), "path.forbidden"),
-        (g.FileDelete("full"), "path.exists"),
+        (g.FileDelete("full"), "path.not_empty"),
         (g.FileMkdir("folder"), "path.exists"),
         (g.FileRead("large"), "file.too_large"),
         (g.FileList("many"), "file.too_large"),

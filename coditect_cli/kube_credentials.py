@@ -64,10 +64,12 @@ def connect(settings: Settings) -> Connection:
             config.load_incluster_config(client_configuration=configuration)
         else:
             acts_as = _load_kubeconfig(config.kube_config, settings, configuration)
+        tls = _tls(configuration)
     except Exception as error:  # YAML's, the package's, and what it meets in a file that is odd
         raise _unusable(settings, error) from error
     finally:
         logging.getLogger().removeHandler(said)
+        config.kube_config._cleanup_temp_files()  # else they outlive a kill
     if said.lines and not (configuration.api_key or configuration.cert_file):
         raise NotAuthenticated(
             f"the kubeconfig's credential plugin failed: {said.lines[0]}",
@@ -75,6 +77,28 @@ def connect(settings: Settings) -> Connection:
             hint="run it by hand to see why; for GKE: gcloud auth login, and the package "
             "gke-gcloud-auth-plugin",
         )
+    return Connection(configuration, _pool(client, configuration, tls), acts_as)
+
+
+def _tls(configuration: Any) -> Any:
+    """An SSLContext with the certificates that a Configuration names; read once for all."""
+    import ssl
+
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    verify = ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE
+    context = create_urllib3_context(cert_reqs=verify)
+    if configuration.ssl_ca_cert:
+        context.load_verify_locations(configuration.ssl_ca_cert)
+    else:
+        context.load_default_certs()
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return context
+
+
+def _pool(client: Any, configuration: Any, tls: Any) -> Any:
+    """urllib3's pool for the cluster, or for the proxy before it. Raises UsageError."""
     try:
         pool = client.rest.RESTClientObject(configuration).pool_manager
     except ImportError:
@@ -83,7 +107,9 @@ def connect(settings: Settings) -> Connection:
             code="kube.proxy",
             hint="pip install PySocks",
         ) from None
-    return Connection(configuration, pool, acts_as)
+    files = dict.fromkeys(("ca_certs", "cert_file", "key_file"))
+    pool.connection_pool_kw |= files | {"ssl_context": tls}
+    return pool
 
 
 def _load_kubeconfig(package: Any, settings: Settings, configuration: Any) -> list[tuple[str, str]]:

@@ -27,6 +27,8 @@ def entry() -> None:
     try:
         sys.exit(main(sys.argv[1:]))
     finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one is no traceback
         _let_go(sys.stdout)
         _let_go(sys.stderr)
         gc.freeze()  # and as much again at the end, over what goes away anyway

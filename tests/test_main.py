@@ -185,6 +185,16 @@ entry()
 """
 
 
+def test_an_interrupt_at_the_end_is_no_traceback(home: Path) -> None:
+    script = (
+        "import atexit, os, signal, sys; from coditect_cli.main import entry; "
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT); "
+        "sys.argv = ['coditect', 'workspace', 'list']; entry()"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (run.returncode, run.stderr) == (-signal.SIGINT, b"")
+
+
 def test_an_interrupt_while_modules_load_is_no_traceback() -> None:
     run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -274,3 +275,21 @@ def test_a_proxy_that_can_not_be_used_is_told(
     )
     code, _, err = run_cli("workspace", "list")
     assert (code, words in err, "secret" in err) == (status, True, False)
+
+
+def test_keys_are_not_left_in_files_by_a_command_that_is_killed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    found = yaml.safe_load(cluster.kubeconfig.read_text())
+    user = found["users"][0]["user"]
+    for name in ("client-certificate", "client-key"):
+        content = Path(user.pop(name)).read_bytes()
+        user[f"{name}-data"] = base64.b64encode(content).decode()
+    file = cluster.write_kubeconfig("inline", user)
+    line = [sys.executable, "-m", "coditect_cli", "workspace", "list", "--watch"]
+    environ = {**os.environ, "CODITECT_KUBECONFIG": str(file), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith(b"ID")
+        watching.kill()
+    assert os.listdir(tmp_path) == []

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from coditect_cli.attach import escape, notice, tty
+from coditect_cli.attach import ending, escape, notice, tty
 from coditect_cli.attach.escape import Action, EscapeKeys
 from coditect_cli.attach.link import Link
 from coditect_cli.attach.pump import FRAME, Pump
@@ -191,13 +191,16 @@ class TerminalPump(Pump):
             raise self._left()
         if action is Action.DETACH:
             self._send_input()
-            self.tell(messages.Detach())
-            self.finish()
+            self._leave()
             raise Detached(self._again())
         if action is Action.HELP:
             self._say(escape.help_text(self._escape_char or "", self._ask.actions))
         else:
             self._say(self._status_lines())
+
+    def _leave(self) -> None:
+        self.tell(messages.Detach())
+        self.finish()
 
     def way_back(self) -> str | None:
         if not isinstance(self._ask, Attach):
@@ -260,6 +263,9 @@ class TerminalPump(Pump):
             self.tell(messages.Resize(size["cols"], size["rows"]))
 
     def on_open(self, resumed: bool) -> None:
+        if self._shown_on_tty and self.session == os.environ.get("CODITECT_SESSION"):
+            self._leave()
+            raise ending.fed_by_itself(self._workspace)
         if self._noticed is not None:
             if self._noticed == "main":
                 self.sink.write(notice.erase())

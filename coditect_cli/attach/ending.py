@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coditect_cli.errors import CoditectError, LimitReached, NotFound, SessionLost
+from coditect_cli.errors import CoditectError, Conflict, LimitReached, NotFound, SessionLost
 from coditect_cli.protocol import messages
 
 FINAL_CLOSE_CODES = (messages.CLOSE_DONE, messages.CLOSE_REFUSED, 1002, 1007, 1009)
@@ -64,4 +64,14 @@ def not_back_within(seconds: float) -> SessionLost:
     return SessionLost(
         f"the connection to the gateway was lost, and did not come back within {seconds:g} s",
         code="session.link_lost",
+    )
+
+
+def fed_by_itself(workspace: str) -> Conflict:
+    """What this terminal shows is what it would be shown, without end."""
+    return Conflict(
+        "this terminal is in the session that it would be attached to",
+        code="session.own",
+        hint=f"coditect attach {workspace} --new makes another one; where it is another terminal: "
+        "unset CODITECT_SESSION",
     )

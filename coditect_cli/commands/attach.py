@@ -43,9 +43,10 @@ def up(
       coditect up demo --stdin < setup.sh
       coditect up demo --detach --timeout 30s -o json
 
-    Exit codes: 0 done or detached, 2 not a legal id, 8 the workspace can't start, 9 the gateway
-    does not start, 124 the workspace is not ready in time (it is left as it is),
-    255 the session was lost; else the status of the shell or of CMD
+    Exit codes: 0 done or detached, 2 not a legal id, 6 this terminal is in the session that it
+    would be attached to, 8 the workspace can't start, 9 the gateway does not start, 124 the
+    workspace is not ready in time (it is left as it is), 255 the session was lost; else the status
+    of the shell or of CMD
     """
     from coditect_cli.attach.connect import start_gateway
 
@@ -106,8 +107,8 @@ def attach(
       coditect attach demo --session 5e0c2a --read-only
 
     Exit codes: 0 detached, 2 with -o json, 3 no such workspace or session, 6 the workspace is
-    stopped, 9 the gateway does not answer, 255 the session was lost or left by ~.; else the
-    shell's status
+    stopped or this terminal in that very session, 9 the gateway does not answer, 255 the session
+    was lost or left by ~.; else the shell's status
     """
     from coditect_cli.attach.escape import parse_char
 

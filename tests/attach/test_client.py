@@ -373,3 +373,15 @@ def test_a_terminals_answer_is_no_key_that_takes_the_clients_words_away(
     terminal.expect(b"Any key takes this away.")
     terminal.type(b"\x1b[I")
     terminal.expect(b"^[[I")
+
+
+def test_a_session_is_not_attached_to_its_own_terminal(
+    gateway: Gateway, run_in_terminal: Run
+) -> None:
+    terminal = run_in_terminal("attach", "demo")
+    ready(terminal)
+    home, token = gateway.environ["CODITECT_HOME"], gateway.token("demo")
+    terminal.type(f"export CODITECT_HOME={home} CODITECT_TOKEN={token}\r".encode())
+    terminal.type(f"{sys.executable} -m coditect_cli attach demo; echo en''ded $?\r".encode())
+    assert b"this terminal is in the session" in terminal.expect(b"ended 6")
+    assert [one["clients"] for one in gateway.sessions()] == [1]

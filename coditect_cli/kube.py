@@ -27,7 +27,7 @@ PAGE = 500  # objects
 CONNECT, READ = 10.0, 30.0  # seconds
 LEAST = 1.0  # seconds that a call is given, however little is left
 ATTEMPTS = 5
-TOLD = 2  # the first failed attempt that people hear of
+TOLD = 2  # the failed attempt that people hear of, and one that took long
 LONGEST_PAUSE = 30.0  # seconds between two attempts, also where the server asks for more
 
 Object = dict[str, Any]
@@ -176,7 +176,7 @@ class Kube:
             if attempt == ATTEMPTS:
                 raise problem
             log.info("attempt %d failed code=%s path=%s", attempt, problem.code, path)
-            if attempt == TOLD:
+            if attempt == TOLD or problem.code == "kube.timeout":
                 self._tell_once(f"{problem.message}; trying again")
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

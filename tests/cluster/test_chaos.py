@@ -147,6 +147,17 @@ def test_each_failure_is_its_own_error(
         assert refusal(run_cli, "workspace", *line) == (status, code)
 
 
+def test_what_took_long_is_told_at_once(
+    run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "READ", 0.5)
+    chaos.faults = [Fault("GET", delay=2.0)]
+    code, _, err = run_cli("workspace", "list")
+    assert (code, err.count("did not answer in time")) == (0, 1)
+    chaos.faults = [Fault("GET", status=500)]
+    assert run_cli("workspace", "list")[2] == ""
+
+
 def test_a_conflict_of_writers_is_tried_again(run_cli: RunCli, chaos: Chaos) -> None:
     run_cli("workspace", "create", "demo")
     chaos.faults = [Fault("PATCH", status=409, reason="Conflict")]

@@ -296,7 +296,7 @@ def _check_free(address: str) -> None:
     try:
         listen(address).close()
     except (OSError, ValueError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        why = (error.strerror if isinstance(error, OSError) else None) or error
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         raise (Conflict if taken else UsageError)(
             f"can't listen on {address}: {why}",

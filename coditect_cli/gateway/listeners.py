@@ -28,7 +28,8 @@ def listen(address: str) -> socket.socket:
             raise
     else:
         host, _, port = address.rpartition(":")
-        listener = socket.create_server((host.strip("[]"), int(port)), reuse_port=False)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host.strip("[]"), int(port)), family=family)
     listener.listen(1024)
     return listener
 

@@ -111,6 +111,7 @@ def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> 
         ("--listen", "192.0.2.1:8080"),
         ("--listen", "unix:/nonexistent/socket"),
         ("--listen", "unix:/etc/passwd"),
+        ("--listen", f"unix:/tmp/{'x' * 200}"),
         ("--role", "edge", "--listen", "127.0.0.1:0"),
         ("--role", "nonsense"),
         ("--role", "workspace"),
@@ -125,7 +126,18 @@ def test_a_gateway_with_sessions_is_stopped_only_when_meant(run_cli: RunCli) -> 
 def test_serve_refuses_what_it_cannot_do(run_cli: RunCli, args: tuple[str, ...]) -> None:
     code, out, err = run_cli("gateway", "serve", *args)
     assert (code, out) == (2, "")
-    assert err.startswith("error: ")
+    assert err.startswith("error: ") and "None" not in err
+
+
+def test_it_serves_an_ipv6_address(run_cli: RunCli) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with serving("--listen", "[::1]:0"):
+        listen = until(lambda: status(run_cli), "a gateway")["listen"]
+        (address,) = [one for one in listen if one.startswith("[::1]:")]
+        assert run_cli("gateway", "probe", "--url", f"ws://{address}", "--writes", "3")[0] == 0
 
 
 def test_serve_says_when_an_address_is_taken(run_cli: RunCli) -> None:

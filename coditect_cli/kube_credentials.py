@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from coditect_cli.errors import CoditectError, NotAuthenticated, UsageError
 from coditect_cli.settings import Settings
@@ -99,6 +99,11 @@ def _tls(configuration: Any) -> Any:
 
 def _pool(client: Any, configuration: Any, tls: Any) -> Any:
     """urllib3's pool for the cluster, or for the proxy before it. Raises UsageError."""
+    from urllib3.util import make_headers, parse_url
+
+    proxy = parse_url(configuration.proxy or "")
+    if proxy.auth and proxy.scheme in ("http", "https"):
+        configuration.proxy_headers = make_headers(proxy_basic_auth=unquote(proxy.auth))
     try:
         pool = client.rest.RESTClientObject(configuration).pool_manager
     except ImportError:

@@ -293,3 +293,27 @@ def test_keys_are_not_left_in_files_by_a_command_that_is_killed(
         assert watching.stdout.readline().startswith(b"ID")
         watching.kill()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_proxy_is_shown_who_asks(
+    run_cli: RunCli, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "_backoff", lambda attempt: 0.0)
+    shown: set[str | None] = set()
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            shown.add(self.headers["Proxy-Authorization"])
+            self.send_error(407)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        proxy = f"http://ada:p%40ss@127.0.0.1:{server.server_port}"
+        file = with_cluster(cluster, "proxied", {"proxy-url": proxy})
+        monkeypatch.setenv("CODITECT_KUBECONFIG", str(file))
+        code, _, err = run_cli("workspace", "list")
+        server.shutdown()
+    assert (code, "its proxy: Tunnel connection failed: 407" in err) == (9, True)
+    assert shown == {"Basic " + base64.b64encode(b"ada:p@ss").decode()}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from coditect_cli.errors import Failed, NotFound
-from coditect_cli.migrations import programs
+from coditect_cli.migrations import gke, programs
 from coditect_cli.migrations.cutover.metrics import read_metrics
 from coditect_cli.migrations.cutover.shift import ALL, share_of
 from coditect_cli.migrations.gates import MOST_ENTRIES, read_entries
@@ -39,7 +39,7 @@ class TearDown(Step):
         return None
 
     def precondition(self, world: World) -> str | None:
-        if self.observe(world).is_done:
+        if self._status(world) in (None, gke.DELETING):
             return None
         share = share_of(world)
         if share != ALL:
@@ -64,13 +64,20 @@ class TearDown(Step):
         status = found.get("status", "of unknown status")
         return Observation(False, f"{settings.old_cluster} is {status}", {"status": status})
 
+    def _status(self, world: World) -> gke.Status:
+        return self.observe(world).facts.get("status")
+
     def actions(self, world: World) -> Sequence[Action]:
         argv = _argv(world, "delete")
 
         def delete() -> Facts:
+            patience = world.settings.build_timeout
+            # Deleting it goes on where an attempt was cut off, and is refused a second time.
+            if gke.settled(lambda: self._status(world), gke.DELETING, patience=patience) is None:
+                return {}
             if (reason := why_in_use(world)) is not None:  # it may have been asked for long ago
                 raise Failed(reason, code="cutover.in_use")
-            programs.run(argv, timeout=world.settings.build_timeout)
+            programs.run(argv, timeout=patience)
             return {}
 
         return [Action(delete, argv=argv)]

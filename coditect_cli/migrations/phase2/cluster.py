@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from coditect_cli.errors import CoditectError, Conflict, Failed, NotFound, TimedOut
-from coditect_cli.migrations import programs
+from coditect_cli.errors import CoditectError, Conflict, Failed, NotFound
+from coditect_cli.migrations import gke, programs
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 from coditect_cli.migrations.target import KubeContext, kube_context_of, kubeconfig_contexts
 
 if TYPE_CHECKING:
     from coditect_cli.kube import Kube
 
-POLL = 10.0
 PLUGIN = "gke-gcloud-auth-plugin"
+GONE = (None, "ERROR")  # nothing can be in it: making it failed, and it is of no use to anybody
 ABOUT = "https://cloud.google.com/kubernetes-engine/docs/how-to/cluster-access-for-kubectl"
 
 
@@ -56,7 +55,7 @@ class MakeCluster(Step):
             if _describe(world) is None:
                 with suppress(Conflict):  # an attempt that was cut off had its effect
                     programs.run(argv, timeout=world.settings.build_timeout)
-            _await_running(world)
+            _settled(world, None, gke.MAKING)
             return {}
 
         return [Action(make, argv=argv)]
@@ -67,15 +66,15 @@ class MakeCluster(Step):
         enter, leave = _argv(world, "get-credentials"), _argv(world, "delete", "--quiet")
 
         def look_inside() -> Facts:
-            if _is_usable(_describe(world)):
+            if _settled(world, gke.MAKING, gke.DELETING) not in GONE:
                 programs.run(enter)
             return {}
 
         def remove() -> Facts:
-            found = _describe(world)
-            if _is_usable(found):
+            status = _settled(world, gke.MAKING, gke.DELETING)
+            if status not in GONE:
                 _check_no_volumes(world)
-            if found is not None:
+            if status is not None:
                 programs.run(leave, timeout=world.settings.build_timeout)
             return {}
 
@@ -169,11 +168,6 @@ def _describe(world: World) -> dict[str, Any] | None:
     return found
 
 
-def _is_usable(found: dict[str, Any] | None) -> bool:
-    """Whether anything can be in a cluster: not where making it failed, which GKE calls ERROR."""
-    return found is not None and found.get("status") != "ERROR"
-
-
 def _places(found: dict[str, Any]) -> list[str]:
     """Where a cluster answers: its addresses, public and private, and its DNS name."""
     private = found.get("privateClusterConfig") or {}
@@ -192,13 +186,12 @@ def _is_autopilot(found: dict[str, Any]) -> bool:
     return bool((found.get("autopilot") or {}).get("enabled"))
 
 
-def _await_running(world: World) -> None:
-    patience = world.settings.build_timeout
-    deadline = time.monotonic() + patience
-    while (found := _describe(world)) is None or found.get("status") == "PROVISIONING":
-        if time.monotonic() > deadline:
-            raise TimedOut(f"{world.settings.cluster} is not there after {patience:g} s")
-        time.sleep(POLL)
+def _settled(world: World, *passing: gke.Status) -> gke.Status:
+    def look() -> gke.Status:
+        found = _describe(world)
+        return None if found is None else str(found.get("status"))
+
+    return gke.settled(look, *passing, patience=world.settings.build_timeout)
 
 
 def _check_no_volumes(world: World) -> None:

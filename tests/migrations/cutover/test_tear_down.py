@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coditect_cli.errors import Failed
+from coditect_cli.migrations import gke
 from coditect_cli.migrations.cutover import tear_down
 from coditect_cli.migrations.cutover.tear_down import TearDown, live_sessions
 from tests.migrations.cutover.conftest import CLUSTER, NAME, NEW, OLD, ZONE, Cutover
@@ -105,6 +106,21 @@ def test_a_cluster_that_is_gone_needs_no_more(site: Cutover) -> None:
     step = TearDown(CLUSTER)
     assert step.precondition(site.world) is None
     assert step.observe(site.world).is_done
+
+
+def test_a_cluster_that_is_being_deleted_is_waited_for(
+    done: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GKE refuses to delete it once more, and its gateways' pages may not answer any more."""
+    settings = replace(done.world.settings, old_metrics=("http://127.0.0.1:1/metrics",))
+    world = replace(done.world, settings=settings)
+    step = TearDown(CLUSTER)
+    done.cloud.clusters.clusters[CLUSTER]["status"] = "STOPPING"
+    assert step.precondition(world) is None
+    monkeypatch.setattr(gke.time, "sleep", lambda _: done.cloud.clusters.clusters.clear())
+    for action in step.actions(world):
+        action.perform()
+    assert step.observe(world).is_done
 
 
 @pytest.mark.parametrize(

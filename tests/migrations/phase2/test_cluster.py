@@ -11,8 +11,8 @@ import yaml
 
 from coditect_cli.errors import Failed
 from coditect_cli.kube import Kube
-from coditect_cli.migrations import programs
-from coditect_cli.migrations.phase2.cluster import GetCredentials, with_its_entry
+from coditect_cli.migrations import gke, programs
+from coditect_cli.migrations.phase2.cluster import GetCredentials, MakeCluster, with_its_entry
 from coditect_cli.migrations.plan import make_plan
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import World
@@ -186,3 +186,30 @@ def test_a_cluster_that_failed_to_be_made_is_removed(
     field.roll_back()
     assert field.cloud.clusters.clusters == {}
     assert "gcloud container clusters get-credentials" not in field.programs.ran
+
+
+@pytest.mark.parametrize(("status", "deletes"), [("STOPPING", 0), ("PROVISIONING", 1)])
+def test_what_gke_does_to_the_cluster_already_is_waited_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch, status: str, deletes: int
+) -> None:
+    """A way back that was cut off: GKE refuses to delete what it is making, or deletes already."""
+    Engineer(field, field.cluster.url, monkeypatch)
+    clusters = field.cloud.clusters.clusters
+    assert field.go(field.steps()).state == "done"
+    clusters[CLUSTER]["status"] = status
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if status == "STOPPING":
+            clusters.clear()
+        else:
+            clusters[CLUSTER]["status"] = "RUNNING"
+
+    monkeypatch.setattr(gke.time, "sleep", sleep)
+    step = MakeCluster()
+    for action in step.inverse(field.world, {"exists": False}):
+        action.perform()
+    assert step.restored(field.world, {"exists": False}) is None
+    assert len(waited) == 1
+    assert field.programs.ran.count("gcloud container clusters delete") == deletes

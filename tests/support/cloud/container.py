@@ -34,7 +34,7 @@ class Clusters:
         return [
             ("GET", PLACE + "/clusters", lambda *_: {"clusters": list(self.clusters.values())}),
             ("POST", PLACE + "/clusters", self.create),
-            ("GET", one, lambda _, match: self._cluster(match[3])),
+            ("GET", one, self.describe),
             ("DELETE", one, self.delete),
             ("GET", PLACE + r"/operations/([^/]+)", self.operation),
         ]
@@ -53,6 +53,14 @@ class Clusters:
             "currentNodeCount": 3,
         }
 
+    def describe(self, request: Request, match: re.Match[str]) -> Any:
+        """The cluster; what is done to it goes on, whoever asked for that."""
+        found = dict(self._cluster(match[3]))
+        for operation in self.operations.values():
+            if operation["targetLink"].endswith(f"/clusters/{match[3]}"):
+                self._go_on(operation)
+        return found
+
     def create(self, request: Request, match: re.Match[str]) -> Any:
         name = request.body["cluster"]["name"]
         if name in self.clusters:
@@ -64,16 +72,24 @@ class Clusters:
         return self._operate("CREATE_CLUSTER", match, name)
 
     def delete(self, request: Request, match: re.Match[str]) -> Any:
-        self._cluster(match[3])["status"] = "STOPPING"
+        cluster = self._cluster(match[3])
+        if cluster["status"] in ("PROVISIONING", "STOPPING"):
+            doing = "deleting" if cluster["status"] == "STOPPING" else "creating"
+            message = f"Operation operation-1 is currently {doing} cluster {match[3]}. Please wait "
+            raise Refused(400, message + "and try again once it is done.", "FAILED_PRECONDITION")
+        cluster["status"] = "STOPPING"
         return self._operate("DELETE_CLUSTER", match, match[3])
 
     def operation(self, request: Request, match: re.Match[str]) -> Any:
         """Answers RUNNING once, then that it is done: gcloud polls as it does with the real one."""
         operation = self.operations[match[3]]
+        self._go_on(operation)
+        return operation
+
+    def _go_on(self, operation: dict[str, Any]) -> None:
         if operation["status"] == "PENDING":
             operation["status"] = "RUNNING"
-            return operation
-        if operation["status"] == "RUNNING":
+        elif operation["status"] == "RUNNING":
             operation["status"] = "DONE"
             name = operation["targetLink"].rsplit("/", 1)[-1]
             if self.late_error is not None:
@@ -85,7 +101,6 @@ class Clusters:
                 del self.clusters[name]
             else:
                 self.clusters[name]["status"] = "RUNNING"
-        return operation
 
     def _cluster(self, name: str) -> dict[str, Any]:
         if name not in self.clusters:

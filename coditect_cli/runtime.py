@@ -113,8 +113,8 @@ class Runtime:
 
         return Credentials(self.context, self.paths, id, os.environ).user()
 
-    def cluster_token(self, id: str) -> str:
-        """A token for a workspace on a cluster, whatever the context's provider is.
+    def cluster_user(self, id: str) -> str:
+        """Whom the token for a workspace on a cluster is for, whatever the context's provider is.
 
         Raises NotAuthenticated.
         """
@@ -122,7 +122,7 @@ class Runtime:
 
         settings = replace(self.context.settings, provider="kubernetes")
         context = self.context._replace(settings=settings)
-        return Credentials(context, self.paths, id, os.environ).token()
+        return Credentials(context, self.paths, id, os.environ).user()
 
     @cached_property
     def store(self) -> SessionStore:  # depends on paths and context

@@ -244,7 +244,7 @@ def _world(runtime: Runtime, settings: MigrateSettings, target: Target) -> World
 
         return Kube(chosen, tell=runtime.streams.say)
 
-    return with_its_entry(World(settings, target, open_kube, runtime.cluster_token))
+    return with_its_entry(World(settings, target, open_kube, runtime.cluster_user))
 
 
 def open_journals(

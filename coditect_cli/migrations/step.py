@@ -24,15 +24,15 @@ Facts = Mapping[str, Any]  # JSON values; they end up in the journal, with secre
 class World:
     """What a step may look at: the frozen settings, where they point, what steps found before.
 
-    `kube` opens the cluster that is migrated to; `token` gets one for a workspace there, and
-    raises NotAuthenticated, Forbidden.
+    `kube` opens the cluster that is migrated to; `user_of` tells whom the token for a
+    workspace there is for, and raises NotAuthenticated, Forbidden.
     `before` are the facts of this step's own first look; empty where it can't look yet.
     """
 
     settings: MigrateSettings
     target: Target
     kube: Callable[[], Kube]
-    token: Callable[[str], str]
+    user_of: Callable[[str], str]
     outputs: dict[str, Any] = field(default_factory=dict)
     before: Facts = field(default_factory=dict)
 

@@ -162,6 +162,23 @@ def test_ndjson_ends_with_a_result_also_after_a_second_interrupt(
     assert (last["state"], last["step"]) == ("interrupted", "push-image")
 
 
+def test_phase2_begins_with_no_token_that_names_no_user(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found out when the cluster had been made, and all was in it."""
+    plugin = tmp_path / "bin" / "gke-gcloud-auth-plugin"
+    plugin.parent.mkdir()
+    plugin.touch(0o755)
+    monkeypatch.setenv("PATH", f"{plugin.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CODITECT_TOKEN", "x")
+    file = tmp_path / "fdb.cluster"
+    file.write_text("description:id@10.0.0.1:4500")
+    status, _, err = desk.run("phase2", "--cluster-file", str(file))
+    assert (status, "it has no user_id" in err) == (4, True), err
+    assert desk.programs.ran == []
+    assert desk.document("status")["items"] == []
+
+
 def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> None:
     file = str(tmp_path / "plan.json")
     assert desk.phase1("--plan-file", file)[0] == 0

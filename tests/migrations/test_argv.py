@@ -22,7 +22,7 @@ from coditect_cli.migrations.plan import make_plan
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import World
 from coditect_cli.migrations.target import Target
-from tests.migrations.toy import any_token
+from tests.migrations.toy import any_user
 from tests.support.cloud import PROJECT, Cloud
 
 TARGET = Target("local", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", None)
@@ -36,7 +36,7 @@ def nowhere() -> Kube:
 
 def planned(phase: str, **settings: Any) -> Iterator[list[str]]:
     """The command lines of a plan, there and back, made where nothing can be looked at."""
-    world = World(MigrateSettings(project=PROJECT, **settings), TARGET, nowhere, any_token)
+    world = World(MigrateSettings(project=PROJECT, **settings), TARGET, nowhere, any_user)
     for step in make_plan(phase, steps_of(phase, world), world, "")["steps"]:
         gate = step["gate"]["actions"] if step["gate"] else ()
         for one in (*step["actions"], *gate, *step["inverse"]):

@@ -20,16 +20,16 @@ TARGET = Target("local", "ops@example.com", "acme-prod", "test", "acme-prod", "u
 
 
 def world(**settings: Any) -> World:
-    return World(MigrateSettings(project="acme-prod", **settings), TARGET, no_cluster, any_token)
+    return World(MigrateSettings(project="acme-prod", **settings), TARGET, no_cluster, any_user)
 
 
 def no_cluster() -> Kube:
     raise AssertionError("these steps know no cluster")
 
 
-def any_token(workspace_id: str) -> str:
-    """What gives the token where nobody looks at it."""
-    return "token"
+def any_user(workspace_id: str) -> str:
+    """Whom the token is for, where nobody looks at it."""
+    return "user"
 
 
 class Write(Step):

@@ -24,7 +24,7 @@ class Verify(Step):
     no_inverse = "what it made is gone already"
 
     def needs(self, world: World) -> str | None:
-        world.token(world.settings.canary_workspace)
+        world.user_of(world.settings.canary_workspace)
         return None
 
     def actions(self, world: World) -> Sequence[Action]:

@@ -17,7 +17,7 @@ from coditect_cli.stores.sqlite import SQLiteStore
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.cutover.quick import CutoverPrograms
 from tests.migrations.site import Site
-from tests.migrations.toy import any_token, no_cluster
+from tests.migrations.toy import any_user, no_cluster
 from tests.support.cloud import PROJECT, Cloud
 
 GATEWAY, CLUSTER = "websocket-gateway", "websocket-gateway-cluster"
@@ -42,7 +42,7 @@ class Cutover(Site):
             **settings,
         }
         super().__init__(
-            store, folder, World(MigrateSettings(**chosen), TARGET, no_cluster, any_token)
+            store, folder, World(MigrateSettings(**chosen), TARGET, no_cluster, any_user)
         )
         self.cloud = cloud
         self.clock.now = time.time() - 60  # the log's lines are of now

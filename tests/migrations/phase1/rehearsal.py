@@ -15,7 +15,7 @@ from coditect_cli.stores.store import SessionStore
 from tests.migrations.far import main
 from tests.migrations.quick import Programs
 from tests.migrations.site import Site
-from tests.migrations.toy import any_token, no_cluster
+from tests.migrations.toy import any_user, no_cluster
 from tests.support.cloud import PROJECT, Cloud
 
 OLD_IMAGE = "old@sha256:" + "a" * 64
@@ -34,7 +34,7 @@ class Rehearsal(Site):
             project=PROJECT, source=str(folder), tests=("true",), bake=5.0, hold=30.0,
             min_sessions=2, min_requests=5,
         )  # fmt: skip
-        super().__init__(store, folder, World(settings, TARGET, no_cluster, any_token))
+        super().__init__(store, folder, World(settings, TARGET, no_cluster, any_user))
         self.cloud, self.programs = cloud, ran
         self.clock.now = time.time() - 60  # the log's lines are of now
 

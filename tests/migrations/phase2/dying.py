@@ -19,7 +19,7 @@ from coditect_cli.settings import Settings
 from coditect_cli.stores.store import SessionStore
 from tests.migrations.far import main
 from tests.migrations.site import Site
-from tests.migrations.toy import any_token
+from tests.migrations.toy import any_user
 from tests.support.cloud import PROJECT
 
 TARGET = Target("prod", "ops@example.com", PROJECT, "--project", PROJECT, "us-central1", "test")
@@ -41,7 +41,7 @@ class Phase2(Site):
             kubeconfig = os.environ["KUBECONFIG"]
             return Kube(Settings(kubeconfig=kubeconfig, namespace=self.namespace))
 
-        super().__init__(store, folder, World(chosen, TARGET, kube, any_token))
+        super().__init__(store, folder, World(chosen, TARGET, kube, any_user))
 
     def steps(self) -> list[Step]:
         return phase2.steps(self.world)

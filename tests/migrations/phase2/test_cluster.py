@@ -20,7 +20,7 @@ from coditect_cli.settings import Settings
 from tests.migrations.phase2.conftest import CLUSTER, Field
 from tests.migrations.phase2.dying import TARGET
 from tests.migrations.quick import Programs
-from tests.migrations.toy import any_token, no_cluster
+from tests.migrations.toy import any_user, no_cluster
 from tests.support.cloud import PROJECT, Cloud
 
 
@@ -58,7 +58,7 @@ def test_credentials_are_those_of_this_cluster_and_not_of_one_that_was_called_so
         yaml.safe_dump({"contexts": [entry], "clusters": [cluster]})
     )
     settings = MigrateSettings(project=PROJECT, cluster_region="europe-west1")
-    world = World(settings, TARGET, no_cluster, any_token)
+    world = World(settings, TARGET, no_cluster, any_user)
     step = GetCredentials()
     assert not step.observe(world).is_done  # there is no such cluster yet
     cloud.clusters.add(CLUSTER, "europe-west1")
@@ -88,7 +88,7 @@ class Engineer:
         field.cloud.clusters.endpoint = field.cluster.url.removeprefix("https://")
         self._write(server)
         settings = replace(field.world.settings, kube_context=None)
-        world = World(settings, TARGET, self._open, any_token)
+        world = World(settings, TARGET, self._open, any_user)
         field.world = with_its_entry(world)
 
     def _open(self) -> Kube:

@@ -27,7 +27,7 @@ from coditect_cli.migrations.step import World
 from coditect_cli.settings import Settings
 from tests.migrations.phase2.conftest import CLUSTER, FILE, Field
 from tests.migrations.phase2.dying import TARGET
-from tests.migrations.toy import any_token
+from tests.migrations.toy import any_user
 from tests.support.cloud import PROJECT
 from tests.support.gateway import until
 
@@ -160,10 +160,10 @@ def test_a_file_that_is_no_cluster_file_is_refused_before_the_cluster(
 
 
 def test_without_a_token_for_the_canary_nothing_begins(field: Field) -> None:
-    def token(workspace_id: str) -> str:
+    def user_of(workspace_id: str) -> str:
         raise NotAuthenticated(f"there is no token for {workspace_id}")
 
-    field.world = replace(field.world, token=token)
+    field.world = replace(field.world, user_of=user_of)
     with pytest.raises(NotAuthenticated, match="migration-canary"):
         field.go(field.steps())
     assert (field.cloud.clusters.clusters, field.programs.ran, field.events()) == ({}, [], [])
@@ -270,7 +270,7 @@ def test_a_plan_without_a_cluster_has_every_step_and_says_what_it_could_not_see(
     def kube() -> Kube:
         return Kube(Settings(kubeconfig=str(field.folder / "none")))
 
-    world = World(settings, TARGET, kube, any_token)
+    world = World(settings, TARGET, kube, any_user)
     plan = make_plan("phase2", phase2.steps(world), world, "nobody")
     steps = {step["name"]: step for step in plan["steps"]}
     assert list(steps) == ["cluster", "credentials", "namespace", "secret", "manifests", "verify"]

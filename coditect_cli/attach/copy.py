@@ -77,6 +77,8 @@ def download(
 @contextmanager
 def _opened(source: str) -> Iterator[tuple[int, str]]:
     """The folder that `source` really is in, opened, and its name there; links are followed."""
+    if not source:
+        raise UsageError("the source is empty", code="path.invalid", hint="`.` is this folder")
     with errors_about(source):
         info = os.stat(source)
         if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):

@@ -311,10 +311,13 @@ def _unreachable(address: Address, error: OSError) -> CoditectError:
             hint="coditect up ID starts this machine's; coditect context show says which is used",
             retryable=True,
         )
+    hint = "check the URL (coditect context show) and the network"
+    if address.unix_path is not None:
+        hint = "a socket is for its own user alone; coditect gateway logs may say why it is silent"
     return Unreachable(
         f"no gateway answers at {address.url}: {why}",
         code="gateway.unreachable",
-        hint="check the URL (coditect context show) and the network",
+        hint=hint,
         retryable=True,
     )
 

@@ -113,6 +113,7 @@ def test_a_folder_goes_in_and_comes_back(start: Start, inside: Path, local: Path
         (("src", "other"), 2, "exactly one"),
         (("demo:a", "demo:b"), 2, "exactly one"),
         (("none", "demo:"), 3, "none does not exist"),
+        (("", "demo:"), 2, "the source is empty"),
         (("demo:none", "."), 3, "none does not exist"),
         (("src", "demo:../x"), 5, "leads outside"),
         (("demo:/etc/passwd", "."), 5, "outside the workspace"),

@@ -30,6 +30,8 @@ class Target:
     cluster: str | None  # the cluster of kubeconfig's current context
     cluster_region: str | None = None  # where it is not that of `region`
     old_cluster_region: str | None = None
+    # Where `cluster` must be what is migrated to, since --kube-context chose it: region and name.
+    wanted_cluster: tuple[str, str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The target as JSON has it."""
@@ -58,6 +60,12 @@ class Target:
                 f"the project is {self.project} ({self.project_source}), "
                 f"but kubeconfig's cluster {gke['name']} is in {gke['project']}"
             )
+        if gke and self.wanted_cluster not in (None, (gke["region"], gke["name"])):
+            region, name = self.wanted_cluster
+            return (
+                f"the cluster is {name} in {region} (--cluster), but --kube-context leads to "
+                f"{gke['name']} in {gke['region']}"
+            )
         return None
 
     def check(self) -> None:
@@ -74,7 +82,8 @@ class Target:
                 f"stopped before anything was done: {reason}",
                 code="migrate.target",
                 hint="make them agree: gcloud config set project ID, kubectl config use-context "
-                "NAME, or coditect context set NAME migrate.project=ID",
+                "NAME, --cluster NAME, --cluster-region REGION, or coditect context set NAME "
+                "migrate.project=ID",
             )
 
 
@@ -111,6 +120,7 @@ def find_target(
         current.cluster if current is not None else None,
         settings.cluster_region,
         settings.old_cluster_region,
+        (settings.region_of_cluster, settings.cluster) if settings.kube_context else None,
     )
     return target, problem
 

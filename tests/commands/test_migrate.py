@@ -162,6 +162,36 @@ def test_ndjson_ends_with_a_result_also_after_a_second_interrupt(
     assert (last["state"], last["step"]) == ("interrupted", "push-image")
 
 
+EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "/nowhere"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        ((), 6),
+        (("--cluster=theirs",), 6),  # in another region
+        (("--cluster=theirs", "--cluster-region=europe-west1"), 8),  # it lacks a file, no more
+    ],
+)
+def test_the_chosen_context_leads_to_the_cluster_that_is_made(
+    desk: Desk, tmp_path: Path, flags: tuple[str, ...], status: int
+) -> None:
+    """One cluster was made, and all was put into another one."""
+    theirs = f"gke_{PROJECT}_europe-west1_theirs"
+    kubeconfig = {
+        "contexts": [{"name": "ops", "context": {"cluster": theirs, "user": "u"}}],
+        "clusters": [{"name": theirs, "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"exec": EXEC}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    asked = ["phase2", "--kube-context=ops", f"--cluster-file={tmp_path}/none", *flags]
+    code, _, err = desk.run(*asked)
+    assert (code, "--kube-context leads to theirs in europe-west1" in err) == (status, status == 6)
+    disagreement = desk.document(*asked, "--plan")["disagreement"]
+    assert (disagreement is None) == (status != 6)
+    assert desk.programs.ran == []
+
+
 def test_phase2_begins_with_no_token_that_names_no_user(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from coditect_cli.kube import Kube
     from coditect_cli.runtime import Runtime
 
+PATIENCE = 20.0  # seconds that a plan waits for a cluster to answer, over all its looks
+
 
 def run_phase(
     runtime: Runtime,
@@ -51,8 +53,9 @@ def run_phase(
 
     Raises UsageError where both are asked for, Conflict, and what steps raise.
     """
-    with result_last(runtime, phase, is_run=bool(from_plan) or not (plan or plan_file)) as last:
-        if from_plan is not None and (plan or plan_file is not None):
+    only_looks = plan or plan_file is not None
+    with result_last(runtime, phase, is_run=bool(from_plan) or not only_looks) as last:
+        if from_plan is not None and only_looks:
             raise UsageError(
                 "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
                 code="migrate.plan",
@@ -63,9 +66,9 @@ def run_phase(
         _share_kubeconfig(runtime)
         target, problem = find_target(runtime.context.name, settings, sources)
         settings = replace(settings, project=target.project)
-        world = _world(runtime, settings, target)
+        world = _world(runtime, settings, target, PATIENCE if only_looks else None)
         steps = steps_of(phase, world)
-        if plan or plan_file is not None or from_plan is not None:
+        if only_looks or from_plan is not None:
             scope, file = _scope(runtime, settings), plan_file or from_plan
             with nullcontext() if from_plan is not None else asked_once():
                 planned = make_plan(phase, steps, world, scope, flags, file, problem)
@@ -78,22 +81,37 @@ def run_phase(
             raise problem
         target.check()
         check_secrets(settings)
-        with open_journals(runtime, settings) as store:
-            if not new_run:
-                check_finished(store, phase)
-            say_where(runtime, phase, target, settings)
-            if from_plan is None and runtime.streams.may_prompt():
-                runtime.confirm(f"Run {phase} there?", "--yes")
-            if runtime.streams.may_animate():  # it takes some seconds, and has no events
-                runtime.streams.say("  looking at what its steps need")
-            id = new_run_id(phase, time.time_ns())
-            with hold(store, id, actor()) as held:
-                journal = Journal(store, id, actor(), held)
+        is_asked = from_plan is None and runtime.streams.may_prompt()
+        return _begin(runtime, phase, steps, world, new_run, is_asked, confirm, last)
 
-                def start(engine: Engine) -> None:
-                    engine.start(phase, lock=held.lock.token, version=__version__)
 
-                return drive(runtime, journal, steps, world, confirm, start, last)
+def _begin(
+    runtime: Runtime,
+    phase: str,
+    steps: list[Step],
+    world: World,
+    new_run: bool,
+    is_asked: bool,
+    confirm: str | None,
+    last: Last,
+) -> Result:
+    """Begin a run, after somebody was asked where it `is_asked`, and drive it."""
+    with open_journals(runtime, world.settings) as store:
+        if not new_run:
+            check_finished(store, phase)
+        say_where(runtime, phase, world.target, world.settings)
+        if is_asked:
+            runtime.confirm(f"Run {phase} there?", "--yes")
+        if runtime.streams.may_animate():  # it takes some seconds, and has no events
+            runtime.streams.say("  looking at what its steps need")
+        id = new_run_id(phase, time.time_ns())
+        with hold(store, id, actor()) as held:
+            journal = Journal(store, id, actor(), held)
+
+            def start(engine: Engine) -> None:
+                engine.start(phase, lock=held.lock.token, version=__version__)
+
+            return drive(runtime, journal, steps, world, confirm, start, last)
 
 
 @dataclass
@@ -229,8 +247,12 @@ def _share_kubeconfig(runtime: Runtime) -> None:
         os.environ["KUBECONFIG"] = file
 
 
-def _world(runtime: Runtime, settings: MigrateSettings, target: Target) -> World:
-    """What steps may look at; nothing is opened yet."""
+def _world(
+    runtime: Runtime, settings: MigrateSettings, target: Target, patience: float | None = None
+) -> World:
+    """What steps may look at; nothing is opened yet. `patience` is in seconds, for all looks at a
+    cluster that does not answer.
+    """
     from coditect_cli.migrations.phase2.cluster import with_its_entry
 
     chosen = replace(
@@ -240,9 +262,11 @@ def _world(runtime: Runtime, settings: MigrateSettings, target: Target) -> World
     )
 
     def open_kube() -> Kube:
-        from coditect_cli.kube import Kube
+        from coditect_cli.kube import Kube, no_end
 
-        return Kube(chosen, tell=runtime.streams.say)
+        deadline = time.monotonic() + (patience or 0.0)
+        left = no_end if patience is None else lambda: deadline - time.monotonic()
+        return Kube(chosen, left, tell=runtime.streams.say)
 
     return with_its_entry(World(settings, target, open_kube, runtime.cluster_user))
 

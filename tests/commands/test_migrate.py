@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coditect_cli.migrations import programs
+from coditect_cli.migrations import driving, programs
 from tests.commands.desk import GATEWAY, NEW, OLD, RENEWED, Desk
 from tests.support.cloud import PROJECT
 
@@ -190,6 +190,23 @@ def test_the_chosen_context_leads_to_the_cluster_that_is_made(
     disagreement = desk.document(*asked, "--plan")["disagreement"]
     assert (disagreement is None) == (status != 6)
     assert desk.programs.ran == []
+
+
+def test_a_plan_does_not_wait_at_each_look_for_a_cluster_that_does_not_answer(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = {
+        "contexts": [{"name": "ops", "context": {"cluster": "theirs"}}],
+        "clusters": [{"name": "theirs", "cluster": {"server": "https://127.0.0.1:1"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    monkeypatch.setattr(driving, "PATIENCE", 0.1)
+    code, out, err = desk.run("phase2", "--kube-context=ops", "--plan", "-o", "json")
+    assert (code, "trying again" in err) == (0, False), err
+    steps = json.loads(out)["steps"]
+    for step in steps[2:5]:
+        assert "not done in time: the cluster at https://127.0.0.1:1" in step["unobserved"]
+        assert step["actions"]
 
 
 def test_phase2_begins_with_no_token_that_names_no_user(

@@ -254,9 +254,19 @@ def _get(url: str) -> bytes:
     opener = urllib.request.build_opener(NoRedirects)
     try:
         with opener.open(url, timeout=FETCH_SECONDS) as answer:
-            return bytes(answer.read(LARGEST_SET + 1))
+            return _read(answer)
     except http.client.HTTPException as error:
         raise OSError(f"the answer is not HTTP, or not whole ({type(error).__name__})") from error
+
+
+def _read(answer: Any) -> bytes:
+    """An answer, however slowly it comes, but for no longer than FETCH_SECONDS. Raises OSError."""
+    content, deadline = b"", time.monotonic() + FETCH_SECONDS
+    while len(content) <= LARGEST_SET and (data := answer.read1(LARGEST_SET + 1)):
+        content += data
+        if time.monotonic() > deadline:
+            raise TimeoutError("it takes too long")
+    return content
 
 
 def _thumbprint(jwk: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import ssl
 import threading
@@ -244,7 +245,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", "/jwks")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        for part in body.splitlines(keepends=True):
+            self.wfile.write(part)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -291,3 +293,15 @@ def test_a_set_comes_over_https_from_one_place(
         for path in answers.keys() - {"/jwks"}:
             with pytest.raises(CoditectError, match=path):
                 Keys(place=url + path).load()
+
+
+def test_a_set_that_comes_too_slowly_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"/slow": (200, b"{\n}\n" * 3)}
+    with serving(tmp_path, answers) as url:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+        hours = itertools.count(step=3600)
+        monkeypatch.setattr(signing.time, "monotonic", lambda: next(hours))
+        with pytest.raises(Unreachable, match="takes too long"):
+            Keys(place=f"{url}/slow").load()

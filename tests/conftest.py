@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ RunCli = Callable[..., tuple[int, str, str]]
 ALL_PARTS = "CODITECT_ALL_PARTS" in os.environ
 
 os.environ.pop("PYTHONUNBUFFERED", None)  # the programs' streams are to be as users have them
+# What is ignored here, as in the background or by nohup, all programs would ignore.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,14 +77,14 @@ class LiveSteps:
 
     def _draw(self) -> Group:
         table = Table.grid(padding=(0, 2))
-        for _ in range(3):
-            table.add_column(no_wrap=True, overflow="ellipsis")
+        for is_narrowed in (False, True, False):  # the title, where a terminal is narrow
+            table.add_column(no_wrap=not is_narrowed, overflow="ellipsis")
         steps = list(self._run.steps.values()) if self._run is not None else []
         for step in steps:
             style = _STYLES.get(step.status, "dim")
             table.add_row(
                 Text(step.status, style=style),
-                Text(self._titles.get(step.name, step.name)),
+                Text(self._titles.get(step.name, step.name), no_wrap=True),
                 Text(self._time(step), style="dim"),
             )
         last = Text(self._last, style="dim", no_wrap=True, overflow="ellipsis")

@@ -87,6 +87,21 @@ def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(
     assert last == "stopping at the next safe point"
 
 
+def test_on_a_narrow_terminal_a_title_is_cut_and_no_state(
+    live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "32")
+    screen, steps = live
+    run = Run(RUN)
+    with steps:
+        run.apply(begin())
+        steps.tell(begin(), run)
+    first, second, *_ = screen.lines()
+    assert (first[:9], second[:9]) == ("waiting  ", "waiting  ")
+    assert ("…" in first, first.endswith("of about 0:05")) == (True, True)
+
+
 def test_the_steps_are_there_once_also_after_somebody_was_asked(
     live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -388,6 +388,7 @@ class Bridge:
         over = {one.id: one.pid for one in sessions if one.status is not None}
         for session in sessions:
             session.hung_up, session.reason = True, reason
+            session.credit_changed()
 
         def find() -> set[int]:
             found = processes.members(roots)

@@ -105,6 +105,13 @@ def test_idle_time_ends_a_session_that_nobody_uses(start_gateway: Callable[..., 
     gateway.attach(session=left.session).expect(b"restored")
 
 
+def test_a_program_that_is_left_with_a_full_pipe_is_forgotten(gateway: Gateway) -> None:
+    client = gateway.connect()
+    client.exec("sh", "-c", "trap '' HUP; exec yes")
+    client.detach()
+    until(lambda: not gateway.sessions(), "the end of the session")
+
+
 def test_input_past_the_window(gateway: Gateway) -> None:
     client = gateway.attach()
     client.send(b"stty raw -echo; echo rea''dy; sleep 1000\n")

@@ -81,7 +81,7 @@ def test_progress_is_told_with_times(run_cli: RunCli) -> None:
     _, _, err = run_cli("workspace", "create", "demo")
     for part in ("waiting for first consumer", "Successfully assigned", "Pulling", "is ready"):
         assert part in err
-    assert all(line.split()[1] == "s" for line in err.splitlines())
+    assert all(line.split()[1:2] == ["s"] for line in err.splitlines()), err
 
 
 @pytest.mark.parametrize(

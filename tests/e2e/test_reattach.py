@@ -97,16 +97,18 @@ def test_htop_and_its_mouse_come_back(tmux: Tmux, client: FindClient) -> None:
 def test_every_mode_comes_back(tmux: Tmux, client: FindClient) -> None:
     pane = tmux.shell()
     pane.coditect("up", "demo")
-    pane.enter(r"cat; printf '\033[?1003h\033[?1006h\033[?1h\033=\033[?25l\033[4h\033[3;9r'")
+    modes = r"\033[?1003h\033[?1006h\033[?1h\033=\033[?25l\033[4h\033[3;9r"
+    pane.enter(f"echo go''es; cat; printf '{modes}'")
+    pane.shows("\ngoes")  # cat gets what is typed from here on
     pane.press("C-d")
     pane.until(lambda text: pane.modes()["mouse_all_flag"] == "1", "the modes")
     pane.enter(r"printf '\033[?2004h'; cat -v")
     pane.shows("cat -v")
-    modes = pane.modes()
+    before = pane.modes()
     _kill(client(), pane)
     again = tmux.shell()
     again.enter("coditect attach demo")
-    again.until(lambda text: again.modes() == modes, str(modes))
+    again.until(lambda text: again.modes() == before, str(before))
     again.paste("text")
     again.shows("^[[200~text^[[201~")
 

@@ -101,8 +101,8 @@ def _holds(scene: Scene, condition: Condition) -> bool:
 
 
 def _words(event: Object) -> str:
-    about = event["involvedObject"]
-    return f"{about.get('kind', '').lower()} {about.get('name', '')}: {event.get('message', '')}"
+    about, message = event["involvedObject"], " ".join(str(event.get("message", "")).split())
+    return f"{about.get('kind', '').lower()} {about.get('name', '')}: {message}"
 
 
 def _timed_out(

@@ -79,8 +79,10 @@ def test_stop_says_when_nobody_can_tell_who_is_attached(run_cli: RunCli) -> None
 
 def test_progress_is_told_with_times(run_cli: RunCli) -> None:
     _, _, err = run_cli("workspace", "create", "demo")
-    for part in ("waiting for first consumer", "Successfully assigned", "Pulling", "is ready"):
+    for part in ("waiting for first consumer", "is ready"):
         assert part in err
+    # Events come by watches of their own, and the pod may be ready before the last of them is here.
+    assert any(part in err for part in ("Successfully assigned", "Pulling", "provisioned volume"))
     assert all(line.split()[1:2] == ["s"] for line in err.splitlines()), err
 
 

@@ -89,7 +89,7 @@ def test_progress_is_told_with_times(run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("flags", "status", "code", "words"),
     [
-        (("--image", "localhost/missing:1"), 8, "workspace.image", "Failed to pull image"),
+        (("--image", "localhost/missing:1"), 8, "workspace.image", "localhost/missing:1"),
         (("--image", "localhost/crash:1"), 8, "workspace.crash", "Back-off restarting failed"),
         (("--cpu", "1000"), 8, "workspace.unschedulable", "Insufficient cpu"),
         (("--storage-class", "none"), 8, "workspace.volume", '"none" not found'),

@@ -46,6 +46,7 @@ class Scene:
         self._old: dict[str, int] = {}  # counts of the events that were there before
         self._listed: set[str] = set()
         self._early: list[Change] = []  # of Events, before the StatefulSet was looked at
+        self._ran = False  # whether it was ready when it was first looked at
         self._since: dict[str, float] = {}  # when we first saw something that may pass
 
     def apply(self, change: Change) -> list[Object]:
@@ -53,6 +54,8 @@ class Scene:
         if not change.key.startswith("events"):
             items = change.object.get("items", []) if change.kind == "LIST" else [change.object]
             gone = change.kind == "DELETED" or not items
+            if change.key == "set" and not gone and not self.is_known("set"):
+                self._ran = bool(items[0].get("status", {}).get("readyReplicas"))
             self.objects[change.key] = None if gone else items[0]
             early, self._early = (self._early, []) if change.key == "set" else ([], self._early)
             return [event for one in early for event in self._apply_events(one)]
@@ -111,9 +114,8 @@ class Scene:
 
     def _is_old(self, event: Object) -> bool:
         """Whether an Event that is there at first is of a start that is over."""
-        found = self.objects.get("set") or {}
-        metadata = found.get("metadata", {})
-        if metadata.get("generation") != 1 or found.get("status", {}).get("readyReplicas"):
+        metadata = (self.objects.get("set") or {}).get("metadata", {})
+        if metadata.get("generation") != 1 or self._ran:
             return True
         return _second(event) < str(metadata.get("creationTimestamp", ""))[:19]
 

@@ -95,6 +95,13 @@ def test_how_a_workspace_that_runs_was_started_is_not_told() -> None:
     assert found.apply(Change("events", "ADDED", ended)) == [ended]
 
 
+def test_a_start_that_was_seen_is_told_also_where_its_events_come_last() -> None:
+    found = seen(set=SET)
+    found.apply(Change("set", "MODIFIED", SET | {"status": {"readyReplicas": 1}}))
+    started = event("Started", "p", "Started")
+    assert found.apply(Change("events", "LIST", {"items": [started]})) == [started]
+
+
 def test_an_event_is_new_once() -> None:
     found = seen(set=SET)
     started = event("Started", "p", "Started")

@@ -186,6 +186,12 @@ class Edge:
             "CODITECT_TOKEN": self.token(),
         }
 
+    def declare_to_commands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Declare `demo`, and let commands here be those of its owner."""
+        for name, value in self.settings().items():
+            monkeypatch.setenv(name, value)
+        self.declare()
+
     def delete(self, workspace: str, grace: int = 0) -> None:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{workspace}-0"
         body = {"gracePeriodSeconds": grace}
@@ -364,9 +370,7 @@ def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(
     edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a gateway without a cluster says it, to its owner alone."""
-    for name, value in edge.settings().items():
-        monkeypatch.setenv(name, value)
-    edge.declare()
+    edge.declare_to_commands(monkeypatch)
     edge.pod()
     client = edge.join()
     client.attach()
@@ -398,9 +402,7 @@ def test_a_workspace_that_is_stopped_or_gone_is_said_to_be_so(
 def test_what_a_pod_saved_on_its_volume_is_shown_through_the_edge(
     edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in edge.settings().items():
-        monkeypatch.setenv(name, value)
-    edge.declare()
+    edge.declare_to_commands(monkeypatch)
     store = SQLiteStore(edge.pod().paths.session_store)
     layer = SessionLayer(store)
     for id in ("s1", "t2"):
@@ -428,9 +430,7 @@ def test_what_a_pod_saved_on_its_volume_is_shown_through_the_edge(
 def test_a_workspace_with_what_cannot_be_saved_is_stopped_only_when_that_is_meant(
     edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in edge.settings().items():
-        monkeypatch.setenv(name, value)
-    edge.declare()
+    edge.declare_to_commands(monkeypatch)
     pod = edge.pod()
     client = edge.join()
     client.attach("new")
@@ -454,9 +454,7 @@ def test_a_workspace_with_what_cannot_be_saved_is_stopped_only_when_that_is_mean
 def test_a_workspace_is_stopped_by_force_also_where_nobody_can_be_asked(
     edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in edge.settings().items():
-        monkeypatch.setenv(name, value)
-    edge.declare()
+    edge.declare_to_commands(monkeypatch)
     edge.pod()
     monkeypatch.setenv("CODITECT_GATEWAY_URL", f"ws://127.0.0.1:{free_ports(1)[0]}/ws")
     assert refusal(run_cli, "workspace", "stop", "demo") == (9, "gateway.unreachable")

@@ -227,12 +227,15 @@ def test_other_signals_are_passed_on_too(gateway: Gateway, name: str) -> None:
 
 
 def left_behind(client: subprocess.Popen[bytes]) -> psutil.Process:
+    """What a program left that printed its id and its own, once that has ended."""
     assert client.stdout is not None
-    return psutil.Process(int(client.stdout.readline()))
+    left, program = map(int, client.stdout.readline().split())
+    until(lambda: not psutil.pid_exists(program), "the end of the program")
+    return psutil.Process(left)
 
 
 def test_what_a_program_left_behind_gets_the_signal(gateway: Gateway) -> None:
-    with started(gateway, "sleep 300 & echo $!; exit 3") as client:
+    with started(gateway, "sleep 300 & echo $! $$; exit 3") as client:
         left = left_behind(client)
         client.send_signal(signal.SIGTERM)
         assert client.wait() == 3
@@ -240,7 +243,7 @@ def test_what_a_program_left_behind_gets_the_signal(gateway: Gateway) -> None:
 
 
 def test_a_second_sigterm_does_not_wait_for_what_ignores_it(gateway: Gateway) -> None:
-    script = "(trap '' TERM; exec sh -c 'echo $$; exec sleep 300') & exit 3"
+    script = "(trap '' TERM; exec sh -c 'echo $$ '$$'; exec sleep 300') & exit 3"
     with started(gateway, script) as client:
         left = left_behind(client)
 
@@ -297,7 +300,7 @@ def test_what_a_lost_client_left_behind_is_ended(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "home", exec_linger="10ms") as gateway:
         gateway.user = local_user()
         gateway.workspace("demo")
-        with started(gateway, "sleep 300 & echo $!; exit 3") as client:
+        with started(gateway, "sleep 300 & echo $! $$; exit 3") as client:
             left = left_behind(client)
             client.kill()
         until(lambda: not left.is_running(), "the end of what was left")

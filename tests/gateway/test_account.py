@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 from websockets.sync.client import unix_connect
 
+import coditect_cli
 from coditect_cli import tokens
 from coditect_cli.errors import UsageError
+from coditect_cli.gateway import files
 from coditect_cli.gateway.account import Account
 from tests.support.gateway import PATIENCE, Client, until
 from tests.test_signing import key_set, private_key
@@ -108,6 +111,15 @@ class Pod:
             bytes(client.received.get("stderr", b"")),
         )
 
+    def readable_code(self) -> str:
+        """Our package where its user may read it, as in an image; this checkout may be shut."""
+        package = Path(coditect_cli.__file__).parent
+        code = shutil.make_archive(
+            str(self.volume.parent / "code"), "zip", package.parent, package.name
+        )
+        os.chmod(code, 0o644)
+        return code
+
     def stop(self) -> None:
         self.stack.close()
         self.process.terminate()
@@ -172,9 +184,10 @@ def test_files_are_the_users_and_so_is_what_may_be_done_with_them(pod: Pod) -> N
 def test_a_copy_of_the_volume_has_the_users_files_alone(pod: Pod) -> None:
     (pod.volume / "lost+found").mkdir(0o700)
     assert pod.run("sh", "-c", "mkdir -m 700 mine && touch mine/f && mkdir -m 0 shut")[0] == 0
+    code = pod.readable_code()
 
     def copied(path: str) -> tuple[list[str], bytes]:
-        program = (sys.executable, "-m", "coditect_cli.gateway.files")
+        program = ("env", f"PYTHONPATH={code}", "/usr/bin/python3", "-m", files.__name__)
         status, archive, said = pod.run(*program, "get", str(pod.volume), "--", path)
         assert status == 0, said
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:

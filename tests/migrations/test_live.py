@@ -6,7 +6,6 @@ import os
 import pty
 import threading
 import time
-from collections.abc import Iterator
 
 import pyte
 import pytest
@@ -53,20 +52,27 @@ class Screen:
         return [line.rstrip() for line in screen.display if line.strip()]
 
 
+Live = tuple[Screen, LiveSteps]
+
+
 def begin() -> Event:
     return event("run.started", phase="toy", settings={}, target={}, steps=list(TITLES))
 
 
 @pytest.fixture
-def live() -> Iterator[tuple[Screen, LiveSteps]]:
-    screen = Screen()
-    yield screen, LiveSteps(screen.stream, TITLES, {"one": 5.0, "two": 3600.0})
+def columns() -> int:
+    return 100
 
 
-def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(
-    live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def live(columns: int, monkeypatch: pytest.MonkeyPatch) -> Live:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))  # rich reads it once, and this process may have one
+    screen = Screen()
+    return screen, LiveSteps(screen.stream, TITLES, {"one": 5.0, "two": 3600.0})
+
+
+def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(live: Live) -> None:
     screen, steps = live
     run, now = Run(RUN), time.time()
     with steps:
@@ -87,11 +93,8 @@ def test_each_step_is_there_once_with_its_state_and_a_bakes_bar(
     assert last == "stopping at the next safe point"
 
 
-def test_on_a_narrow_terminal_a_title_is_cut_and_no_state(
-    live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "32")
+@pytest.mark.parametrize("columns", [32])
+def test_on_a_narrow_terminal_a_title_is_cut_and_no_state(live: Live) -> None:
     screen, steps = live
     run = Run(RUN)
     with steps:
@@ -102,10 +105,7 @@ def test_on_a_narrow_terminal_a_title_is_cut_and_no_state(
     assert ("…" in first, first.endswith("of about 0:05")) == (True, True)
 
 
-def test_the_steps_are_there_once_also_after_somebody_was_asked(
-    live: tuple[Screen, LiveSteps], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
+def test_the_steps_are_there_once_also_after_somebody_was_asked(live: Live) -> None:
     screen, steps = live
     run = Run(RUN)
     with steps:

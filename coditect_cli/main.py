@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -24,14 +25,15 @@ def entry() -> None:
         # While modules are loaded an interrupt would be a traceback, or lost in their loader.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()  # until a command runs: its passes over modules are a tenth of a start
-    try:
-        sys.exit(main(sys.argv[1:]))
-    finally:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one is no traceback
-        _let_go(sys.stdout)
-        _let_go(sys.stderr)
-        gc.freeze()  # and as much again at the end, over what goes away anyway
+    status = main(sys.argv[1:])
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one is no traceback
+    _let_go(sys.stdout)
+    _let_go(sys.stderr)
+    atexit._run_exitfuncs()  # as multiprocessing ends its children
+    # A thread that still waits for the network would meet an interpreter, and a TLS library, that
+    # are being taken down: that has ended commands with SIGSEGV.
+    os._exit(status)
 
 
 def main(argv: Sequence[str], streams: Streams | None = None) -> int:

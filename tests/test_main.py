@@ -195,6 +195,18 @@ def test_an_interrupt_at_the_end_is_no_traceback(home: Path) -> None:
     assert (run.returncode, run.stderr) == (-signal.SIGINT, b"")
 
 
+def test_the_end_waits_for_no_thread(home: Path) -> None:
+    """Nor takes anything down below one: OpenSSL has ended a command with SIGSEGV so."""
+    script = (
+        "import sys, threading; from coditect_cli.main import entry; "
+        "threading.Thread(target=threading.Event().wait).start(); "
+        "sys.argv = ['coditect', 'workspace', 'list', '-o', 'name']; entry()"
+    )
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
+
+
 def test_an_interrupt_while_modules_load_is_no_traceback() -> None:
     run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")

@@ -257,11 +257,10 @@ def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
     """
     program, said = os.path.basename(argv[0]), _gist(stderr)
     yourself = f"try it yourself: {shlex.join(argv)}"
-    if OURS in argv:
-        kinds = [kind for kind in CoditectError.__subclasses__() if kind.exit_code == status]
-        kind = kinds[0] if kinds else Failed
+    kinds = [kind for kind in CoditectError.__subclasses__() if kind.exit_code == status]
+    if OURS in argv and kinds:
         said, _, hint = said.partition(" hint: ")
-        return kind(f"{_named(argv)}: {said}", code="program.failed", hint=hint or yourself)
+        return kinds[0](f"{_named(argv)}: {said}", code="program.failed", hint=hint or yourself)
     if status == 2 and program == "gcloud":
         return UsageError(
             f"gcloud refuses its command line: {said}", code="program.usage", hint=yourself

@@ -330,9 +330,7 @@ def test_words_of_other_programs_mean_nothing_to_us() -> None:
     assert (type(error), error.retryable) == (Failed, False)
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"), [(4, NotAuthenticated), (8, Failed), (124, TimedOut), (77, Failed)]
-)
+@pytest.mark.parametrize(("status", "kind"), [(4, NotAuthenticated), (8, Failed), (124, TimedOut)])
 def test_our_own_command_says_by_its_status_what_is_wrong(
     status: int, kind: type[CoditectError]
 ) -> None:
@@ -341,6 +339,14 @@ def test_our_own_command_says_by_its_status_what_is_wrong(
     assert type(error) is kind
     assert error.message == "coditect workspace create demo: no token"
     assert error.hint == "log in"
+
+
+def test_an_end_that_our_own_command_did_not_choose_is_told() -> None:
+    argv = [sys.executable, "-m", "coditect_cli", "workspace", "create", "demo"]
+    error = programs.failure(argv, -signal.SIGSEGV, "0.1 s  pod demo-0 is ready\n")
+    assert error.message == (
+        "coditect workspace create demo failed with status -11: 0.1 s pod demo-0 is ready"
+    )
 
 
 def test_a_command_line_that_gcloud_refuses_is_ours_to_mend() -> None:

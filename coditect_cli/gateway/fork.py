@@ -37,7 +37,9 @@ def start(message: dict[str, Any], own: dict[str, int], soft_limit: int) -> int:
             os.login_tty(0)
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, hard))
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)  # also what our own starter ignored
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if user is not None:
             os.chdir(message["cwd"])  # with the user's rights, which uid 0 may not have
             ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -62,6 +62,16 @@ def test_it_outlives_the_terminal_that_started_it(
     again.shows("still-here\n")
 
 
+def test_what_its_starter_ignores_ends_programs_all_the_same(coditect: Coditect) -> None:
+    program = str(Path(sys.executable).parent / "coditect")
+    starts = "trap '' QUIT USR1 TSTP; exec \"$0\" up demo --detach"
+    subprocess.run(["sh", "-c", starts, program], check=True, capture_output=True)
+    for number in (signal.SIGQUIT, signal.SIGUSR1):
+        script = f"ulimit -c 0; kill -{number:d} $$; echo ignored"
+        ran = coditect("exec", "demo", "--", "sh", "-c", script)
+        assert (ran.returncode, ran.stdout) == (128 + number, b"")
+
+
 def test_it_ends_when_idle_but_not_with_a_live_session(
     monkeypatch: pytest.MonkeyPatch, tmux: Tmux, paths: Paths, gateway_status: Status
 ) -> None:

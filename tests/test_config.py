@@ -64,6 +64,7 @@ def test_the_context_is_chosen_by_argument_then_variable_then_file(paths: Paths)
         ("TOKEN_COMMAND", "get 'a token'", ("get", "a token")),
         ("ALLOWED_ORIGINS", "https://a.example, http://b:1", ("https://a.example", "http://b:1")),
         ("GATEWAY_URL", "ws+unix:/run/x.sock", "ws+unix:/run/x.sock"),
+        ("GATEWAY_URL", "ws+unix:/a?b#c@d.sock", "ws+unix:/a?b#c@d.sock"),
         ("SHELL", "/bin/sh", "/bin/sh"),
         ("CPU", ".5", ".5"),
         ("MEMORY", "1E9", "1E9"),

@@ -62,13 +62,14 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> Address:
         """The address in a `ws://`, `wss://` or `ws+unix:` URL. Raises UsageError."""
+        scheme, _, rest = url.partition(":")
+        if scheme == "ws+unix" and rest.startswith("/") and not rest.startswith("//"):
+            return cls(url, False, "localhost", 80, "/ws", rest)
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
             raise _bad_url(url) from None
-        if parts.scheme == "ws+unix" and parts.path.startswith("/") and not parts.netloc:
-            return cls(url, False, "localhost", 80, "/ws", parts.path)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
             raise _bad_url(url)
         secure = parts.scheme == "wss"

@@ -83,6 +83,7 @@ def receive(link: Link) -> list[bytes | str]:
         ("wss://gate.example/ws/terminal", ("gate.example", 443, "/ws/terminal", None)),
         ("ws://[::1]:99/", ("::1", 99, "/ws", None)),
         ("ws+unix:/run/a b.sock", ("localhost", 80, "/ws", "/run/a b.sock")),
+        ("ws+unix:/run/a?b#c\n@d", ("localhost", 80, "/ws", "/run/a?b#c\n@d")),
     ],
 )
 def test_an_address_is_parsed(url: str, where: tuple[Any, ...]) -> None:

@@ -39,6 +39,8 @@ class Account:
             else:
                 entry = pwd.getpwnam(run_as)
         except KeyError:
+            if run_as is None:  # a container may run as any number
+                return cls._without_entry()
             raise _unusable(run_as, "there is no such user") from None
         if run_as is not None and entry.pw_uid == 0:
             raise _unusable(run_as, "that is uid 0, which programs are to be kept from")
@@ -46,6 +48,11 @@ class Account:
             raise _unusable(run_as, "only uid 0 can start programs as another user")
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
         return cls(entry.pw_name, entry.pw_uid, groups, entry.pw_dir, entry.pw_shell)
+
+    @classmethod
+    def _without_entry(cls) -> Account:
+        uid, groups = os.getuid(), [os.getgid(), *os.getgroups()]
+        return cls(str(uid), uid, groups, os.environ.get("HOME") or "/", "/bin/bash")
 
     @property
     def is_other(self) -> bool:
@@ -90,9 +97,9 @@ class Account:
             ) from error
 
 
-def _unusable(run_as: str | None, why: str) -> UsageError:
+def _unusable(run_as: str, why: str) -> UsageError:
     return UsageError(
-        f"programs can't run as {run_as if run_as is not None else os.getuid()}: {why}",
+        f"programs can't run as {run_as}: {why}",
         code="gateway.run_as",
         hint="set run_as to a user of this system",
     )

@@ -37,6 +37,21 @@ def test_this_process_is_its_own_user() -> None:
         assert os.path.exists("/")
 
 
+@pytest.mark.root
+def test_a_uid_may_have_no_name() -> None:
+    code = """if 1:
+        import os
+        from coditect_cli.gateway.account import Account
+        os.setgid(4_000_000); os.setgroups([]); os.setuid(4_000_000)
+        print(Account.find(None))
+    """
+    environ = {**os.environ, "HOME": "/home/own"}
+    argv = [sys.executable, "-c", code]
+    shown = subprocess.run(argv, env=environ, check=True, text=True, stdout=subprocess.PIPE)
+    own = Account("4000000", 4_000_000, [4_000_000], "/home/own", "/bin/bash")
+    assert shown.stdout.strip() == str(own)
+
+
 @pytest.mark.parametrize("run_as", ["no-such-user", "4000000000", "root", "0"])
 def test_a_user_that_programs_can_not_run_as_is_refused(run_as: str) -> None:
     with pytest.raises(UsageError) as caught:

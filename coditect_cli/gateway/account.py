@@ -44,7 +44,7 @@ class Account:
             raise _unusable(run_as, "there is no such user") from None
         if run_as is not None and entry.pw_uid == 0:
             raise _unusable(run_as, "that is uid 0, which programs are to be kept from")
-        if entry.pw_uid != os.getuid() and os.geteuid() != 0:
+        if run_as is not None and os.geteuid() not in (0, entry.pw_uid):
             raise _unusable(run_as, "only uid 0 can start programs as another user")
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
         return cls(entry.pw_name, entry.pw_uid, groups, entry.pw_dir, entry.pw_shell)

@@ -9,12 +9,7 @@ import pytest
 
 from tests.support.platform import NAMESPACE, Platform
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("node"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROWS = {
     "create: kubectl apply, kubectl wait",

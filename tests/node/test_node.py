@@ -18,12 +18,7 @@ from tests.support.node import PATIENCE
 from tests.support.platform import NAMESPACE, Commands, Platform
 from tests.support.terminal import Terminal
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("node"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 INSECURE = "--insecure"  # the gateway is on this machine's own bridge, before any load balancer
 

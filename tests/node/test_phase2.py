@@ -25,12 +25,7 @@ from tests.support.images import name_of
 from tests.support.migrating import start_migrate
 from tests.support.platform import Platform
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("node"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NAMESPACE = "phase2"
 CLUSTER = "coditect-cluster"

@@ -50,6 +50,8 @@ _BEHIND_ADDING = [
     "builtin history -n",
     "[[ -n $_coditect_append ]] || builtin shopt -u histappend",
 ]
+# What names a process is left as start-up files set it anew.
+_UNLESS_NEW = {name: f"[[ -n ${{{name}-}} ]] || " for name in ("SSH_AUTH_SOCK", "SSH_AGENT_PID")}
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\033", "E": "\033", "f": "\f"}
 _ESCAPES |= {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -171,7 +173,7 @@ def saved_state(shell: str, directory: str, state: SessionState) -> int:
     """A descriptor of the commands by which a hook takes a state back, at its first prompt."""
     lines = [f"builtin cd -- {shlex.quote(directory)}"]
     changes = [
-        f"builtin export {name}={shlex.quote(value)}"
+        f"{_UNLESS_NEW.get(name, '')}builtin export {name}={shlex.quote(value)}"
         for name, value in state.environment_vars.items()
         if is_taken_back(name, value)
     ]

@@ -68,6 +68,20 @@ def test_a_readonly_variable_does_not_stop_the_rest_in_zsh(
     assert b"echo saved" in shown
 
 
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_an_agent_that_start_up_files_began_is_not_exchanged_for_the_one_before(
+    stack: ExitStack, tmp_path: Path, name: str
+) -> None:
+    if not os.path.exists(f"/bin/{name}"):
+        pytest.skip(f"needs {name}: apt install {name}")
+    old = {"SSH_AUTH_SOCK": "/gone/agent.1", "SSH_AGENT_PID": "1", "FOO": "1"}
+    saved = hook.saved_state(f"/bin/{name}", "/", SessionState("s", "demo", 0, 0, name, "/", old))
+    rc = "export SSH_AUTH_SOCK=/new/agent.2 FOO=2\n"
+    shell = (bash if name == "bash" else zsh)(stack, tmp_path, rc, saved)
+    shell.type("echo $SSH_AUTH_SOCK,$SSH_AGENT_PID,$FOO")
+    assert b"/new/agent.2,1,1" in shell.shown(b"ready$ ")
+
+
 def hang_up(shell: Shell) -> None:
     """End it as a gateway that ends does: the shell saves its history."""
     os.close(shell.terminal)

@@ -129,6 +129,7 @@ def output(
     begins with a live session's screen as it is, and goes on with each line once it is ended,
     until the session ends or Ctrl-C. It watches, and types nothing. One that another gateway
     holds is followed in the store, a second behind, where lines that are wiped at once are not.
+    -o ndjson prints each line as {"line": "..."}, with --follow too.
 
     Examples:
       coditect session output demo 5e0c
@@ -142,22 +143,26 @@ def output(
     from coditect_cli.sessions.lines import ansi, plain
 
     runtime: Runtime = ctx.obj
-    if follow and not runtime.is_for_people:
-        raise UsageError("--follow writes lines of text, and goes with no -o")
+    in_lines = runtime.is_for_people or runtime.output == "ndjson"
+    if follow and not in_lines:
+        raise UsageError("--follow writes lines: of -o it goes with ndjson alone")
     item, _, saved = _load(runtime, id, session)
     colours = runtime.streams.stdout.isatty() if style is None else style
+    text = ansi if colours else plain
+    shape = text if runtime.is_for_people else lambda line: json.dumps({"line": text(line)})
     if follow and item["state"] == "live":
-        _follow(runtime, item, ansi if colours else plain)
+        _follow(runtime, item, shape)
         return None
     if follow and item["state"] == "held":
-        _follow_record(runtime, item, ansi if colours else plain)
+        _follow_record(runtime, item, shape)
         return None
     if saved is None:
         raise _not_saved(item)
-    lines = [ansi(line) if colours else plain(line) for line in saved.lines]
-    if runtime.is_for_people:
-        shown = "\n".join(lines).rstrip("\n")  # a screen is rarely full
-        runtime.streams.stdout.write(shown + "\n" if shown else "")
+    lines = list(map(text, saved.lines))
+    if in_lines:
+        while lines and not lines[-1]:  # a screen is rarely full
+            lines.pop()
+        runtime.streams.stdout.writelines(shape(line) + "\n" for line in lines)
         return None
     fields = {
         "workspace": item["workspace"],

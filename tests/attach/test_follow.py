@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -116,6 +117,20 @@ def test_a_follower_has_colours_when_it_is_told_to(
     client.exit()
     assert process.wait(60) == 0
     assert b"\x1b[0;31mred\x1b[0m\n" in (tmp_path / "out").read_bytes()
+
+
+def test_a_follower_writes_objects_for_programs(
+    gateway: Gateway, follow: Follow, tmp_path: Path
+) -> None:
+    client = gateway.attach()
+    process = follow(client.session, "-o", "ndjson")
+    until(lambda: gateway.sessions()[0]["clients"] == 2, "a follower")
+    client.run("printf '\\033[31mred\\033[m\\n'")
+    client.send(b"exit\n")
+    client.exit()
+    assert process.wait(60) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert {"line": "red"} in lines
 
 
 def test_a_follower_resumes_after_the_bridge_was_killed(

@@ -58,6 +58,11 @@ def test_a_session_that_another_gateway_holds_is_followed_in_the_store(
 
     monkeypatch.setattr(SQLiteStore, "wait_for_change", until_it_ends)
     assert run_cli("session", "output", "demo", "s1", "--follow") == (0, "one\ntwo\nthree\n", "")
+    lines = '{"line": "one"}\n{"line": "two"}\n{"line": "three"}\n'
+    for follow in ([], ["--follow"]):
+        code, out, err = run_cli("session", "output", "demo", "s1", *follow, "-o", "ndjson")
+        assert (code, out, err) == (0, lines, "")
+    assert refused(run_cli, "output", "demo", "s1", "--follow") == (2, "usage")  # with -o json
 
 
 def test_only_a_live_session_is_recorded(

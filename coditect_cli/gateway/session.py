@@ -130,9 +130,12 @@ class Session:
             self.ended_by_itself()
 
     def recover(self, grace: float) -> None:
-        """Take over from a killed bridge; the client that held the credit may come back."""
+        """Take over from a killed bridge; the client that held the credit may come back.
+
+        Any exec's may: it was perhaps about to come for the first time, and if not, it has to end.
+        """
         self.inlet.recover()
-        if self.words[HOLDER]:
+        if self.words[HOLDER] or self.kind == "exec":
             self.await_client("", grace)
 
     def resume_reading(self, name: str) -> None:

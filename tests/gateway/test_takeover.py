@@ -210,6 +210,18 @@ def test_exit_statuses_are_kept_while_there_is_no_bridge(gateway: Gateway) -> No
     assert gateway.bridge_pid() != pid
 
 
+def test_an_end_that_a_killed_bridge_had_begun_is_the_next_ones(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "home", exec_linger="10ms") as gateway:
+        client = gateway.connect()
+        hung_up = tmp_path / "hung-up"
+        ignores = f"trap 'touch {hung_up}' HUP; trap '' TERM; while :; do sleep 0.05; done"
+        client.exec("sh", "-c", ignores)
+        client.drop()
+        until(hung_up.exists, "the beginning of its end")
+        gateway.kill_bridge()
+        until(lambda: gateway.status()["sessions"] == 0, "the end of the program")
+
+
 def test_the_screen_and_its_modes_come_back_after_a_kill(gateway: Gateway) -> None:
     client = gateway.attach()
     client.send(b"printf '\\033[?1049h\\033[?1000h\\033[?2004h\\033[3;5HHere''Iam'; cat\n")

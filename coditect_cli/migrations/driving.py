@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -109,7 +109,7 @@ def _begin(
             journal = Journal(store, id, actor(), held)
 
             def start(engine: Engine) -> None:
-                engine.start(phase, lock=held.lock.token, version=__version__)
+                engine.start(phase, lock=held.lock.token, version=__version__, folder=_folder())
 
             return drive(runtime, journal, steps, world, confirm, start, last)
 
@@ -209,8 +209,32 @@ def taken(store: SessionStore, run: str | None) -> Iterator[tuple[Journal, Run]]
         yield journal, Run.of(id, Journal(store, id, "").new_events())
 
 
+def _folder() -> str | None:
+    """The working directory; None where it is gone."""
+    with suppress(OSError):
+        return os.getcwd()
+    return None
+
+
+def _enter(folder: str | None) -> str | None:
+    """Go to where a run began, since the files and commands that it was given are named from there.
+
+    What there is to say of that; None where one is there.
+    """
+    if folder in (None, _folder()):
+        return None
+    try:
+        os.chdir(folder)
+    except OSError as error:  # it began on another machine, say
+        return f"this one: {folder}, where it began, can't be entered: {error.strerror}"
+    return f"{folder}, where it began"
+
+
 def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
-    """A run's steps and world, with the settings that it began with. Raises Conflict."""
+    """A run's steps and world, with the settings that it began with, in the folder where it began.
+
+    Raises Conflict.
+    """
     if run.target["context"] != runtime.context.name:
         raise Conflict(
             f"{run.id} began in context {run.target['context']}, and this is "
@@ -224,6 +248,7 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         settings = None
     if settings is not None:
         check_secrets(settings)
+        folder = _enter(run.folder)
         _share_kubeconfig(runtime)
         target, problem = find_target(runtime.context.name, settings, {})
         if problem is not None:
@@ -233,6 +258,8 @@ def frozen(runtime: Runtime, run: Run) -> tuple[list[Step], World]:
         steps = steps_of(run.phase, world)
         if [step.name for step in steps] == list(run.steps):
             say_where(runtime, run.phase, target, settings)
+            if folder is not None:
+                runtime.streams.say(f"  folder    {folder}")
             return steps, world
     raise Conflict(
         f"{run.id} was begun by another release, whose steps or settings are not these",

@@ -81,6 +81,7 @@ class Run:
     steps: dict[str, StepRun] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)  # by step, a digest of what it sends
+    folder: str | None = None  # where it began: its settings and commands may be relative to that
     started_at: str = ""
     updated_at: str = ""
     actor: str = ""
@@ -120,7 +121,7 @@ class Run:
         if event.type == "run.started":
             self.phase, self.settings, self.target = data["phase"], data["settings"], data["target"]
             self.steps = {name: StepRun(name) for name in data["steps"]}
-            self.files = data.get("files", {})
+            self.files, self.folder = data.get("files", {}), data.get("folder")
             self.started_at, self.actor = event.at, event.actor
         elif event.type == "run.resumed":
             self.state, self.reason = ("rolling back" if self.rollback_cause else "running"), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -42,6 +43,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value or not value.isprintable() or value[0] == "-":
         raise ValueError("a line of text that does not begin with a dash")
     return value
+
+
+def _path(value: object) -> str:
+    return _text(value)
 
 
 def _words(value: object) -> tuple[str, ...]:
@@ -163,9 +168,9 @@ class MigrateSettings:
     docker: tuple[str, ...] = setting(
         ("docker",), _words, "what builds and pushes: docker, or podman", "phase1"
     )
-    source: str = setting(".", _text, "the folder that docker builds", "phase1")
+    source: str = setting(".", _path, "the folder that docker builds", "phase1")
     dockerfile: str | None = setting(
-        None, _text, "its Dockerfile; unset: the folder's own", "phase1"
+        None, _path, "its Dockerfile; unset: the folder's own", "phase1"
     )
     build_flags: tuple[str, ...] = setting(
         (), _words, "more flags of docker build, such as --build-arg=BASE=debian:12", "phase1"
@@ -198,7 +203,7 @@ class MigrateSettings:
         None, _name, "its backend service that leads to the old cluster", "cutover"
     )
     dashboard: str | None = setting(
-        None, _text, "the dashboard's file; unset: the one that comes with coditect", "cutover"
+        None, _path, "the dashboard's file; unset: the one that comes with coditect", "cutover"
     )
     old_cluster: str = setting(
         "websocket-gateway-cluster", _name, "the cluster that is replaced", "cutover"
@@ -229,12 +234,12 @@ class MigrateSettings:
     )
     namespace: str = setting("coditect", _name, "the namespace of workspaces", "phase2")
     secret_name: str = setting("fdb-cluster", _name, "the secret with the cluster file", "phase2")
-    cluster_file: str = setting("fdb.cluster", _text, "FoundationDB's cluster file", "phase2")
+    cluster_file: str = setting("fdb.cluster", _path, "FoundationDB's cluster file", "phase2")
     replace_secret: bool = setting(
         False, _bool, "update a secret that has another cluster file", "phase2"
     )
     manifests: str | None = setting(
-        None, _text, "a folder of manifests; unset: those that come with coditect", "phase2"
+        None, _path, "a folder of manifests; unset: those that come with coditect", "phase2"
     )
     workspace_image: str | None = setting(
         None, _text, "the workspaces' image; unset: gcr.io/PROJECT/workspace:latest", "phase2"
@@ -300,7 +305,10 @@ class MigrateSettings:
 
     @classmethod
     def changes(cls, phase: str, pairs: Iterable[str]) -> dict[str, Any]:
-        """What NAME=VALUE change in a run that goes on, as as_dict() has it. Raises UsageError."""
+        """What NAME=VALUE change in a run that goes on, as as_dict() has it. Raises UsageError.
+
+        A path is of the working directory, whatever the run's own is.
+        """
         parsers = {
             one.name: one.metadata["parse"]
             for one in fields(cls)
@@ -317,6 +325,8 @@ class MigrateSettings:
                 )
             try:
                 found[name] = parsers[name](value)
+                if parsers[name] is _path:
+                    found[name] = os.path.abspath(value)
             except ValueError as rule:
                 raise UsageError(f"{name} is not {rule}", code="migrate.setting") from None
         return {name: list(one) if isinstance(one, tuple) else one for name, one in found.items()}

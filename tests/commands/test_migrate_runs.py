@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,36 @@ def test_rollback_to_a_step_and_on_again(desk: Desk) -> None:
     assert desk.traffic == {RENEWED: 100}
     assert desk.run("resume")[0] == 12
     assert desk.traffic[RENEWED] == 90
+
+
+def test_a_run_goes_on_in_the_folder_where_it_began(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder's Dockerfile was once built, and rolled out, by a resume in that folder."""
+    began, other = tmp_path / "source", tmp_path / "other"
+    other.mkdir()
+    (other / "Dockerfile").write_text("FROM another\n")
+    monkeypatch.chdir(began)
+    desk.flags[0] = "--source=."
+    run = desk.held()
+    assert desk.run("rollback", "--to", "test-bridge")[0] == 0
+    monkeypatch.chdir(other)
+    code, _, err = desk.run("resume")
+    assert (code, f"folder    {began}, where it began" in err) == (12, True), err
+    assert "other files than before" not in err
+    assert (Path.cwd(), desk.run("rollback", "--to", "test-bridge")[0]) == (began, 0)
+
+    monkeypatch.chdir(other)
+    code, _, err = desk.run("resume", "--set", "source=.")
+    assert (code, "other files than before for push-image" in err) == (12, True), err
+    began.rename(tmp_path / "moved")
+    monkeypatch.chdir(other)
+    code, _, err = desk.run("resume")
+    assert (code, f"folder    this one: {began}, where it began, can't be entered" in err) == (
+        12,
+        True,
+    ), err
+    assert desk.document("status", run)["state"] == "held"
 
 
 def test_only_one_runs_at_a_time(desk: Desk) -> None:

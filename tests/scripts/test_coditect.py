@@ -14,8 +14,9 @@ REPOSITORY = Path(__file__).parent.parent.parent
 PYTHON = """#!/bin/sh
 # Stands for the environment's python: notes its arguments, and "installs" the program.
 here=$(cd "$(dirname "$0")" && pwd)
+[ "$*" = "-m pip --version" ] && exit
 echo "$*" >> "$here/../../installs"
-printf '#!/bin/sh\\necho "ran: $*"\\n' > "$here/coditect"
+printf '#!/bin/sh\\n# %s/python\\necho "ran: $*"\\n' "$here" > "$here/coditect"
 chmod +x "$here/coditect"
 """
 
@@ -24,35 +25,53 @@ UV = """#!/bin/sh
 echo "$*" >> "$CHECKOUT/installs"
 bin=$CHECKOUT/.venv/bin
 mkdir -p "$bin"
-printf '#!/bin/sh\\necho "ran: $*"\\n' > "$bin/coditect"
+printf '#!/bin/sh\\n# %s/python\\necho "ran: $*"\\n' "$bin" > "$bin/coditect"
+touch "$bin/python"
+chmod +x "$bin/python"
 chmod +x "$bin/coditect"
+"""
+
+SYSTEMS_PYTHON = """#!/bin/sh
+# Stands for the system's python3: makes an environment, which lacks pip where python3-venv does.
+[ "$1 $2" = "-m venv" ] || exit 0
+mkdir -p "$4/bin"
+cp "$(dirname "$0")/environments-python" "$4/bin/python"
+rm -f "$4/bin/coditect"
+if [ -e "$CHECKOUT/no-venv" ]; then
+  printf '#!/bin/sh\\necho No module named pip >&2; exit 1\\n' > "$4/bin/python"
+  exit 1
+fi
 """
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose .venv was made but is empty."""
+    """A fresh checkout; beside it, `system` with a python3 that needs no network."""
     folder = tmp_path / "a checkout"
     shutil.copytree(REPOSITORY / "scripts", folder / "scripts")
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    python = folder / ".venv" / "bin" / "python"
-    python.write_text(PYTHON)
-    python.chmod(0o755)
+    (tmp_path / "system").mkdir()
+    for name, text in (("python3", SYSTEMS_PYTHON), ("environments-python", PYTHON)):
+        stub = tmp_path / "system" / name
+        stub.write_text(text)
+        stub.chmod(0o755)
     return folder
 
 
-def run(program: Path, cwd: Path, *folders: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    program: Path, cwd: Path, *folders: Path, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """The program with what Debian has in its PATH, behind these folders."""
-    path = ":".join(map(str, (*folders, "/usr/bin", "/bin")))
-    environ = {**os.environ, "PATH": path, "CHECKOUT": str(program.parent.parent)}
+    checkout = program.resolve().parent.parent
+    path = ":".join(map(str, (*folders, checkout.parent / "system", "/usr/bin", "/bin")))
+    environ = {**os.environ, "PATH": path, "CHECKOUT": str(checkout)}
     return subprocess.run(
         [str(program), "up", "a b"],
         cwd=cwd,
         env=environ,
         capture_output=True,
         text=True,
-        check=True,
+        check=check,
     )
 
 
@@ -91,10 +110,37 @@ def test_it_works_through_links_and_from_anywhere(checkout: Path, tmp_path: Path
     assert here.stdout == "ran: x\n"
 
 
+@pytest.mark.skipif(Path("/usr/bin/uv").exists(), reason="uv would be used in place of pip")
+def test_what_a_set_up_that_broke_off_left_is_made_anew(checkout: Path) -> None:
+    program = checkout / "scripts" / "coditect"
+    (checkout / "no-venv").touch()
+    assert run(program, Path("/"), check=False).returncode != 0
+    (checkout / "no-venv").unlink()
+    assert run(program, Path("/")).stdout == "ran: up a b\n"
+
+
+@pytest.mark.skipif(Path("/usr/bin/uv").exists(), reason="uv would be used in place of pip")
+def test_a_checkout_may_be_moved(checkout: Path, tmp_path: Path) -> None:
+    run(checkout / "scripts" / "coditect", Path("/"))
+    moved = checkout.rename(tmp_path / "moved")
+    run(moved / "scripts" / "coditect", Path("/"))
+    assert installs(moved)[1].endswith(f"--editable {moved}")
+
+
+@pytest.mark.parametrize("name", ["scripts/coditect", "coditect"])
+def test_it_finds_its_checkout_by_any_name(checkout: Path, name: str) -> None:
+    run(checkout / "scripts" / "coditect", Path("/"))
+    folder = checkout if "/" in name else checkout / "scripts"
+    environ = {**os.environ, "CDPATH": ".:/"}
+    ran = subprocess.run(
+        ["bash", name, "x"], cwd=folder, env=environ, capture_output=True, check=True
+    )
+    assert ran.stdout == b"ran: x\n"
+
+
 def test_uv_makes_and_fills_the_environment_where_it_is_there(
     checkout: Path, tmp_path: Path
 ) -> None:
-    shutil.rmtree(checkout / ".venv")
     uv = tmp_path / "bin" / "uv"
     uv.parent.mkdir()
     uv.write_text(UV)

@@ -296,12 +296,15 @@ class Part:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def commit(self, name: str, mode: int, mtime_ns: int | None = None) -> None:
-        """Puts the file, whole and on disk, in the place of whatever file `name` was."""
+    def commit(
+        self, name: str, mode: int, mtime_ns: int | None = None, *, on_disk: bool = True
+    ) -> None:
+        """Puts the file, whole and `on_disk`, in the place of whatever file `name` was."""
         if mtime_ns is not None:
             os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         os.fchmod(self._fd, mode)
-        os.fsync(self._fd)
+        if on_disk:
+            os.fsync(self._fd)
         assert self._name is not None  # noqa: S101 - committed once
         os.replace(self._name, name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
         self._name = None
@@ -313,6 +316,17 @@ class Part:
                 os.unlink(self._name, dir_fd=self._parent)
         os.close(self._fd)
         os.close(self._parent)
+
+
+def sync(folder: int) -> None:
+    """Waits until all of this folder's file system is on disk."""
+    import ctypes
+
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:  # Linux alone has it
+        os.sync()
+    elif syncfs(folder) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def part_name() -> str:

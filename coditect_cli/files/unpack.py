@@ -27,6 +27,7 @@ from coditect_cli.files.tree import (
     remove_folder,
     shown,
     stays_below,
+    sync,
 )
 from coditect_cli.protocol.archive import Entry, Reader
 
@@ -51,8 +52,9 @@ class _File:
     part: Part
     left: int
 
-    def commit(self) -> None:
-        self.part.commit(self.name, self.entry.mode & 0o777, self.entry.mtime_ns)
+    def commit(self, *, on_disk: bool) -> None:
+        mode, mtime_ns = self.entry.mode & 0o777, self.entry.mtime_ns
+        self.part.commit(self.name, mode, mtime_ns, on_disk=on_disk)
 
 
 class Unpacker:
@@ -119,7 +121,7 @@ class Unpacker:
             )
         with errors_about(self._path):
             if self._file is not None:
-                self._file.commit()
+                self._file.commit(on_disk=True)
             else:
                 self._finish_folder()
 
@@ -287,7 +289,7 @@ class Unpacker:
         file.left -= len(data)
         if file.left or not self._levels:  # a single file waits for the archive's end
             return
-        file.commit()
+        file.commit(on_disk=self._staged is None)  # else all at once, at the end
         file.part.close()
         self._file = None
 
@@ -295,6 +297,7 @@ class Unpacker:
         while len(self._levels) > 1:
             self._leave()
         if self._staged is not None:
+            sync(self._levels[0].fd)
             parent = self._place.parent
             os.rename(self._staged, self._place.name, src_dir_fd=parent, dst_dir_fd=parent)
             self._staged = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, Forbidden, NotFound
+from coditect_cli.files import unpack as unpack_module
 from coditect_cli.files.pack import pack
 from coditect_cli.files.tree import LeftOut, Tree
 from coditect_cli.files.unpack import MAX_DEPTH, Unpacker
@@ -353,6 +354,24 @@ def test_a_cut_merge_leaves_only_whole_files(tmp_path: Path, data: bytes) -> Non
     left = found(tmp_path)
     assert left["t/x"] in (b"old", b"x" * 600)
     assert not [name for name in left if ".part" in name]
+
+
+def test_a_new_folder_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is asked of the system is seen: no test cuts its power."""
+    asked: list[tuple[str, set[str]]] = []
+
+    def note(what: str) -> Callable[[int], None]:
+        return lambda _fd: asked.append((what, set(found(tmp_path))))
+
+    monkeypatch.setattr(unpack_module, "sync", note("all"))
+    monkeypatch.setattr(os, "fsync", note("one"))
+    unpack(tmp_path, ".", TREE)
+    ((what, names),) = asked
+    assert (what, {Path(name).name for name in names} & {"src", "f"}) == ("all", {"f"})
+    unpack(tmp_path, ".", TREE)  # into the one that is there now
+    assert [what for what, _ in asked] == ["all", "one"]
 
 
 def test_an_empty_archive_is_a_broken_one(tmp_path: Path) -> None:

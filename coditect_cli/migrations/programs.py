@@ -29,6 +29,7 @@ from coditect_cli.errors import (
     Unreachable,
     UsageError,
 )
+from coditect_cli.migrations.redaction import redacted
 
 # Seconds before each further attempt; gcloud tries a 5xx five times by itself.
 PAUSES = (2.0, 8.0, 30.0)
@@ -219,7 +220,7 @@ def _attempt(argv: Sequence[str], timeout: float, stdin: str | None) -> Complete
         os.close(watched)
         os.close(alive)
     if process.returncode != 0:
-        raise failure(argv, process.returncode, stderr)
+        raise failure(argv, process.returncode, stderr if stderr.strip() else stdout)
     return Completed(tuple(argv), stdout, stderr)
 
 
@@ -251,7 +252,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def failure(argv: Sequence[str], status: int, stderr: str) -> CoditectError:
-    """The error that a program's exit status and its words on stderr mean.
+    """The error that a program's exit status and its words on stderr (else stdout) mean.
 
     We know the words of gcloud, docker and podman, and the statuses of our own commands.
     """
@@ -296,5 +297,6 @@ def _gist(stderr: str) -> str:
     gist = re.sub(r"Operation \[<.*>\] finished with error: ", "its operation: ", gist, flags=re.S)
     gist = re.sub(r"\s*This command is authenticated with .*", "", gist, flags=re.S)
     gist = re.sub(r"\s+", " ", gist).strip().removesuffix(" Please run:")
+    gist = redacted(gist)  # it is shown, and logged by who runs us
     shown = gist[:LONGEST_MESSAGE] + ("…" if len(gist) > LONGEST_MESSAGE else "")
     return shown or "it said nothing"

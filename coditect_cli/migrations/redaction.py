@@ -13,12 +13,13 @@ _SECRETS = re.compile(
     r"|\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"  # a JWT
     r"|\bya29\.[\w.-]+"  # a Google access token
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user and password in a URL
-    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}",
+    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"
+    r"|(?i:(?<=cookie: ))[^\r\n]+",
     re.DOTALL,
 )
 _NAMED = re.compile(
     r"(?i)([\w-]{0,40}(?:token|secret|password|passwd|api[_-]?key|private[_-]?key)[\w-]{0,40})"
-    r"(\s*[=:]\s*|\"\s*:\s*\")([^\s\",]+)"
+    r"(\s*[=:]\s*|\"\s*:\s*(?=\"))(?:([\"'])(?:\\.|(?!\3)[^\\\n])+|[^\s\",]+)"
 )
 _SECRET_NAME = re.compile(r"(?i)(token|secret|password|passwd|api_?key|private_?key)$")
 
@@ -28,7 +29,7 @@ def redacted(value: Any) -> Any:
     if isinstance(value, str):
         # What is cut off before may be a secret's begin: the rest of it is then cut off after.
         text = _SECRETS.sub(HIDDEN, value[-4 * MAX_TEXT :])
-        text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
+        text = _NAMED.sub(rf"\1\2\3{HIDDEN}", text)
         return text if len(value) <= MAX_TEXT else f"… {text[-MAX_TEXT:]}"
     if isinstance(value, dict):
         name = value.get("name")

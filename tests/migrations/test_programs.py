@@ -325,6 +325,17 @@ def test_what_a_build_prints_does_not_make_its_failure_another(tmp_path: Path) -
     assert "docker build failed with status 1: failed to solve" in error.message
 
 
+def test_a_program_that_tells_its_failure_on_stdout_is_heard(program: Program) -> None:
+    """As pytest does."""
+    with pytest.raises(Failed, match="status 3: 1 failed, 8 passed"):
+        programs.run([program("echo test_bridge: assert; echo 1 failed, 8 passed; exit 3")])
+
+
+def test_a_secret_that_a_program_tells_is_not_told_on() -> None:
+    error = programs.failure(["./test.sh"], 1, 'no access with DB_PASSWORD="hunter 2"')
+    assert error.message.endswith('no access with DB_PASSWORD="••••"')
+
+
 def test_words_of_other_programs_mean_nothing_to_us() -> None:
     error = programs.failure(["./test.sh"], 1, "connection refused, as it should be")
     assert (type(error), error.retryable) == (Failed, False)

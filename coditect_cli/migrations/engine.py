@@ -138,9 +138,13 @@ class Engine:
         """Undo, last step first, what this run did; with `to`, only what it did after that step.
 
         Raises GateFailed when that was done because of a gate, RollbackNotVerified; Conflict
-        (migrate.no_way_back) where something is gone that the steps before it need.
+        (migrate.no_way_back) where something is gone that the steps before it need, and
+        (migrate.nothing_to_undo) where nothing was done after that step.
         """
-        for step in self._steps[self._first_undone(to) :]:
+        back = self._steps[self._first_undone(to) :]
+        if to is not None and all(self.run.steps[step.name].before is None for step in back):
+            raise Conflict(f"nothing was done after {to}", code="migrate.nothing_to_undo")
+        for step in back:
             record = self.run.steps[step.name]
             if step.confirm is None or record.before is None:
                 continue

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coditect_cli.errors import (
+    Conflict,
     GateFailed,
     Paused,
     RollbackNotVerified,
@@ -27,6 +28,12 @@ def test_a_roll_back_to_a_step_keeps_it_and_can_be_resumed(site: Site) -> None:
     assert site.state().state == "paused"
     assert site.go(phase(site.folder)).state == "done"
     assert site.files() == DONE
+    with (
+        hold(site.store, site.run, "me") as lock,
+        pytest.raises(Conflict, match="nothing was done after three"),
+    ):
+        site.engine(lock, phase(site.folder)).roll_back("asked", "again", "three")
+    assert site.state().state == "done"
     with (
         hold(site.store, site.run, "me") as lock,
         pytest.raises(UsageError, match="no step 'four'"),

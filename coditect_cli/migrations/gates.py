@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -204,6 +205,12 @@ def read_entries(
     return entries
 
 
+def check_readable(project: str, sources: Iterable[str]) -> None:
+    """Try whether one may look at each source. Raises as read_entries()."""
+    for source in sources:
+        programs.run_json(entries_argv(project, source, time.time() - TRY, most=1))
+
+
 def read_window(
     project: str, sources: Iterable[str], since: float, until: float | None = None
 ) -> Window:
@@ -256,7 +263,11 @@ def limits_of(settings: MigrateSettings) -> Limits:
 
 
 def entries_argv(
-    project: str, source: str, since: float | str, until: float | str | None = None
+    project: str,
+    source: str,
+    since: float | str,
+    until: float | str | None = None,
+    most: int = MOST_ENTRIES,
 ) -> tuple[str, ...]:
     """The command line of such a look; times in seconds since 1970, or a name for one to come."""
     window = f'timestamp>="{_moment(since)}"'
@@ -267,7 +278,7 @@ def entries_argv(
         "logging",
         "read",
         f"({source}) AND {window}",
-        f"--limit={MOST_ENTRIES}",
+        f"--limit={most}",
         f"--project={project}",
         f"--format=json({_FIELDS})",
     )

@@ -15,6 +15,7 @@ from coditect_cli.migrations import gates, programs
 from coditect_cli.migrations.gates import (
     Limits,
     Sample,
+    check_readable,
     compare_revisions,
     decide,
     of_cluster,
@@ -233,6 +234,8 @@ def test_revisions_are_compared_in_one_window(google: Cloud) -> None:
     assert old == Sample(70, 1, 9, 1)
     looks = [one for one in google.server.requests if one.path == "/v2/entries:list"]
     assert len(looks) == 1
+    check_readable(PROJECT, [of_service("websocket-gateway", "us-central1")])
+    assert google.server.requests[-1].body["pageSize"] == 1  # it only tries whether one may
 
     google.logs.serve_cluster("old-cluster", requests=8, errors=2, sessions=3)
     entries = read_entries(PROJECT, of_cluster("old-cluster", "us-central1"), start)

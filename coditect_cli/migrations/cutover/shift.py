@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from coditect_cli.errors import CoditectError, Failed, NotFound
+from coditect_cli.errors import CoditectError, Failed, NotFound, UsageError
 from coditect_cli.migrations.cutover.dns import WeightedRecord
 from coditect_cli.migrations.cutover.metrics import Counts, counted_since, note_counters
 from coditect_cli.migrations.cutover.split import Split
 from coditect_cli.migrations.cutover.url_map import UrlMap
 from coditect_cli.migrations.gates import (
-    TRY,
     Window,
+    check_readable,
     decide,
     limits_of,
     of_cluster,
@@ -51,17 +51,16 @@ class Shift(Step):
 
     def needs(self, world: World) -> str | None:
         if self._percent == world.settings.canary_percent:  # the others look at the same
-            read_window(world.project, self._sources(world), time.time() - TRY)
+            check_readable(world.project, self._sources(world))
         return None
 
     def precondition(self, world: World) -> str | None:
         return why_not_shared(world)
 
     def observe(self, world: World) -> Observation:
-        split = split_of(world)
-        if missing := split.missing(world):
-            return Observation(False, f"not known without {', '.join(missing)}")
-        facts = split.look(world)
+        if (unknown := _what_is_missing(world)) is not None:
+            raise UsageError(unknown)
+        facts = split_of(world).look(world)
         share = facts["share"]
         return Observation(share >= self._percent, f"Cloud Run has {share} %", facts)
 
@@ -129,14 +128,20 @@ def split_of(world: World) -> Split:
 
 def why_not_shared(world: World) -> str | None:
     """Why the traffic can't be shared; None when it can."""
-    split = split_of(world)
-    if missing := split.missing(world):
-        return f"not known what shares the traffic: pass {', '.join(missing)}"
+    if (unknown := _what_is_missing(world)) is not None:
+        return unknown
     try:
-        split.look(world)
+        split_of(world).look(world)
     except (NotFound, Failed) as error:
         return error.message
     return None
+
+
+def _what_is_missing(world: World) -> str | None:
+    missing = split_of(world).missing(world)
+    if not missing:
+        return None
+    return f"not known what shares the traffic: pass {', '.join(missing)}"
 
 
 def share_of(world: World) -> int | None:

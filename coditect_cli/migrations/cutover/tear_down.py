@@ -43,9 +43,8 @@ class TearDown(Step):
             return None
         share = share_of(world)
         if share != ALL:
-            return (
-                f"Cloud Run has {'an unknown part' if share is None else f'{share} %'} of traffic"
-            )
+            found = "an unknown part" if share is None else f"{share} %"
+            return f"Cloud Run must have all traffic, and has {found}"
         return why_in_use(world)
 
     def observe(self, world: World) -> Observation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from coditect_cli.migrations import gates
@@ -20,7 +19,7 @@ class Bake(Step):
         self.bake = bake
 
     def needs(self, world: World) -> str | None:
-        gates.read_window(world.project, [_source(world)], time.time() - gates.TRY)
+        gates.check_readable(world.project, [_source(world)])
         return None
 
     def actions(self, world: World) -> Sequence[Action]:

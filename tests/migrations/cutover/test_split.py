@@ -80,6 +80,10 @@ def test_what_is_missing_is_named_and_the_plan_is_still_there(
     step = Shift(10, 0)
     assert "pass --dns-zone, --dns-new" in str(step.precondition(site.world))
     assert "--zone={dns_zone}" in step.actions(site.world)[0].text
+    _, *planned, _ = make_plan("cutover", site.steps(), site.world, "nobody")["steps"]
+    shifts = [one for one in planned if one["name"] != "dashboard"]
+    assert {one["status"] for one in shifts} == {"unknown"}
+    assert all("pass --dns-zone, --dns-new" in one["unobserved"] for one in shifts)
 
 
 def test_a_record_that_is_not_there_is_told(site: Cutover) -> None:

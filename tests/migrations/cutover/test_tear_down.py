@@ -36,7 +36,7 @@ def test_an_idle_cluster_may_go(done: Cutover) -> None:
 def test_not_before_cloud_run_has_all_traffic(site: Cutover) -> None:
     site.clients()
     reason = TearDown(CLUSTER).precondition(site.world)
-    assert reason == "Cloud Run has 0 % of traffic"
+    assert reason == "Cloud Run must have all traffic, and has 0 %"
 
 
 def test_not_while_a_session_that_started_has_not_ended(done: Cutover) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from coditect_cli.errors import Conflict, NotFound
+from coditect_cli.errors import Conflict, NotFound, UsageError
 from coditect_cli.migrations.driving import actor, drive, frozen, open_journals, result_last, taken
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, run_ids
@@ -36,7 +36,17 @@ Store = Annotated[
 OptionalRunId = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="The run; else the newest unfinished one.")
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal.")]
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise UsageError("--reason is empty", code="migrate.reason")
+    return reason
+
+
+Reason = Annotated[
+    str, typer.Option("--reason", callback=_given, help="Why; it goes into the journal.")
+]
 Confirmed = Annotated[
     str | None,
     typer.Option("--confirm", metavar="NAME", help="The name of what may be destroyed."),
@@ -175,7 +185,7 @@ def approve(
     Examples:
       coditect migrate approve --reason "quiet night, probe is green"
 
-    Exit codes: 0 approved, 3 no such run, 6 no gate holds it
+    Exit codes: 0 approved, 2 no reason, 3 no such run, 6 no gate holds it
     """
     return _decide(ctx.obj, store, run, "approved", reason)
 
@@ -188,7 +198,7 @@ def reject(
     Examples:
       coditect migrate reject --reason "support sees lost sessions"
 
-    Exit codes: 0 rejected, 3 no such run, 6 it is over
+    Exit codes: 0 rejected, 2 no reason, 3 no such run, 6 it is over
     """
     return _decide(ctx.obj, store, run, "rejected", reason)
 

@@ -19,7 +19,7 @@ from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, new_run_id
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.phases import steps_of
-from coditect_cli.migrations.plan import check_plan, flags_of, make_plan, save_plan
+from coditect_cli.migrations.plan import check_plan, check_plan_file, flags_of, make_plan, save_plan
 from coditect_cli.migrations.programs import asked_once
 from coditect_cli.migrations.report import head_text, plan_text, run_fields
 from coditect_cli.migrations.run import Run
@@ -60,6 +60,8 @@ def run_phase(
                 "--from-plan runs a plan, and --plan and --plan-file run nothing: give only one",
                 code="migrate.plan",
             )
+        if plan_file is not None:
+            check_plan_file(plan_file)
         if from_plan is not None:
             flags = {**flags_of(from_plan), **flags}
         settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
@@ -163,7 +165,7 @@ def drive(
             with quiet():
                 runtime.confirm_name(question, name, confirm, "--confirm")
 
-        named = journal.run + _store_words(runtime, world.settings)
+        named = journal.run + _words_to_find_it(runtime, world.settings)
         engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop, named=named)
         with _stopped_by_signals(stop, say):
             try:
@@ -178,20 +180,22 @@ def drive(
 
 @contextmanager
 def _stopped_by_signals(stop: threading.Event, say: Say) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run at its next safe point; a second SIGINT at once."""
+    """SIGINT, SIGTERM and SIGHUP end the run at its next safe point; a second SIGINT at once."""
 
     def on_signal(number: int, frame: object) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
-        say("stopping at the next safe point; Ctrl-C again stops at once")
+        with suppress(OSError):  # its terminal may be what went
+            say("stopping at the next safe point; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else it was begun with nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
@@ -311,11 +315,17 @@ def open_journals(
     return closing(open_store(chosen, runtime.paths))
 
 
-def _store_words(runtime: Runtime, settings: MigrateSettings) -> str:
-    """What a command needs to find the run again: nothing, where the settings say its store."""
+def _words_to_find_it(runtime: Runtime, settings: MigrateSettings) -> str:
+    """What a command needs to find the run again: nothing, where it finds context and store."""
+    from coditect_cli import config
+
+    words = ""
+    if runtime.context.name != config.load(runtime.paths, os.environ).name:
+        words = f" --context {runtime.context.name}"
     usual, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
-    is_usual = settings.store in (None, usual.store or runtime.context.settings.store)
-    return "" if is_usual else f" --store {settings.store}"
+    if settings.store not in (None, usual.store or runtime.context.settings.store):
+        words += f" --store {settings.store}"
+    return words
 
 
 def service_url(runtime: Runtime, which: Literal["staging", "production"]) -> str:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coditect_cli.errors import CoditectError, Conflict, NotAuthenticated, UsageError
+from coditect_cli.errors import CoditectError, Conflict, Failed, NotAuthenticated, UsageError
 from coditect_cli.migrations.step import Action, Step, World
-from coditect_cli.paths import write_private
+from coditect_cli.paths import check_replaceable, write_private
 
 MOST_NAMES = 5  # of files, in an error
 _WHOLE = {
@@ -104,6 +104,16 @@ def _planned(
 
 def _listed(actions: Sequence[Action]) -> list[dict[str, Any]]:
     return [action.as_dict() for action in actions]
+
+
+def check_plan_file(path: Path) -> None:
+    """Raises Failed where save_plan() would, as far as that is known before."""
+    check_replaceable(path)
+    if not path.parent.is_dir():
+        raise Failed(
+            f"cannot save the plan as {path}: there is no folder {path.parent}",
+            code="migrate.plan_file",
+        )
 
 
 def save_plan(path: Path, plan: dict[str, Any]) -> None:

@@ -165,6 +165,24 @@ def test_ndjson_ends_with_a_result_also_after_a_second_interrupt(
 EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "/nowhere"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_session_stops_a_run_at_a_safe_point(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A terminal that was closed once killed the run, and gcloud in the middle of a change."""
+    answer = desk.programs._answer
+
+    def ended(argv: list[str]) -> str:
+        if argv[:2] == ["docker", "build"]:
+            signal.raise_signal(number)
+        return answer(argv)
+
+    monkeypatch.setattr(desk.programs, "_answer", ended)
+    assert desk.phase1()[0] == 130
+    journal = desk.document("status", "--journal")["items"]
+    assert [one["type"] for one in journal[-2:]] == ["action.done", "run.interrupted"]
+
+
 @pytest.mark.parametrize(
     ("flags", "status"),
     [
@@ -230,6 +248,8 @@ def test_a_saved_plan_runs_only_while_it_holds(desk: Desk, tmp_path: Path) -> No
     file = str(tmp_path / "plan.json")
     assert desk.phase1("--plan-file", file)[0] == 0
     assert desk.programs.ran == []
+    code, _, err = desk.phase1("--plan-file", str(tmp_path / "no" / "plan.json"))
+    assert (code, f"there is no folder {tmp_path / 'no'}" in err) == (8, True)
     for asked in (["--plan"], ["--plan-file", f"{file}2"]):  # this once began a run
         assert desk.phase1("--from-plan", file, *asked)[0] == 2
     assert (desk.programs.ran, Path(f"{file}2").exists()) == ([], False)

@@ -96,6 +96,8 @@ def test_a_held_run_is_decided_by_a_person(desk: Desk) -> None:
     code, _, err = desk.phase1()
     assert (code, f"coditect migrate resume {run}" in err) == (6, True)
     assert desk.run("approve")[0] == 2
+    code, _, err = desk.run("approve", "--reason", " ")
+    assert (code, "--reason is empty" in err) == (2, True)
     assert desk.run("approve", "--reason", "quiet night")[0] == 0
     assert desk.run("approve", "--reason", "quiet night")[0] == 6
     assert desk.run("resume", run)[0] == 0
@@ -257,6 +259,16 @@ def test_the_settings_of_a_run_are_those_that_it_began_with(
     assert desk.run("resume")[0] == 0
     assert desk.traffic == {NEW: 100}
     assert desk.cloud.run.image(NEW).endswith(DIGEST)
+
+
+def test_a_hint_names_the_context_that_was_chosen(desk: Desk) -> None:
+    assert desk.run_cli("context", "set", "prod", "migrate.bake=0s")[0] == 0
+    code, _, err = desk.phase1("--context", "prod")
+    run = desk.document("status")["items"][0]["id"]
+    assert (code, f"coditect migrate resume {run} --context prod looks again" in err) == (12, True)
+    assert desk.run("approve", run, "--context", "prod", "--reason", "x")[0] == 0
+    code, _, err = desk.run("resume", run, "--context", "prod")
+    assert code == 0, err
 
 
 def test_another_context_does_not_resume_it(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from coditect_cli.errors import CoditectError, TimedOut
 from coditect_cli.kube_credentials import connect
-from coditect_cli.kube_errors import Answer, refusal, unanswered
+from coditect_cli.kube_errors import Answer, Garbled, refusal, unanswered
 from coditect_cli.settings import Settings
 
 log = logging.getLogger("coditect.kube")
@@ -117,7 +117,7 @@ class Kube:
             try:
                 return decoder.decode(content)
             except DecodeError as error:
-                raise ValueError(str(error)) from error
+                raise Garbled(str(error)) from error
 
         query["limit"] = PAGE
         page = cast(P, self._call("GET", path, query, decode=decode))
@@ -140,7 +140,7 @@ class Kube:
         query: dict[str, object],
         body: Object | None = None,
         kind: str = "application/json",
-        decode: Callable[[bytes], Any] = json.loads,
+        decode: Callable[[bytes], Any] | None = None,
     ) -> Any:
         """One request, repeated where the server says so, or gave no answer."""
         from urllib3.exceptions import HTTPError
@@ -153,9 +153,9 @@ class Kube:
                 response.release_conn()
                 if response.status < 300:
                     self._told = ""
-                    return decode(content)
+                    return (decode or _object)(content)
                 answer = answer_of(method, path, response, content)
-            except (HTTPError, OSError, ValueError) as error:
+            except (HTTPError, OSError, ValueError, Garbled) as error:
                 problem = unanswered(self.server, error)
                 pause = _backoff(attempt)
             else:
@@ -240,6 +240,16 @@ class _Ahead(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def _object(content: bytes) -> Object:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise Garbled(str(error)) from error
+    if not isinstance(found, dict):
+        raise Garbled("it is no JSON object")
+    return found
 
 
 def _backoff(attempt: int) -> float:

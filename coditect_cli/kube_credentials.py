@@ -123,6 +123,10 @@ def _load_kubeconfig(package: Any, settings: Settings, configuration: Any) -> li
     merged = package.KubeConfigMerger(place or package.KUBE_CONFIG_DEFAULT_LOCATION).config
     if merged is None:
         raise ValueError("there is no such file")
+    if (wanted := settings.kube_context) is not None:
+        names = [one["name"] for one in merged["contexts"]]
+        if wanted not in names:
+            raise ValueError(f"it has no context {wanted}, but {', '.join(names) or 'none'}")
     loader = package.KubeConfigLoader(merged, settings.kube_context, config_base_path=None)
     loader.load_and_set(configuration)
     name = loader.current_context["context"].get("user")

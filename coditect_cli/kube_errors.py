@@ -32,6 +32,10 @@ LIMIT = re.compile(r"(maximum|minimum) \S+ usage per ")
 WEBHOOK = re.compile(r"admission webhook \S+ denied the request")
 
 
+class Garbled(Exception):
+    """Raised when an answer is not what an API server says."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A response; `body` is what it carried, a Status object when it is no success."""
@@ -103,6 +107,13 @@ def unanswered(server: str, error: Exception) -> Unreachable:
             code="kube.tls",
             hint="its certificate does not fit the kubeconfig: get the cluster's credentials anew",
         )
+    if isinstance(error, Garbled):
+        return Unreachable(
+            f"the answer from {server} is not an API server's, or cut short: {error}",
+            code="kube.unreachable",
+            hint="a proxy may have given it; check the kubeconfig's server: kubectl cluster-info",
+            retryable=True,
+        )
     late = "timeout" in words or "timed out" in words
     behind: Exception | None = getattr(error, "original_error", None)  # urllib3's ProxyError has it
     why = f"its proxy: {_last(behind)}" if behind else _last(error)
@@ -115,7 +126,9 @@ def unanswered(server: str, error: Exception) -> Unreachable:
 
 
 def _last(error: Exception) -> str:
-    """The part of urllib3's message behind its own object's name."""
+    """What is behind urllib3's error, or the part of its message behind its own object's name."""
+    if error.args and isinstance(error.args[-1], Exception):
+        return _last(error.args[-1])
     return re.sub(r"^.*?(?:>|\)): ", "", str(error)).strip()[:300] or type(error).__name__
 
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from urllib3.exceptions import ProtocolError
 
-from coditect_cli.kube_errors import Answer, refusal, unanswered
+from coditect_cli.kube_errors import Answer, Garbled, refusal, unanswered
 
 DENIED = (
     'statefulsets.apps is forbidden: User "ada" cannot create resource "statefulsets" '
@@ -55,6 +56,7 @@ def test_an_answer_without_a_body_is_told_by_its_status() -> None:
     [
         (ConnectionRefusedError(111, "Connection refused"), "kube.unreachable", True),
         (TimeoutError("timed out"), "kube.timeout", True),
+        (Garbled("it is no JSON object"), "kube.unreachable", True),
         (OSError("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get issuer"), "kube.tls", False),
     ],
 )
@@ -62,3 +64,8 @@ def test_no_answer_is_told_with_its_reason(error: Exception, code: str, retryabl
     found = unanswered("https://server", error)
     assert (found.code, found.exit_code, found.retryable) == (code, 9, retryable)
     assert "https://server" in found.message
+
+
+def test_what_is_behind_an_error_is_told_in_its_words() -> None:
+    error = ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset"))
+    assert unanswered("https://server", error).message.endswith(": [Errno 104] Connection reset")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
-from coditect_cli.errors import Conflict, UsageError
+from coditect_cli.errors import Conflict, NotAuthenticated, UsageError
 from coditect_cli.options import Timeout, Wait, WorkspaceId, seconds
 from coditect_cli.output import Result
 from coditect_cli.runtime import Runtime
@@ -79,7 +79,8 @@ def create(
     try:
         if dry_run is not None:
             return _dry_run(runtime, id, dry_run)
-        record = runtime.workspaces.create(id, runtime.owner(id), runtime.streams.say)
+        owner = _owner(runtime, id)
+        record = runtime.workspaces.create(id, owner, runtime.streams.say)
         text = f"workspace {id} created"
     except Conflict as error:
         if not if_not_exists or error.code != "workspace.exists":
@@ -90,15 +91,22 @@ def create(
     return Result("Workspace", record.as_dict(), text=text)
 
 
+def _owner(runtime: Runtime, id: str) -> str:
+    try:
+        return runtime.owner(id)
+    except NotAuthenticated as error:
+        error.hint = f"{error.hint}; or say whose it is to be: --owner USER"
+        raise
+
+
 def _dry_run(runtime: Runtime, id: str, where: str) -> Result:
     from coditect_cli.workspaces.kubernetes import KubernetesWorkspaces
     from coditect_cli.workspaces.manifest import build
 
     _require_kubernetes(runtime, "--dry-run is")
-    owner = runtime.owner(id)
-    workspaces = runtime.workspaces
-    if where == "server" and isinstance(workspaces, KubernetesWorkspaces):
-        objects = workspaces.dry_run(id, owner)
+    owner = _owner(runtime, id)
+    if where == "server":
+        objects = cast(KubernetesWorkspaces, runtime.workspaces).dry_run(id, owner)
     else:
         objects = list(build(check_workspace_id(id), owner, runtime.context.settings))
     if runtime.output == "name":

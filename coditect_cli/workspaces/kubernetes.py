@@ -173,12 +173,14 @@ class KubernetesWorkspaces:
             self._remove(f"{self._sets}/{id}", found, propagationPolicy="Foreground")
         if claim is None:
             return
+        left = f"workspace {id} is deleted, and its volume {claim_name(id)}"
         try:
             self._remove(f"{self._claims}/{claim_name(id)}", claim)
         except CoditectError as error:
-            left = f"workspace {id} is deleted, and its volume {claim_name(id)} is not"
-            error.hint = f"{left}; {error.hint or 'try again'}"
+            error.hint = f"{left} is not; {error.hint or 'try again'}"
             raise
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted: {left} may be left", hint="try again") from None
 
     def wait(
         self, id: str, condition: Condition, limit: float, tell: Tell

@@ -106,6 +106,21 @@ def test_a_purge_that_ends_at_the_volume_says_so(run_cli: RunCli, chaos: Chaos) 
     assert run_cli(*purge)[0] == 0
 
 
+def test_a_purge_that_is_interrupted_at_the_volume_says_so(run_cli: RunCli, chaos: Chaos) -> None:
+    run_cli("workspace", "create", "demo")
+    chaos.faults = [Fault(f"DELETE .*{CLAIMS}", times=99, delay=300)]
+    purge = ("workspace", "delete", "demo", "--force", "--purge", "--confirm", "demo")
+    line = [sys.executable, "-m", "coditect_cli", *purge]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as purging:
+        until(lambda: chaos.faults[0].times < 99, "a request for the volume", PATIENCE)
+        purging.send_signal(signal.SIGINT)
+        _, said = purging.communicate()
+    assert purging.returncode == 130
+    assert "demo is deleted, and its volume workspace-storage-demo-0 may be left" in said
+    chaos.faults = []
+    assert run_cli(*purge)[0] == 0
+
+
 def test_retry_after_is_waited_for(
     run_cli: RunCli, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,8 +144,9 @@ def test_retry_after_is_waited_for(
         (Fault("", times=99), 9, "kube.unreachable"),
         (Fault("", times=99, delay=2.0), 9, "kube.timeout"),
         (Fault("", times=99, status=302), 8, "kube.unexpected"),
+        (Fault("", times=99, line=[]), 9, "kube.unreachable"),
     ],
-    ids=["429", "500", "401", "403", "cut", "too slow", "redirect"],
+    ids=["429", "500", "401", "403", "cut", "too slow", "redirect", "no object"],
 )
 def test_each_failure_is_its_own_error(
     run_cli: RunCli,

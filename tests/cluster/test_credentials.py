@@ -182,6 +182,7 @@ def test_a_context_of_the_kubeconfig_is_chosen(
     assert run_cli("workspace", "list", "-o", "name") == (0, "", "")
     monkeypatch.setenv("CODITECT_KUBE_CONTEXT", "other")
     assert refusal(run_cli, "workspace", "list") == (2, "kube.config")
+    assert "it has no context other, but test" in run_cli("workspace", "list")[2]
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "a: 1", "[]"])

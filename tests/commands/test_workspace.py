@@ -174,3 +174,15 @@ def test_stop_ends_what_runs_in_the_gateway(run_cli: RunCli) -> None:
     assert run_cli("exec", "demo", "--", "true")[0] == 6
     assert run_cli("workspace", "start", "demo")[0] == 0
     assert run_cli("gateway", "stop", "--force")[0] == 0
+
+
+def test_a_dry_run_here_asks_no_cluster(
+    run_cli: RunCli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODITECT_PROVIDER", "kubernetes")
+    monkeypatch.setenv("CODITECT_KUBECONFIG", str(home / "none"))
+    dry = ("workspace", "create", "demo", "--image", "image:v1", "--dry-run=client", "-o", "name")
+    code, _, err = run_cli(*dry)
+    assert (code, "--owner USER" in err) == (4, True)
+    code, out, _ = run_cli(*dry, "--owner", "ada")
+    assert (code, out.splitlines()[-1]) == (0, "statefulset/demo")

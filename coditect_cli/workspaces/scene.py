@@ -30,6 +30,7 @@ START_REASONS = (
 )
 WAITING = IMAGE_REASONS + START_REASONS
 SETTLE = 3.0  # seconds that a scheduler or a volume controller may need to see what was just made
+SCALER = 12.0  # seconds in which an autoscaler, which looks every 10 s, says what it will do
 
 
 class Scene:
@@ -191,12 +192,12 @@ class Scene:
     def _unscheduled(self) -> CoditectError | None:
         pod = self.objects.get("pod") or {}
         status, reason, message = _condition(pod, "PodScheduled")
-        scaling = self._said("pod", "TriggeredScaleUp") and not self._said(
-            "pod", "NotTriggerScaleUp"
-        )
-        if not self._lasts("unscheduled", status == "False" and reason == "Unschedulable"):
+        in_vain = self._said("pod", "NotTriggerScaleUp") is not None
+        patience = SETTLE if in_vain else SCALER
+        unscheduled = status == "False" and reason == "Unschedulable"
+        if not self._lasts("unscheduled", unscheduled, patience):
             return None
-        if scaling:
+        if self._said("pod", "TriggeredScaleUp") and not in_vain:
             return None
         return Failed(
             f"no node takes workspace {self.id}: {message}",
@@ -221,11 +222,11 @@ class Scene:
             "class",
         )
 
-    def _lasts(self, what: str, is_so: bool) -> bool:
+    def _lasts(self, what: str, is_so: bool, patience: float = SETTLE) -> bool:
         if not is_so:
             self._since.pop(what, None)
             return False
-        return time.monotonic() - self._since.setdefault(what, time.monotonic()) >= SETTLE
+        return time.monotonic() - self._since.setdefault(what, time.monotonic()) >= patience
 
 
 def _containers(pod: Object) -> list[Any]:

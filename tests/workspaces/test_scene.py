@@ -65,12 +65,14 @@ def test_no_node_is_hopeless_after_a_moment_and_not_while_one_is_added(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(scene.time, "monotonic", lambda: now)
-    alone = seen(set=SET, pod=pod(UNSCHEDULABLE))
-    scaled = seen(set=SET, pod=pod(UNSCHEDULABLE))
-    scaled.apply(Change("events", "ADDED", event("TriggeredScaleUp", "p", "1 node")))
-    assert alone.hopeless() is None
-    assert scaled.hopeless() is None
+    alone, scaled, in_vain = (seen(set=SET, pod=pod(UNSCHEDULABLE)) for _ in range(3))
+    in_vain.apply(Change("events", "ADDED", event("NotTriggerScaleUp", "p", "1 max reached")))
+    for each in (alone, scaled, in_vain):
+        assert each.hopeless() is None
     now = scene.SETTLE
+    assert [each.hopeless() is None for each in (alone, scaled, in_vain)] == [True, True, False]
+    scaled.apply(Change("events", "ADDED", event("TriggeredScaleUp", "p", "1 node")))
+    now = scene.SCALER
     error = alone.hopeless()
     assert error is not None
     assert error.code == "workspace.unschedulable"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -111,6 +110,7 @@ def play(
     Exit codes: 0 played or quit, 2 not a recording, 3 no such file, 8 it cannot be read,
     130 interrupted
     """
+    from coditect_cli.attach import tty
     from coditect_cli.attach.playback import Player
     from coditect_cli.sessions.asciicast import Recording
 
@@ -123,7 +123,7 @@ def play(
         recording = Recording(source)
         _say_size(runtime, recording)
         idle = recording.idle_time_limit if skip_idle is None else skip_idle
-        is_taller = os.isatty(1) and shutil.get_terminal_size().lines > recording.rows
+        is_taller = os.isatty(1) and tty.size(1)[1] > recording.rows
         rows = recording.rows if is_taller else None
         player = Player(0, 1, speed=speed, idle=idle, start=start, rows=rows)
         status = player.play(recording.events())
@@ -241,7 +241,9 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _say_size(runtime: Runtime, recording: Recording) -> None:
-    cols, rows = shutil.get_terminal_size()
+    from coditect_cli.attach import tty
+
+    cols, rows = tty.size(1)  # its own: COLUMNS may be another's
     if os.isatty(1) and (cols != recording.cols or rows < recording.rows):
         runtime.streams.say(
             f"the recording is {recording.cols}x{recording.rows} and this terminal "

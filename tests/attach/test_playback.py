@@ -37,9 +37,10 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def on_terminal(home: Path) -> Iterator[Callable[..., Terminal]]:
     """Starts `coditect session play ARGS` on a terminal; it ends with the test."""
+    environ = {**os.environ, "COLUMNS": "90"}  # a size that is not this terminal's
     with ExitStack() as stack:
         yield lambda *args: stack.enter_context(
-            Terminal(["session", "play", *map(str, args)], dict(os.environ))
+            Terminal(["session", "play", *map(str, args)], environ)
         )
 
 

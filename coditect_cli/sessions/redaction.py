@@ -23,7 +23,8 @@ _SECRETS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # NAME=value, as shells and env write it: any name with such a word in it.
-        _WORD + r"""[\w.-]{0,64}+(?:\[[^\]\s]{0,64}\])?["']?\s{0,8}\+?=(?![=>])\s{0,8}""" + _VALUE,
+        _WORD + r"""[\w.-]{0,64}+(?:\[[^\]\s]{0,64}\])?["']?\]?\s{0,8}"""
+        r"\+?=(?![=>])\s{0,8}" + _VALUE,
         # name: value, as YAML, JSON and headers write it: a name that ends in such a word.
         r"(?:token|secret|password|passwd|passphrase|credentials?|(?<=[\w-])key)"
         r"""["']?\s{0,8}:(?!:)\s{0,8}""" + _VALUE,
@@ -34,7 +35,9 @@ _SECRETS = [
         r"\s+(?!-)" + _VALUE,
         r"""\bcurl\s(?:[^\n;|&]{0,256}?\s)?(?:-u|--(?:proxy-)?user)[=\s]?\s{0,8}["']?"""
         r"""[^\s:"']{0,64}:([^\s"']++)""",
-        r"\bsshpass\s{1,8}-p\s{0,8}" + _VALUE,
+        r"\bcurl\s(?:[^\n;|&]{0,256}?\s)?-b\s{0,8}" + _VALUE,
+        r"\b(?:sshpass\s{1,8}|login\s(?:[^\n;|&]{0,256}?\s)?)-p\s{0,8}" + _VALUE,
+        r"\b(?:mysql|mariadb)[\w-]{0,20}+\s(?:[^\n;|&]{0,256}?\s)?-p" + _VALUE,
         r"\s-pass(?:in|out)?\s{1,8}pass:(\S++)",  # openssl's
         # set -x NAME value, as fish and csh have it.
         r"\bset(?:env)?\s+(?:--?[\w-]{1,16}\s+){0,4}\w{0,64}"
@@ -59,6 +62,9 @@ _HINTS: tuple[str, ...] = (
         "://",
         "eyJ",
         "curl",
+        "login",
+        "mysql",
+        "mariadb",
         "sk-",
         "k_live_",
         "k_test_",

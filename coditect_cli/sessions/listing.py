@@ -286,7 +286,7 @@ def _saved_items(rows: list[Row]) -> tuple[list[Item], int]:
                 state = decode(value if value.isascii() else value.decode())
                 started_at, last_active = state.started_at, state.last_active
                 usual = started_at[-1] == "Z" == last_active[-1]
-            except (DecodeError, UnicodeDecodeError):
+            except (DecodeError, UnicodeDecodeError, RecursionError):
                 usual = False
             if not usual:
                 items.append(_item_of_any(workspace, session, value))

@@ -225,7 +225,7 @@ def _end(line: str, at: int, ends: str, *, quoted: bool = False) -> int:
 def readable(content: bytes, reveal: Collection[str] = ()) -> Any:
     """A JSON value with every variable hidden but those named in `reveal`.
 
-    Raises ValueError when it is not JSON, or nested more than 100 deep.
+    What is nested more than 100 deep is hidden too. Raises ValueError when it is not JSON.
     """
     try:
         text = content.decode()
@@ -235,13 +235,13 @@ def readable(content: bytes, reveal: Collection[str] = ()) -> Any:
 
 
 def redacted(value: Any, reveal: Collection[str] | None = None) -> Any:
-    """What was a JSON value, as `readable` shows it. Raises ValueError when nested too deep."""
+    """What was a JSON value, as `readable` shows it."""
     return _redacted(value, reveal or (), MAX_DEPTH)
 
 
 def _redacted(value: Any, reveal: Collection[str], depth: int) -> Any:
     if not depth:
-        raise ValueError("it is nested too deep")
+        return HIDDEN
     if isinstance(value, list):
         return [_redacted(item, reveal, depth - 1) for item in value]
     if not isinstance(value, dict):

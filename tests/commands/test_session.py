@@ -32,6 +32,21 @@ def test_variables_are_hidden_unless_they_are_named(run_cli: RunCli, layer: Sess
     assert "no variable NO" in run_cli("session", "show", "demo", "s1", "--reveal", "NO")[2]
 
 
+@pytest.mark.parametrize("depth", [100, 900, 40_000])
+def test_what_is_nested_deep_hides_no_session(
+    run_cli: RunCli, layer: SessionLayer, store: SessionStore, depth: int
+) -> None:
+    layer.save(state())
+    value = state(id="deep").encode()[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
+    store.transact(lambda transaction: transaction.set(b"demo/terminal_sessions/deep", value))
+    found = {item["session"]: item["state"] for item in document(run_cli, "list", "demo")["items"]}
+    assert found == {"deep": "unreadable" if depth > 1000 else "saved", "s1": "saved"}
+    if depth > 1000:
+        assert refused(run_cli, "show", "demo", "deep") == (8, "session.unreadable")
+    else:
+        assert document(run_cli, "show", "demo", "deep")["state"] == "saved"
+
+
 def test_a_session_is_found_by_a_unique_start(run_cli: RunCli, layer: SessionLayer) -> None:
     for id in ("5e0c", "5e1d"):
         layer.save(state(id=id))

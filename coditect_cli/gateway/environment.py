@@ -33,6 +33,11 @@ def clean(
     }
 
 
+def of_locale(env: Mapping[str, str]) -> set[str]:
+    """The variables of `env` that tell of language and time, but for LANG."""
+    return {name for name in env if name in ("LANGUAGE", "TZ") or name[:3] == "LC_"}
+
+
 def shell(setting: str | None, account: Account) -> str:
     """The absolute path of the shell to start: the setting, the user's own, bash or sh."""
     for path in (setting, account.shell, "/bin/bash"):

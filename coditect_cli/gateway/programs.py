@@ -66,6 +66,8 @@ class Programs:
         command = replace(command, hook=hook.has_hook(path), first_output=first)
         if saved:
             state = hook.saved_state(path, cwd, saved.state) if command.hook else None
+            for name in environment.of_locale(command.env) - saved.state.environment_vars.keys():
+                del command.env[name]  # this gateway was started in another one
             drawn = saved_screen(saved, cwd, Path(path).name)
             command = replace(command, saved=state, first_output=drawn + first)
             command.meta.update(variablesTrimmed=saved.state.variables_trimmed)

@@ -86,6 +86,27 @@ def test_what_start_up_files_export_does_not_undo_what_was_unset_or_changed(
         )
 
 
+def test_a_restored_shell_has_its_own_locale(
+    start: Callable[..., Gateway], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LC_ALL", "LC_TIME", "TZ"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LC_TIME", "C.UTF-8")
+    shell = hooked_shell(tmp_path)
+    gateway = start(shell=shell)
+    client = gateway.attach()
+    type_lines(client, "export DONE=1")
+    state_when(gateway, client.session, lambda state, _: "DONE" in state.environment_vars)
+    kill_everything(gateway)
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    gateway = start(shell=shell)
+    assert gateway.attach().run('echo "$LC_TIME,${LC_ALL-unset},${TZ-unset}"') == (
+        b"C.UTF-8,unset,unset\r\n"
+    )
+    assert gateway.attach(session="new").run("echo $LC_ALL,$TZ") == b"C,Asia/Tokyo\r\n"
+
+
 def test_a_stopped_gateway_has_saved_everything(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:

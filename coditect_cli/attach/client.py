@@ -314,7 +314,10 @@ class TerminalPump(Pump):
         self.reason = reason
 
     def on_leaving(self) -> None:
-        """A program that nobody can come back to is not left running."""
+        """What we say goes below the screen; a program that nobody can come back to ends."""
+        if self._noticed == "main":
+            with contextlib.suppress(OSError):
+                self.sink.write(notice.erase())
         if isinstance(self._ask, Exec) and self.status is None:
             with contextlib.suppress(CoditectError):
                 self.tell(messages.Detach())

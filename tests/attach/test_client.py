@@ -202,6 +202,20 @@ def test_a_lost_link_comes_back_and_what_was_typed_meanwhile_arrives(
     terminal.expect(b"typed-meanwhile\r\n")
 
 
+def test_a_notice_is_gone_when_one_leaves(
+    gateway: Gateway, start_proxy: Callable[..., Proxy], run_in_terminal: Run
+) -> None:
+    proxy = start_proxy()
+    terminal = run_in_terminal("attach", "demo")
+    ready(terminal)
+    proxy.refuse()
+    terminal.expect(b"the connection was lost, reconnecting, ~. leaves")
+    terminal.type(b"\r~.")
+    terminal.expect(b"\x1b[2K\x1b8")
+    terminal.expect(b"left; the session goes on")
+    assert terminal.wait() == 255
+
+
 def test_a_notice_over_a_full_screen_program_is_followed_by_a_redraw(
     gateway: Gateway, start_proxy: Callable[..., Proxy], run_in_terminal: Run
 ) -> None:

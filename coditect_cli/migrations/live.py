@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -34,10 +35,12 @@ class LiveSteps:
         self._expected = expected
         self._run: Run | None = None
         self._last = ""
+        self._stream = stream
         self._console = Console(file=stream, highlight=False, markup=False)
         self._live = self._new()
 
     def _new(self) -> Live:
+        self._fit()
         return Live(
             console=self._console, get_renderable=self._draw, redirect_stdout=False,
             redirect_stderr=False, refresh_per_second=4,
@@ -75,7 +78,15 @@ class LiveSteps:
             self._live = self._new()  # the old one would first go up over what was printed
             self._live.start()
 
+    def _fit(self) -> None:
+        """Take the terminal's own size: COLUMNS and LINES may be those of another."""
+        with suppress(OSError):  # it is gone
+            size = os.get_terminal_size(self._stream.fileno())
+            if all(size):  # a terminal may have none
+                self._console.size = size
+
     def _draw(self) -> Group:
+        self._fit()
         table = Table.grid(padding=(0, 2))
         for is_narrowed in (False, True, False):  # the title, where a terminal is narrow
             table.add_column(no_wrap=not is_narrowed, overflow="ellipsis")

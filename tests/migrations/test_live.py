@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import termios
 import threading
 import time
 
@@ -26,10 +27,11 @@ def event(type: str, step: str | None = None, **data: object) -> Event:
 
 
 class Screen:
-    """A terminal, and what it shows."""
+    """A terminal of so many columns, and what it shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int) -> None:
         self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, columns))
         self.stream = os.fdopen(slave, "w")
         self._written = bytearray()
         self._thread = threading.Thread(target=self._read)
@@ -67,8 +69,8 @@ def columns() -> int:
 @pytest.fixture
 def live(columns: int, monkeypatch: pytest.MonkeyPatch) -> Live:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", str(columns))  # rich reads it once, and this process may have one
-    screen = Screen()
+    monkeypatch.setenv("COLUMNS", "60")  # another terminal's, as a shell may export it
+    screen = Screen(columns)
     return screen, LiveSteps(screen.stream, TITLES, {"one": 5.0, "two": 3600.0})
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coditect_cli.errors import CoditectError, Conflict, Failed, NotFound
 from coditect_cli.migrations import gke, programs
+from coditect_cli.migrations.phase2.objects import exists
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World, program
 from coditect_cli.migrations.target import KubeContext, kube_context_of, kubeconfig_contexts
 
@@ -73,7 +74,7 @@ class MakeCluster(Step):
         def remove() -> Facts:
             status = _settled(world, gke.MAKING, gke.DELETING)
             if status not in GONE:
-                _check_no_volumes(world)
+                _check_unused(world)
             if status is not None:
                 programs.run(leave, timeout=world.settings.build_timeout)
             return {}
@@ -194,8 +195,15 @@ def _settled(world: World, *passing: gke.Status) -> gke.Status:
     return gke.settled(look, *passing, patience=world.settings.build_timeout)
 
 
-def _check_no_volumes(world: World) -> None:
+def _check_unused(world: World) -> None:
     """A cluster that this run made is not removed with what others keep in it by now."""
+    namespace = world.settings.namespace
+    if exists(world.kube(), f"/api/v1/namespaces/{namespace}"):
+        raise Conflict(
+            f"{world.settings.cluster} holds namespace {namespace} still: it is not removed",
+            code="migrate.in_use",
+            hint=f"look at what is in it: kubectl get all,configmaps,secrets -n {namespace}",
+        )
     claims = world.kube().get("/api/v1/persistentvolumeclaims", limit=1)["items"]
     if claims:
         where = claims[0]["metadata"]

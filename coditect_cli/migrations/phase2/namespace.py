@@ -11,6 +11,15 @@ from coditect_cli.migrations.phase2.objects import MANAGED, exists
 from coditect_cli.migrations.step import Action, Facts, Observation, Step, World
 
 POLL = 1.0
+_KEPT = {
+    "StatefulSet": "/apis/apps/v1/statefulsets",
+    "PersistentVolumeClaim": "/api/v1/persistentvolumeclaims",
+    "Deployment": "/apis/apps/v1/deployments",
+    "ConfigMap": "/api/v1/configmaps",
+    "Secret": "/api/v1/secrets",
+}
+_EVERYWHERE = ("kube-root-ca.crt", "istio-ca-root-cert")  # put into each namespace
+_OF_ACCOUNT = "kubernetes.io/service-account-token"
 
 
 class MakeNamespace(Step):
@@ -58,20 +67,22 @@ class MakeNamespace(Step):
                 time.sleep(POLL)
             return {}
 
-        return [Action(remove, call=f"delete Namespace {name}, unless workspaces are in it")]
+        return [Action(remove, call=f"delete Namespace {name}, unless others keep something in it")]
 
 
 def _check_empty(world: World) -> None:
-    """A namespace that this run made is not removed with what others keep in it by now."""
+    """A namespace that this run made is not removed with what others keep in it by now.
+
+    What the run put there is gone before; what follows from that, such as pods, is on its way.
+    """
     name = world.settings.namespace
-    for path in (
-        f"/apis/apps/v1/namespaces/{name}/statefulsets",
-        f"/api/v1/namespaces/{name}/persistentvolumeclaims",
-    ):
-        items = world.kube().get(path, limit=1)["items"]
-        if items:
-            raise Conflict(
-                f"namespace {name} holds {items[0]['metadata']['name']}: it is not removed",
-                code="migrate.in_use",
-                hint="coditect workspace delete ID --purge removes a workspace and its volume",
-            )
+    for kind, place in _KEPT.items():
+        root, plural = place.rsplit("/", 1)
+        for item in world.kube().get(f"{root}/namespaces/{name}/{plural}")["items"]:
+            if item["metadata"]["name"] not in _EVERYWHERE and item.get("type") != _OF_ACCOUNT:
+                raise Conflict(
+                    f"namespace {name} holds {kind} {item['metadata']['name']}, which this run did "
+                    "not make: it is not removed",
+                    code="migrate.in_use",
+                    hint="remove it first; a workspace, with coditect workspace delete ID --purge",
+                )

@@ -196,6 +196,7 @@ def test_what_gke_does_to_the_cluster_already_is_waited_for(
     Engineer(field, field.cluster.url, monkeypatch)
     clusters = field.cloud.clusters.clusters
     assert field.go(field.steps()).state == "done"
+    field.roll_back("credentials")
     clusters[CLUSTER]["status"] = status
     waited = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import yaml
@@ -104,15 +105,20 @@ def test_the_way_back_removes_what_the_run_made(field: Field) -> None:
     assert field.state().state == "rolled back"
 
 
-def test_the_way_back_stops_at_what_others_keep_there_by_now(field: Field) -> None:
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+@pytest.mark.parametrize(
+    ("plural", "content"),
+    [("persistentvolumeclaims", {"spec": CLAIM}), ("configmaps", {}), ("secrets", {})],
+)
+def test_the_way_back_stops_at_what_others_keep_there_by_now(
+    field: Field, plural: str, content: dict[str, Any]
+) -> None:
     field.go(field.steps())
-    claim = {
-        "metadata": {"name": "workspace-storage-alice-0"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    path = f"/api/v1/namespaces/{field.namespace}/persistentvolumeclaims"
-    field.cluster.request("POST", path, claim)
-    with pytest.raises(RollbackNotVerified, match="workspace-storage-alice-0") as caught:
+    path = f"/api/v1/namespaces/{field.namespace}/{plural}"
+    field.cluster.request("POST", path, {"metadata": {"name": "theirs"}, **content})
+    with pytest.raises(RollbackNotVerified, match=r"holds \w+ theirs, .* holds") as caught:
         field.roll_back()
     assert caught.value.exit_code == 11
     assert field.is_there

@@ -343,12 +343,14 @@ def _handshake(
             else:
                 protocol.receive_eof()
             response = _response(protocol)
+    except ConnectionError:  # no answer, as it has hung up
+        response = None
     except OSError as error:
         raise _unreachable(address, error) from error
     if response is None:
         raise Unreachable(
             f"what answers at {address.url} is no gateway, or it hung up",
-            code="gateway.unreachable",
+            code="gateway.no_answer",
             hint="check the URL (coditect context show)",
             retryable=True,
         )

@@ -6,7 +6,8 @@ import json
 import os
 import select
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from coditect_cli.attach.credentials import Credentials
 from coditect_cli.attach.link import Link, LinkLost
@@ -18,6 +19,11 @@ from coditect_cli.protocol.handshake import SESSIONS_PAGE
 from coditect_cli.protocol.shape import json_object
 
 TIMEOUT = 30.0  # seconds; `stop` waits for programs to end
+PATIENCE = 10.0  # seconds, until another bridge answers
+PAUSE = 0.02
+_READS = ("sessions", "read", "status")  # what may be asked twice
+
+Result = TypeVar("Result")
 
 
 def request(
@@ -29,18 +35,41 @@ def request(
 ) -> dict[str, Any]:
     """Send a request of docs/protocol.md about one workspace, and return the answer's fields.
 
-    Never starts a gateway; `credentials` are those of requests before this one. Raises the
-    gateway's error, or Unreachable when none answers (for the local context with code
+    Never starts a gateway; `credentials` are those of requests before this one. Where a gateway of
+    this machine hangs up, as one whose bridge is killed, it is asked again, if that does no harm.
+    Raises the gateway's error, or Unreachable when none answers (for the local context with code
     gateway.not_running).
     """
     if credentials is None:
         credentials = Credentials(context, paths, workspace_id, os.environ)
     token, url = credentials.recent(), context.gateway_url(paths)
-    if message == {"type": "sessions"} and url.startswith("ws+unix:"):
-        found = _live_sessions(url, workspace_id, token)
+    is_here = url.startswith("ws+unix:")
+    deadline = time.monotonic() + (PATIENCE if is_here else 0)
+    if message == {"type": "sessions"} and is_here:
+        found = _patiently(lambda: _live_sessions(url, workspace_id, token), deadline)
         if found is not None:
             return found
-    link = Link.open(url, workspace_id, token)
+
+    def ask() -> dict[str, Any]:
+        link = _patiently(lambda: Link.open(url, workspace_id, token), deadline)
+        return _ask(link, message)
+
+    return _patiently(ask, deadline) if message["type"] in _READS else ask()
+
+
+def _patiently(step: Callable[[], Result], deadline: float) -> Result:
+    """What this gives, with time for a bridge that ended just then to have a successor."""
+    while True:
+        try:
+            return step()
+        except Unreachable as error:
+            hung_up = error.code == "gateway.no_answer" and error.retryable
+            if not hung_up or time.monotonic() >= deadline:
+                raise
+        time.sleep(PAUSE)
+
+
+def _ask(link: Link, message: dict[str, Any]) -> dict[str, Any]:
     try:
         link.send(json.dumps(message))
         answer = json_object(_first_text(link))

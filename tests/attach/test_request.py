@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,9 @@ from coditect_cli.attach import request as requests
 from coditect_cli.attach.page import fetch
 from coditect_cli.attach.request import request
 from coditect_cli.errors import CoditectError, NotFound, Unreachable
+from coditect_cli.gateway.address import short_path
 from coditect_cli.paths import Paths
+from coditect_cli.tokens import local_user
 from tests.support.gateway import Gateway
 
 
@@ -58,6 +62,48 @@ def test_an_answer_that_is_not_whole_is_told(tmp_path: Path, answer: bytes) -> N
             fetch(f"ws+unix:{tmp_path}/socket", "/sessions", "demo", "token")
         server.join()
     assert lost.value.code == "gateway.no_answer"
+
+
+@pytest.mark.parametrize(
+    ("workspace", "asked", "answer"),
+    [
+        ("demo", {"type": "sessions"}, "sessions"),
+        ("_gateway", {"type": "status"}, "status"),
+        ("demo", {"type": "stop", "force": False}, "stopped"),
+    ],
+)
+def test_one_that_hangs_up_is_asked_again(
+    gateway: Gateway, tmp_path: Path, workspace: str, asked: dict[str, Any], answer: str
+) -> None:
+    gateway.user = local_user()
+    gateway.workspace("demo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+
+        def hang_up_then_pass_on() -> None:
+            """As the socket of a gateway whose bridge is killed."""
+            listener.accept()[0].close()
+            client, _ = listener.accept()
+            with (
+                client,
+                socket.socket(socket.AF_UNIX) as successor,
+                short_path(str(gateway.socket)) as name,
+            ):
+                successor.connect(name)
+                ways = {client: successor, successor: client}
+                while True:
+                    for source in select.select(ways, [], [])[0]:
+                        if not (data := source.recv(65_536)):
+                            return
+                        ways[source].sendall(data)
+
+        server = threading.Thread(target=hang_up_then_pass_on, daemon=True)
+        server.start()
+        environ = {**gateway.environ, "CODITECT_GATEWAY_URL": f"ws+unix:{tmp_path}/socket"}
+        context = config.load(gateway.paths, environ)
+        assert request(context, gateway.paths, workspace, asked)["type"] == answer
+        server.join()
 
 
 def test_the_gateways_error_is_raised(gateway: Gateway) -> None:

@@ -20,7 +20,7 @@ from coditect_cli.migrations.journal import Journal, new_run_id
 from coditect_cli.migrations.lock import hold
 from coditect_cli.migrations.phases import steps_of
 from coditect_cli.migrations.plan import check_plan, check_plan_file, flags_of, make_plan, save_plan
-from coditect_cli.migrations.programs import asked_once
+from coditect_cli.migrations.programs import asked_once, telling
 from coditect_cli.migrations.report import head_text, plan_text, run_fields
 from coditect_cli.migrations.run import Run
 from coditect_cli.migrations.runs import check_finished, check_secrets, chosen_run
@@ -167,7 +167,7 @@ def drive(
 
         named = journal.run + _words_to_find_it(runtime, world.settings)
         engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop, named=named)
-        with _stopped_by_signals(stop, say):
+        with _stopped_by_signals(stop, say), telling(say):
             try:
                 go(engine)
             finally:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -141,6 +141,19 @@ def asked_once() -> Iterator[None]:
         _lost.reset(token)
 
 
+_tell: ContextVar[Callable[[str], None]] = ContextVar("_tell", default=lambda line: None)
+
+
+@contextmanager
+def telling(tell: Callable[[str], None]) -> Iterator[None]:
+    """Within it, a failure after which a program is tried again is told."""
+    token = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(token)
+
+
 @dataclass(frozen=True)
 class Completed:
     """A program that ended with status 0, and what it said."""
@@ -172,6 +185,7 @@ def run(argv: Sequence[str], *, timeout: float = LOOK, stdin: str | None = None)
                 raise
             if not error.retryable:
                 raise
+            _tell.get()(f"{error.message}; again in about {pause:g} s")
         time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (not a secret)
     return _attempt(argv, timeout, stdin)
 

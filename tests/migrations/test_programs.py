@@ -101,6 +101,16 @@ def test_a_passing_failure_is_tried_again(program: Program, tmp_path: Path) -> N
     assert tries.read_text() == "x\n" * 3
 
 
+def test_a_failure_after_which_it_is_tried_again_is_told(program: Program, tmp_path: Path) -> None:
+    """A run once said nothing for as long as gcloud was told to slow down."""
+    once = f"mkdir {tmp_path}/tried 2>/dev/null || exit 0\n"
+    name = program(once + "echo ERROR: RESOURCE_EXHAUSTED >&2; exit 1")
+    told: list[str] = []
+    with programs.telling(told.append):
+        programs.run([name, "run", "deploy"])
+    assert told == ["gcloud run deploy: RESOURCE_EXHAUSTED; again in about 0 s"]
+
+
 @pytest.mark.parametrize(
     ("said", "tries"),
     [

@@ -64,7 +64,7 @@ class Watches:
         self._kube = kube
         self._tell = tell
         self._broken: dict[str, CoditectError] = {}
-        self._changes: queue.SimpleQueue[Change | CoditectError] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[Change | Exception] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._open: set[Any] = set()
@@ -104,7 +104,7 @@ class Watches:
             change = self._changes.get(timeout=patience)
         except queue.Empty:
             return None
-        if isinstance(change, CoditectError):
+        if isinstance(change, Exception):
             raise change
         return change
 
@@ -136,6 +136,9 @@ class Watches:
                         self._tell(f"not heard of the cluster: {error.message}; trying again")
                     self._broken[key] = error
                 self._stopping.wait(PAUSE)
+            except Exception as error:  # a bug, of which whoever waits for changes must hear
+                self._changes.put(error)
+                return
 
     def _list(self, key: str, source: Source) -> str:
         """Put all that is there; returns the version from which on it is to be watched."""
@@ -192,12 +195,22 @@ def _problem(answer: Answer, server: str) -> Exception:
 
 
 def _lines(response: Any) -> Iterator[tuple[str, Object]]:
-    """A watch's events, each a line; raises ValueError for one that is torn."""
+    """A watch's events, each a line; raises ValueError for one that is torn, or none."""
     rest = b""
     for chunk in response.stream(65_536, decode_content=True):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            event = json.loads(line)
-            yield event["type"], event["object"]
+            yield _event(line)
     if rest:
         raise ValueError("the watch ended in the middle of a line")
+
+
+def _event(line: bytes) -> tuple[str, Object]:
+    event = json.loads(line)
+    try:
+        kind, found = event["type"], event["object"]
+        if kind != "ERROR":
+            found["metadata"]["resourceVersion"]
+    except (KeyError, TypeError):
+        raise ValueError("a line of the watch is no event") from None
+    return kind, found

@@ -45,13 +45,14 @@ SETS, CLAIMS = "/statefulsets", "/persistentvolumeclaims"
         Fault("GET .*watch=true", times=6, status=410),
         Fault("GET .*/pods.*watch=true", line={"type": "ERROR", "object": {"code": 410}}),
         Fault("GET .*watch=true", times=6),
+        Fault("GET .*watch=true", times=3, line={"type": "BOOKMARK", "object": {}}),
         Fault("GET .*watch=true", times=6, status=500),
         Fault("GET .*fieldSelector", times=6, status=429),
     ],
     ids=[
         *("busy", "server error", "unavailable", "lost answer", "lost answer for the volume"),
         *("gateway time-out", "watches expired", "a watch expires later", "cut watches"),
-        *("watches fail", "lists are refused"),
+        *("watches garbled", "watches fail", "lists are refused"),
     ],
 )
 def test_create_goes_through(
@@ -257,6 +258,17 @@ def test_a_watch_of_the_list_survives(chaos: Chaos, cluster: Cluster, namespace:
         for name in ("one", "two"):
             cluster.request("POST", path, {"metadata": {"name": name}})
             until(lambda name=name: sees(name), f"configmap {name}", PATIENCE)  # type: ignore[misc]
+
+
+def test_what_breaks_in_a_watch_is_raised_where_its_changes_are_awaited(
+    cluster: Cluster, namespace: str
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"  # the namespace has one
+    settings = Settings(kubeconfig=str(cluster.kubeconfig), namespace=namespace)
+    source = kube_watch.Source(path, pick=lambda found: found["none"])
+    watches = kube_watch.Watches(kube.Kube(settings), {"maps": source})
+    with watches, pytest.raises(KeyError):
+        watches.next(PATIENCE)
 
 
 def test_a_watch_of_workspaces_that_expired_tells_what_went_meanwhile(

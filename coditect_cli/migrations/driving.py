@@ -351,7 +351,8 @@ def _scope(runtime: Runtime, settings: MigrateSettings) -> str:
     """Whom the lock keeps out."""
     if (settings.store or runtime.context.settings.store) == "sqlite":
         return f"runs that use {runtime.paths.session_store}, so those of this user and machine"
-    file = runtime.context.settings.fdb_cluster_file or "the default cluster file"
+    chosen = runtime.context.settings.fdb_cluster_file or os.environ.get("FDB_CLUSTER_FILE")
+    file = chosen or "the default cluster file"
     return f"everybody who uses the FoundationDB of {file}"
 
 

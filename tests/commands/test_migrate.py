@@ -36,6 +36,13 @@ def test_a_plan_shows_each_step_and_touches_nothing(desk: Desk) -> None:
     assert (code, "$ gcloud run services update-traffic" in out) == (0, True)
 
 
+def test_a_plan_says_whom_its_lock_keeps_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FDB_CLUSTER_FILE", "/etc/shared.cluster")
+    for store, who in (("sqlite", "this user"), ("foundationdb", "FoundationDB of /etc/shared")):
+        _, out, _ = desk.phase1("--plan", "--store", store)
+        assert who in next(line for line in out.splitlines() if "excludes" in line)
+
+
 def test_a_plan_that_cannot_look_still_has_every_step(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def run_phase(
         if from_plan is not None:
             flags = {**flags_of(from_plan), **flags}
         settings, sources = load_settings(runtime.paths, os.environ, flags, runtime.context.name)
+        check_secrets(settings)  # a plan shows them too
         _share_kubeconfig(runtime)
         target, problem = find_target(runtime.context.name, settings, sources)
         settings = replace(settings, project=target.project)
@@ -82,7 +83,6 @@ def run_phase(
         if problem is not None:
             raise problem
         target.check()
-        check_secrets(settings)
         is_asked = from_plan is None and runtime.streams.may_prompt()
         return _begin(runtime, phase, steps, world, new_run, is_asked, confirm, last)
 

@@ -107,10 +107,13 @@ class Server:
             "server_header": f"coditect/{__version__}",
             "logger": logging.getLogger("coditect.websockets"),
         }
+        handler: Any = self.handle
         for address, listener in listeners.items():
-            start = unix_serve if address.startswith("unix:") else serve
-            handler: Any = self.handle
-            self._servers.append(await start(handler, sock=listener, **common))
+            if address.startswith("unix:"):  # its path is the keeper's, and outlives this bridge
+                start = unix_serve(handler, sock=listener, cleanup_socket=False, **common)
+            else:
+                start = serve(handler, sock=listener, **common)
+            self._servers.append(await start)
 
     async def process_request(self, connection: Connection, request: Request) -> Response | None:
         """Let a request in, or answer it with the reason why not."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from coditect_cli.attach.credentials import Credentials
+from coditect_cli.attach.link import Address
 from coditect_cli.config import Context
 from coditect_cli.errors import CoditectError, Forbidden, NotFound
 from coditect_cli.finding import Finding
@@ -116,7 +117,10 @@ def _gateway(settings: Settings) -> Finding:
     except (OSError, http.client.HTTPException) as error:
         return Finding("gateway", "fail", f"{url} does not answer: {error}", fix)
     if status == http.client.OK:
-        return Finding("gateway", "pass", f"{url} is ready")
+        if Address.parse(url).is_private():
+            return Finding("gateway", "pass", f"{url} is ready")
+        message = f"{url} is ready, and a token is not sent there unencrypted"
+        return Finding("gateway", "warn", message, "wss://HOST/ws, or a port-forward to here")
     return Finding("gateway", "fail", f"{url} is not ready: HTTP status {status}", fix)
 
 

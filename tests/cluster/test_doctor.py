@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coditect_cli import kube
+from coditect_cli import doctor_cluster, kube
 from coditect_cli.workspaces.manifest import Grant, grants
 from tests.cluster.test_rbac import grant
 from tests.conftest import RunCli
@@ -112,3 +112,12 @@ def test_a_gateway_that_does_not_answer(run_cli: RunCli, monkeypatch: pytest.Mon
     monkeypatch.setenv("CODITECT_GATEWAY_URL", "wss://127.0.0.1:1/ws")
     found = examine(run_cli, 8)["gateway"]
     assert "wss://127.0.0.1:1/ws does not answer" in found["message"]
+
+
+def test_a_gateway_that_no_token_is_sent_to(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_cluster, "_page", lambda *_: 200)  # it is on another machine
+    monkeypatch.setenv("CODITECT_GATEWAY_URL", "ws://10.0.0.1/ws")
+    found = examine(run_cli, 0)["gateway"]
+    assert (found["status"], "not sent there unencrypted" in found["message"]) == ("warn", True)

@@ -36,19 +36,19 @@ _NUMBERED = re.compile(r"(\d+)\t(.*)", re.DOTALL)
 # How bash adds lines of history. Of those that it has from its file, too, one is left.
 _BEFORE_ADDING = [
     "_coditect_control=${HISTCONTROL+x$HISTCONTROL} _coditect_append=",
-    "builtin shopt -q histappend && _coditect_append=1",
-    "builtin declare -g HISTCONTROL=erasedups",
+    r"\builtin shopt -q histappend && _coditect_append=1",
+    r"\builtin declare -g HISTCONTROL=erasedups",
 ]
 # Then it thinks that they are in its file already, and does not write them there again.
 _BEHIND_ADDING = [
-    'builtin declare -g HISTCONTROL="${_coditect_control#x}"',
-    "[[ -n $_coditect_control ]] || builtin unset -v HISTCONTROL",
-    "builtin history -a /dev/null",
+    r'\builtin declare -g HISTCONTROL="${_coditect_control#x}"',
+    "[[ -n $_coditect_control ]] || \\builtin unset -v HISTCONTROL",
+    r"\builtin history -a /dev/null",
     # That counts them as lines of the file; -n counts anew, and with histappend it
     # takes nothing off the lines that are to be written.
-    "builtin shopt -s histappend",
-    "builtin history -n",
-    "[[ -n $_coditect_append ]] || builtin shopt -u histappend",
+    r"\builtin shopt -s histappend",
+    r"\builtin history -n",
+    "[[ -n $_coditect_append ]] || \\builtin shopt -u histappend",
 ]
 # What names a process is left as start-up files set it anew.
 _UNLESS_NEW = {name: f"[[ -n ${{{name}-}} ]] || " for name in ("SSH_AUTH_SOCK", "SSH_AGENT_PID")}
@@ -171,14 +171,14 @@ def _byte(number: int) -> str:
 
 def saved_state(shell: str, directory: str, state: SessionState) -> int:
     """A descriptor of the commands by which a hook takes a state back, at its first prompt."""
-    lines = [f"builtin cd -- {shlex.quote(directory)}"]
+    lines = [rf"\builtin cd -- {shlex.quote(directory)}"]
     changes = [
-        f"{_UNLESS_NEW.get(name, '')}builtin export {name}={shlex.quote(value)}"
+        f"{_UNLESS_NEW.get(name, '')}\\builtin export {name}={shlex.quote(value)}"
         for name, value in state.environment_vars.items()
         if is_taken_back(name, value)
     ]
     gone = [name for name in state.variables_unset if is_taken_back(name, "")]
-    changes += [f"builtin unset -v {name}" for name in gone]
+    changes += [rf"\builtin unset -v {name}" for name in gone]
     # Of lines that are the same, the last one alone, as those in the shell's file.
     history = [
         shlex.quote(line) for line in reversed(dict.fromkeys(reversed(state.command_history)))
@@ -188,7 +188,7 @@ def saved_state(shell: str, directory: str, state: SessionState) -> int:
         lines += [" ".join(["_coditect_remember", *history])] if history else []
     else:
         lines += changes
-        adding = [f"builtin history -s -- {line}" for line in history]
+        adding = [rf"\builtin history -s -- {line}" for line in history]
         if adding:
             lines += [*adding[:-UNIQUE], *_BEFORE_ADDING, *adding[-UNIQUE:], *_BEHIND_ADDING]
     content = os.fsencode("\n".join(line.replace("\0", "") for line in lines)) + b"\n"

@@ -22,10 +22,10 @@ def test_a_record_sets_nothing_that_is_code_or_the_shells_own() -> None:
     record.variables_unset.extend(["HOME", "X;id", "BAR"])
     with os.fdopen(hook.saved_state("/bin/bash", "/", record)) as commands:
         assert commands.read().splitlines() == [
-            "builtin cd -- /",
-            "builtin export FOO=1",
-            "builtin export PS3='${debian_chroot:+x}\\u> '",
-            "builtin unset -v BAR",
+            r"\builtin cd -- /",
+            r"\builtin export FOO=1",
+            "\\builtin export PS3='${debian_chroot:+x}\\u> '",
+            r"\builtin unset -v BAR",
         ]
 
 
@@ -65,6 +65,21 @@ def test_a_readonly_variable_does_not_stop_the_rest_in_zsh(
     shell.type("echo $FIRST,$RO,$LAST; fc -l 1")
     shown = shell.shown(b"ready$ ")
     assert b"1,0,3" in shown
+    assert b"echo saved" in shown
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_aliases_change_nothing_of_a_state(stack: ExitStack, tmp_path: Path, name: str) -> None:
+    state = SessionState("s", "demo", 0, 0, name, "/usr", {"FOO": "1"}, ["echo saved"])
+    state.variables_unset.append("GONE")
+    saved = hook.saved_state(f"/bin/{name}", "/usr", state)
+    kind = "-g" if name == "zsh" else ""
+    words = ("builtin", "cd", "export", "unset", "history", "exec", "shopt", "declare")
+    aliases = "".join(f"alias {kind} {word}=false\n" for word in words)
+    shell = (bash if name == "bash" else zsh)(stack, tmp_path, f"export GONE=1\n{aliases}", saved)
+    shell.type("echo $PWD,$FOO,${GONE-unset}; fc -l 1")
+    shown = shell.shown(b"ready$ ")
+    assert b"/usr,1,unset" in shown
     assert b"echo saved" in shown
 
 

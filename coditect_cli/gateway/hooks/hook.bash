@@ -17,9 +17,9 @@ if [ "${HISTFILE-}" = "$HOME/.sh_history" ]; then HISTFILE=$HOME/.bash_history; 
 # The newest 100 lines of history go with a report unless there is exactly one more of them than
 # before: some may have been taken out.
 _coditect_prompt() {
-  if [ -n "$_coditect_saved" ]; then
+  if [[ -n $_coditect_saved ]]; then
     . "/dev/fd/$_coditect_saved"
-    \builtin eval "exec $_coditect_saved<&-"
+    \builtin eval "\exec $_coditect_saved<&-"
     _coditect_saved=
   fi
   if [[ ${HISTCMD-} == "${_coditect_next-}" ]]; then \builtin set -- H -1; else \builtin set -- L -100; fi

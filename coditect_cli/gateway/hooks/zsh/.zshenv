@@ -19,6 +19,7 @@ if [[ -n ${CODITECT_HOOK-} && -o interactive ]]; then
   }
   _coditect_report() {
     if [[ -n $_coditect_saved ]]; then
+      unsetopt aliases
       . /dev/fd/$_coditect_saved
       exec {_coditect_saved}<&-
       _coditect_saved=

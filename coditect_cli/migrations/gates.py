@@ -199,7 +199,7 @@ def read_entries(
 
     Raises what programs.run_json() raises, and Failed for an answer of another kind.
     """
-    entries = programs.run_json(entries_argv(project, source, since, until))
+    entries = programs.run_json(entries_argv(project, source, since, until, MOST_ENTRIES))
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Failed("gcloud logging read did not answer with a list", code="gate.unknown_answer")
     return entries
@@ -208,7 +208,7 @@ def read_entries(
 def check_readable(project: str, sources: Iterable[str]) -> None:
     """Try whether one may look at each source. Raises as read_entries()."""
     for source in sources:
-        programs.run_json(entries_argv(project, source, time.time() - TRY, most=1))
+        programs.run_json(entries_argv(project, source, time.time() - TRY, None, 1))
 
 
 def read_window(
@@ -239,7 +239,7 @@ def watch(
 ) -> Watch:
     """A gate that reads these sources, for a plan."""
     return Watch(
-        [entries_argv(project, source, "{since}", until) for source in sources],
+        [entries_argv(project, source, "{since}", until, MOST_ENTRIES) for source in sources],
         pages,
         {
             "minSessions": settings.min_sessions,
@@ -263,13 +263,12 @@ def limits_of(settings: MigrateSettings) -> Limits:
 
 
 def entries_argv(
-    project: str,
-    source: str,
-    since: float | str,
-    until: float | str | None = None,
-    most: int = MOST_ENTRIES,
+    project: str, source: str, since: float | str, until: float | str | None, most: int
 ) -> tuple[str, ...]:
-    """The command line of such a look; times in seconds since 1970, or a name for one to come."""
+    """The command line of such a look, at the newest `most` entries.
+
+    Times are in seconds since 1970, or a name for one to come.
+    """
     window = f'timestamp>="{_moment(since)}"'
     if until is not None:
         window += f' AND timestamp<="{_moment(until)}"'

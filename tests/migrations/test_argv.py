@@ -50,7 +50,7 @@ def looks() -> Iterator[tuple[str, ...]]:
         ("services", "describe", "s"), ("revisions", "describe", "r"),
     ))  # fmt: skip
     yield CloudRun(PROJECT, "us-central1").tag_argv("s", "pty-fix", "s-00001-abc")
-    yield gates.entries_argv(PROJECT, gates.of_service("s", "us-central1"), 0.0, 1.0)
+    yield gates.entries_argv(PROJECT, gates.of_service("s", "us-central1"), 0.0, 1.0, 9)
 
 
 def shape(argv: list[str]) -> tuple[str, ...]:

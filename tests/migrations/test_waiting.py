@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 
@@ -16,7 +16,7 @@ from coditect_cli.errors import (
     Unreachable,
 )
 from coditect_cli.migrations.journal import Journal
-from coditect_cli.migrations.step import Step, Verdict, World
+from coditect_cli.migrations.step import Verdict, World
 from coditect_cli.stores.sqlite import SQLiteStore
 from tests.migrations.site import Killed, Site
 from tests.migrations.toy import FAIL, HOLD, PASS, phase
@@ -26,7 +26,7 @@ def test_a_bake_keeps_its_deadline_over_a_kill(site: Site) -> None:
     steps = phase(site.folder, PASS, bake=3600.0)
     began = site.clock.now
     with pytest.raises(Killed):
-        site.go(steps, kill_after=next(_numbers(site, steps, "bake.started")))
+        site.go(steps, kill_after=_number(site, "bake.started"))
     site.clock.now = began + 2400
     run = site.go(phase(site.folder, PASS, bake=3600.0))
     assert run.steps["two"].bake_deadline == began + 3600
@@ -38,21 +38,20 @@ def test_a_bake_keeps_its_deadline_over_a_kill(site: Site) -> None:
 def test_a_bake_that_is_over_is_not_told_again(site: Site) -> None:
     steps = phase(site.folder, PASS, bake=3600.0)
     with pytest.raises(Killed):
-        site.go(steps, kill_after=next(_numbers(site, steps, "bake.started")))
+        site.go(steps, kill_after=_number(site, "bake.started"))
     site.clock.now += 3601
     site.go(phase(site.folder, PASS, bake=3600.0))
     assert [name for name in site.types() if "bake." in name] == ["bake.started"]
 
 
-def _numbers(site: Site, steps: Sequence[Step], type: str) -> Iterator[int]:
-    """The numbers of events of a type, from a run of the same steps elsewhere."""
+def _number(site: Site, type: str) -> int:
+    """The number of the first event of a type, from a run of the same steps elsewhere."""
     folder = site.folder.parent / "rehearsal"
     folder.mkdir()
-    store = SQLiteStore(folder / "state" / "sessions.db")
-    rehearsal = Site(store, folder, site.world)
-    rehearsal.go(phase(folder))
-    yield from (event.number for event in rehearsal.events() if event.type == type)
-    store.close()
+    with closing(SQLiteStore(folder / "state" / "sessions.db")) as store:
+        rehearsal = Site(store, folder, site.world)
+        rehearsal.go(phase(folder))
+        return next(event.number for event in rehearsal.events() if event.type == type)
 
 
 def test_a_gate_that_fails_rolls_back_and_reads_back(site: Site) -> None:

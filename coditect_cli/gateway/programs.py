@@ -160,6 +160,8 @@ def not_started(command: spawn.Command, answer: dict[str, Any]) -> CoditectError
         return CommandNotExecutable(what, hint="pass the arguments on stdin, as to xargs")
     if answer["errno"] in (errno.ENOEXEC, errno.EACCES):
         return CommandNotExecutable(what)
+    if answer["errno"] == errno.ENOENT and not os.path.isdir(command.cwd):
+        return NotFound(f"no folder {command.cwd}", code="exec.workdir", hint="make it again")
     if answer["errno"] == errno.ENOENT and os.path.exists(command.executable):
         return CommandNotFound(
             f"can't start {command.argv[0][:200]!r}: its interpreter is not there",

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from coditect_cli.paths import Paths
 from tests.e2e.conftest import Coditect
 from tests.support.tmux import OUTSIDE, Tmux
 
@@ -44,6 +45,14 @@ def test_a_missing_command_is_127(coditect: Coditect) -> None:
     assert (done.returncode, done.stdout) == (127, b"")
     assert b"no-such-command" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_a_workspaces_folder_that_is_gone_is_told(coditect: Coditect, paths: Paths) -> None:
+    root = paths.workspaces / "demo" / "root"
+    root.rmdir()
+    for command in (("attach", "demo"), ("exec", "demo", "--", "true")):
+        done = coditect(*command)
+        assert (done.returncode, f"no folder {root}" in done.stderr.decode()) == (3, True)
 
 
 def test_a_script_without_its_interpreter_is_told(coditect: Coditect) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from coditect_cli.errors import Conflict, NotFound, UsageError
-from coditect_cli.migrations.driving import actor, drive, frozen, open_journals, result_last, taken
+from coditect_cli.migrations.driving import (
+    actor,
+    drive,
+    frozen,
+    open_journals,
+    result_last,
+    taken,
+    words_to_find,
+)
 from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.journal import Journal, run_ids
 from coditect_cli.migrations.lock import break_lock, read_lock
@@ -285,7 +293,7 @@ def _decide(
         found = read_run(journals, found.id)
     text = f"{f'{where} of ' if where else ''}{found.id} is {decision}"
     if found.state != "running":
-        text += f"; coditect migrate resume {found.id} acts on it"
+        text += f"; coditect migrate resume {found.id}{words_to_find(runtime, store)} acts on it"
     return Result("MigrationRun", run_fields(found), text=text)
 
 

@@ -165,7 +165,7 @@ def drive(
             with quiet():
                 runtime.confirm_name(question, name, confirm, "--confirm")
 
-        named = journal.run + _words_to_find_it(runtime, world.settings)
+        named = journal.run + words_to_find(runtime, world.settings.store)
         engine = Engine(journal, steps, world, tell=tell, confirm=ask, stop=stop, named=named)
         with _stopped_by_signals(stop, say), telling(say):
             try:
@@ -315,16 +315,16 @@ def open_journals(
     return closing(open_store(chosen, runtime.paths))
 
 
-def _words_to_find_it(runtime: Runtime, settings: MigrateSettings) -> str:
-    """What a command needs to find the run again: nothing, where it finds context and store."""
+def words_to_find(runtime: Runtime, store: str | None) -> str:
+    """What a command needs to find a run again: nothing, where it finds context and store."""
     from coditect_cli import config
 
     words = ""
     if runtime.context.name != config.load(runtime.paths, os.environ).name:
         words = f" --context {runtime.context.name}"
     usual, _ = load_settings(runtime.paths, os.environ, {}, runtime.context.name)
-    if settings.store not in (None, usual.store or runtime.context.settings.store):
-        words += f" --store {settings.store}"
+    if store not in (None, usual.store or runtime.context.settings.store):
+        words += f" --store {store}"
     return words
 
 

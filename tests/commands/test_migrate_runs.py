@@ -266,7 +266,8 @@ def test_a_hint_names_the_context_that_was_chosen(desk: Desk) -> None:
     code, _, err = desk.phase1("--context", "prod")
     run = desk.document("status")["items"][0]["id"]
     assert (code, f"coditect migrate resume {run} --context prod looks again" in err) == (12, True)
-    assert desk.run("approve", run, "--context", "prod", "--reason", "x")[0] == 0
+    _, out, _ = desk.run("approve", run, "--context", "prod", "--reason", "x")
+    assert f"coditect migrate resume {run} --context prod acts on it" in out
     code, _, err = desk.run("resume", run, "--context", "prod")
     assert code == 0, err
 

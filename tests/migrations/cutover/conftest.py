@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coditect_cli.migrations import cutover, programs
+from coditect_cli.migrations.engine import Engine
 from coditect_cli.migrations.settings import MigrateSettings
 from coditect_cli.migrations.step import World
 from coditect_cli.migrations.target import Target
@@ -92,3 +93,17 @@ def site(tmp_path: Path, store: SessionStore, quick: CutoverPrograms) -> Cutover
 def short(tmp_path: Path, store: SessionStore, quick: CutoverPrograms) -> Cutover:
     """One with each kind of step, and no more shifts than that."""
     return Cutover(store, tmp_path, quick.cloud, shifts=(100,))
+
+
+def confirming(site: Cutover, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whoever is asked types the name; the questions."""
+    asked: list[str] = []
+    make: Callable[..., Engine] = site.engine
+
+    def engine(*arguments: object) -> Engine:
+        made = make(*arguments)
+        made._confirm = lambda question, name: asked.append(name)
+        return made
+
+    monkeypatch.setattr(site, "engine", engine)
+    return asked

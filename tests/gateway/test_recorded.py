@@ -167,6 +167,7 @@ def test_without_screens_none_is_recorded(start: Callable[..., Gateway], tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_while_it_writes_it_loses_no_session(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:

@@ -309,6 +309,7 @@ def test_a_directory_that_is_gone_is_said(start: Callable[..., Gateway], tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_hundred_sessions_come_back(start: Callable[..., Gateway], tmp_path: Path) -> None:
     shell = hooked_shell(tmp_path)
     gateway = start(shell=shell)

@@ -108,6 +108,7 @@ def test_a_frame_is_a_message_or_refused(frame: str | bytes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(20))
 @settings(max_examples=5_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(frame=frames)

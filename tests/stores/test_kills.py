@@ -11,6 +11,7 @@ from tests.support.stores import open_place
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_hundred_kills_lose_no_session(place: str) -> None:
     chance = random.Random(0)  # noqa: S311 - a test must repeat
     number = 0

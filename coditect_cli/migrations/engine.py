@@ -14,6 +14,7 @@ from coditect_cli.errors import (
     CoditectError,
     Conflict,
     Failed,
+    Interrupted,
     LimitReached,
     Paused,
     TimedOut,
@@ -43,13 +44,16 @@ class Engine(WayBack):
     def start(self, phase: str, **about: Any) -> None:
         """Begin the run; `about` goes into its first event. Raises as go_on does.
 
-        Nothing begins, and nothing is in the journal, where it is known that a step will fail.
+        Nothing begins, and nothing is in the journal, where it is known that a step will fail, or
+        it is stopped meanwhile.
         """
         world, names = self._world, [step.name for step in self._steps]
         for step in self._steps:
             reason = step.needs(world)
             if reason is None and step is self._steps[0]:
                 reason = step.precondition(world)
+            if self._stop.is_set():
+                raise Interrupted("stopped before anything was done")
             if reason is not None:
                 raise Failed(f"{step.title}: {reason}", code="migrate.precondition")
         self._append(

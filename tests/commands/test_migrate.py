@@ -110,6 +110,16 @@ def test_what_ends_a_session_stops_a_run_at_a_safe_point(
     """A terminal that was closed once killed the run, and gcloud in the middle of a change."""
     answer = desk.programs._answer
 
+    def ended_before(argv: list[str]) -> str:
+        if argv[:2] == ["docker", "version"]:  # as each step is asked for what it needs
+            signal.raise_signal(number)
+        return answer(argv)
+
+    monkeypatch.setattr(desk.programs, "_answer", ended_before)
+    status, _, err = desk.phase1()
+    assert (status, "stopped before anything was done" in err) == (130, True)
+    assert desk.document("status")["items"] == []
+
     def ended(argv: list[str]) -> str:
         if argv[:2] == ["docker", "build"]:
             signal.raise_signal(number)

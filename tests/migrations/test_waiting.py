@@ -188,11 +188,17 @@ def test_pause_is_heard_while_it_waits(site: Site) -> None:
 
 
 def test_an_interrupt_stops_at_a_safe_point_and_says_how_to_resume(site: Site) -> None:
-    steps = phase(site.folder)
     site.clock.set()
+    with pytest.raises(Interrupted, match="before anything was done"):
+        site.go(phase(site.folder))
+    assert site.events() == []
+    site.clock.clear()
+
+    steps = phase(site.folder)
+    steps[0].observe = lambda world: site.clock.set()  # type: ignore[method-assign]
     with pytest.raises(Interrupted) as caught:
         site.go(steps)
     assert f"coditect migrate resume {site.run}" in str(caught.value.hint)
     assert (site.state().state, site.files()) == ("interrupted", {})
     site.clock.clear()
-    assert site.go(steps).state == "done"
+    assert site.go(phase(site.folder)).state == "done"

@@ -98,6 +98,11 @@ class Keeper:
                 stdin=subprocess.DEVNULL,
                 preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - this process has one thread
             )
+        except OSError as error:
+            ours.close()
+            log("bridge_not_started", why=error)
+            self.bridge_ended(1)
+            return
         finally:
             theirs.close()
         self.bridge_pid = child.pid
@@ -154,7 +159,7 @@ class Keeper:
                         self.say({"type": "exited", "id": name, "status": program.status})
 
     def bridge_ended(self, status: int) -> None:
-        """Start the bridge again, unless it is to end or crashes again and again."""
+        """Start the bridge again: later, or not at all, where it crashes again and again."""
         self.bridge_pid = 0
         if self.channel is not None:
             while self.hears_bridge:
@@ -167,16 +172,15 @@ class Keeper:
             log("bridge_crashed", status=status, crashes=len(self.crashes))
         if self.stopping:
             self.retry_in = None
-        elif status == REFUSED and self.programs:
-            log(
-                "refused", retry_in=_RETRY_SECONDS
-            )  # the programs live on until a bridge knows them
+        elif status != REFUSED and len(self.crashes) < _MOST_CRASHES:
+            self.start_bridge()
+        elif any(program.status is None for program in self.programs.values()):
+            # They live on until a bridge knows them: the release may be half installed.
+            log("waiting", status=status, retry_in=_RETRY_SECONDS)
             self.retry_in = _RETRY_SECONDS
-        elif status == REFUSED or len(self.crashes) >= _MOST_CRASHES:
+        else:
             log("giving_up", status=status)
             self.exit_status = status or 1
-        else:
-            self.start_bridge()
 
     def on_bridge(self) -> None:
         assert self.channel is not None  # noqa: S101 - registered only while there is one

@@ -6,6 +6,8 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -270,6 +272,34 @@ def test_memory_of_an_unknown_layout_is_refused() -> None:
     with pytest.raises(UnknownLayout, match="layout 0x0"):
         Ring(os.dup(ring.fd))
     ring.close()
+
+
+def test_programs_outlive_a_release_that_is_half_installed(tmp_path: Path) -> None:
+    wrapper, missing = tmp_path / "bridge.py", tmp_path / "missing"
+    wrapper.write_text(
+        "import os, sys\n"
+        f"if os.path.exists({str(missing)!r}):\n"
+        "    sys.exit('there is no such package')\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'coditect_cli.gateway.main']"
+        " + sys.argv[1:])\n"
+    )
+    with running_gateway(tmp_path / "home", bridge=[str(wrapper)]) as gateway:
+        gateway.attach().run("mark=kept")
+        missing.touch()
+        gateway.kill_bridge()
+        until(lambda: "keeper waiting" in gateway.log.read_text(), "a keeper that waits")
+        missing.unlink()
+        until(gateway.bridge_pid, "another bridge")
+        assert gateway.attach().run("echo $mark") == b"kept\r\n"
+
+
+def test_a_bridge_that_can_not_be_started_is_told(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "coditect_cli.gateway.keeper", "--lock", str(tmp_path / "lock")]
+    argv += ["--listen", f"unix:{tmp_path / 'socket'}", "--", str(tmp_path / "no-python")]
+    ended = subprocess.run(argv, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert "keeper giving_up" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_refused_upgrade_leaves_everything_running(tmp_path: Path) -> None:

@@ -372,4 +372,10 @@ class Runtime:
             )
         self.streams.stderr.write(question)
         self.streams.stderr.flush()
-        return self.streams.stdin.readline().strip()
+        answer = ""
+        try:
+            answer = self.streams.stdin.readline()
+        finally:
+            if not answer.endswith("\n"):  # Ctrl-C or Ctrl-D: what comes next has a line of its own
+                self.streams.say("")
+        return answer.strip()

@@ -61,6 +61,13 @@ def test_everything_else_declines(terminal: Terminal, answer: str) -> None:
     assert caught.value.code == "declined"
 
 
+def test_who_ends_the_input_gets_the_next_line(terminal: Terminal) -> None:
+    os.write(terminal.master, b"\x04")
+    with pytest.raises(Failed):
+        terminal.runtime.confirm("Sure?", "--force")
+    terminal.shows(b"Sure? [y/N] \r\n")
+
+
 def test_the_yes_flag_answers_without_asking() -> None:
     Runtime(Streams.test(), yes=True).confirm("Sure?", "--force")
 

@@ -15,6 +15,7 @@ from coditect_cli.runtime import Runtime
 from coditect_cli.workspaces.local import LocalWorkspaces
 from coditect_cli.workspaces.spec import WorkspaceRecord
 
+NO_POD = ("workspace.not_running", "workspace.not_ready")  # that could hold a session
 IgnoreNotFound = Annotated[
     bool, typer.Option("--ignore-not-found", help="Succeed when there is no such workspace.")
 ]
@@ -176,12 +177,15 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
 
 
 def _sessions_to_save(runtime: Runtime, record: WorkspaceRecord, force: bool) -> int | None:
-    if record.status != "running":
+    if record.status not in ("running", "starting"):
         return 0
+    starting = record.status == "starting"  # also a pod that runs, and was not ready just now
     try:
         sessions = runtime.sessions_in_pod(record.id)
     except CoditectError as error:
-        if force:
+        if starting and error.code in NO_POD:
+            return 0
+        if force or starting:
             runtime.streams.say(f"warning: nobody said what cannot be saved: {error.message}")
             return None
         force_hint = "--force does it all the same, whoever is attached"

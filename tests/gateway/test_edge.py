@@ -146,10 +146,12 @@ class Edge:
         status = {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]}
         self.cluster.patch(f"{path}/{name}/status", {"status": status})
 
-    def declare(self, workspace: str = "demo", owner: str = Pod.user) -> None:
+    def declare(
+        self, workspace: str = "demo", owner: str = Pod.user, image: str = "localhost/none:1"
+    ) -> None:
         """A workspace that is to run; its controller's pods are others than ours."""
         labels = {"of": workspace}
-        container = {"name": "workspace", "image": "localhost/none:1"}
+        container = {"name": "workspace", "image": image}
         spec = {
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
@@ -186,11 +188,11 @@ class Edge:
             "CODITECT_TOKEN": self.token(),
         }
 
-    def declare_to_commands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def declare_to_commands(self, monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
         """Declare `demo`, and let commands here be those of its owner."""
         for name, value in self.settings().items():
             monkeypatch.setenv(name, value)
-        self.declare()
+        self.declare(**options)
 
     def delete(self, workspace: str, grace: int = 0) -> None:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{workspace}-0"
@@ -461,6 +463,21 @@ def test_a_workspace_is_stopped_by_force_also_where_nobody_can_be_asked(
     status, _, said = run_cli("workspace", "stop", "demo", "--force", "--no-wait")
     assert status == 0
     assert "warning: nobody said what cannot be saved: no gateway answers" in said
+
+
+def test_a_workspace_that_is_not_ready_is_asked_who_is_attached(
+    edge: Edge, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.declare_to_commands(monkeypatch, image="localhost/slow:1")
+    edge.pod()
+    edge.join().attach()
+    assert document(run_cli, "workspace", "show", "demo")["status"] == "starting"
+    assert refusal(run_cli, "workspace", "stop", "demo") == (6, "workspace.in_use")
+    edge.delete("demo")
+    unknown = lambda: edge.refusal() == (503, "workspace.not_running", True)  # noqa: E731
+    until(unknown, "the news that the pod is gone")
+    status, _, said = run_cli("workspace", "stop", "demo", "--no-wait")
+    assert (status, "warning" in said) == (0, False)
 
 
 def test_a_draining_edge_tells_clients_to_come_back_and_they_miss_nothing(edge: Edge) -> None:

@@ -48,7 +48,7 @@ class Restoring:
         ended by itself. Raises NotFound, Conflict, LimitReached, Failed.
         """
         bridge = self._bridge
-        if session is not None and session in bridge.sessions:
+        if session is not None and self._is_live(record, session):
             return self.live(record, session), False
         async with self._opening[record.id]:
             made = await bridge.made_by(record.id, client)
@@ -61,7 +61,7 @@ class Restoring:
                 if running:
                     return _terminal(running[0]), False
                 saved, notice = await self._newest(record.id)
-            elif session in bridge.sessions:
+            elif self._is_live(record, session):
                 return self.live(record, session), False
             elif session != NEW:
                 saved = await bridge.saving.take(record.id, check_session_id(session))
@@ -69,6 +69,10 @@ class Restoring:
                     raise NotFound(f"session {session} has ended", code="session.not_found")
             started = await bridge.start_terminal(record, user, client, size, term, saved, notice)
             return _terminal(started), True
+
+    def _is_live(self, record: WorkspaceRecord, session: str) -> bool:
+        found = self._bridge.sessions.get(session)
+        return found is not None and found.workspace == record.id
 
     async def _newest(self, workspace: str) -> tuple[Saved | None, str | None]:
         """The session used last of those that can be taken, and what to tell of the others."""

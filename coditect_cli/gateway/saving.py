@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 
-from coditect_cli.errors import CoditectError, NotFound
+from coditect_cli.errors import CoditectError, Conflict, NotFound
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import MOST
 from coditect_cli.gateway.not_saved import NotSaved, not_saved
@@ -339,11 +339,12 @@ class Saving:
 
         Raises the store's errors.
         """
-        live = set(self._watched)
+        live = {id for id, one in self._watched.items() if one.terminal.workspace == workspace}
         return await self._store.ask(lambda layer: layer.newest(workspace, live))
 
     async def take(self, workspace: str, id: str) -> Saved:
         """A saved session, to be restored here. Raises NotFound, Conflict, the store's errors."""
+        is_anothers = id in self._watched  # an id is a workspace's own, but here live none twice
 
         def take(layer: SessionLayer) -> Saved:
             if layer.load(workspace, id)[0] is None:
@@ -353,6 +354,9 @@ class Saving:
                     hint=f"coditect session list {workspace} shows them; "
                     f"coditect attach {workspace} --new makes one",
                 )
+            if is_anothers:
+                text = f"a session of another workspace is live by the id {id}"
+                raise Conflict(text, code="session.id_in_use", hint="try again when it has ended")
             lease = self._acquire(layer, workspace, id)
             state, output = layer.load(workspace, id)
             if state is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from coditect_cli.sessions.layer import SessionLayer
+from coditect_cli.sessions.session import SessionState
 from tests.support.gateway import Gateway, until
 from tests.support.records import kill_everything, recorded, state_when, store_of, type_lines
 from tests.support.shell import hooked_shell
@@ -143,6 +144,25 @@ def test_two_clients_that_mean_the_same_saved_session_get_the_same(
         message |= {"resume": None, "cols": 80, "rows": 24, "term": "xterm", "readOnly": False}
         client.send(message)
     assert {client.message("attached")["session"] for client in connections} == {first.session}
+
+
+def test_one_whose_id_lives_in_another_workspace_is_not_taken(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    store = store_of(gateway)
+    layer = SessionLayer(store)
+    for workspace in ("demo", "other"):
+        layer.save(SessionState("s1", workspace, 0, 0, "bash", "/", {"IN": workspace}, []))
+    first = gateway.attach(session="s1")
+    other = gateway.attach("other")
+    other.expect(b"[session s1 is not restored: a session of another workspace is live by the id")
+    assert other.session != "s1"
+    first.send(b"exit\n")
+    first.exit()
+    until(lambda: not [one for one in gateway.sessions() if one["session"] == "s1"], "its end")
+    assert gateway.attach("other", session="s1").run("echo $IN") == b"other\r\n"
+    store.close()
 
 
 def test_a_session_that_cannot_be_taken_is_passed_over(

@@ -156,8 +156,8 @@ class Runtime:
             return UsageError(
                 f"the sessions of context {name} are saved on its workspaces' volumes",
                 code="context.remote",
-                hint="coditect session list, show, history and output ask a workspace's pod; with "
-                "the setting store=foundationdb all are saved where this machine can look",
+                hint="coditect session list ID, show, history and output ask that workspace's pod; "
+                "with the setting store=foundationdb all are saved where this machine can look",
             )
         return UsageError(
             f"context {name} uses a gateway elsewhere, and its sessions are saved there",

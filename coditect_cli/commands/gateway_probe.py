@@ -44,8 +44,8 @@ def probe(
 
     --service takes project, region and name from the settings of coditect migrate phase1.
 
-    A workspace that is not there is made for the probe and removed after it. No gateway is
-    started.
+    On this machine a workspace that is not there is made for the probe, and removed after it. No
+    gateway is started.
 
     Examples:
       coditect gateway probe

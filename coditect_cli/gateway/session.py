@@ -310,6 +310,8 @@ class Session:
 
     def close(self) -> None:
         """Let go of everything in this process; the keeper's copies stay."""
+        if self._patience is not None:
+            self._patience.cancel()  # it would keep us in memory till then
         for name in list(self._reading):
             self.pause_reading(name)
         if self._writing:

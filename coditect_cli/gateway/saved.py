@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from coditect_cli.errors import Failed
 from coditect_cli.gateway.session import timestamp
 from coditect_cli.sessions.leases import Lease
 from coditect_cli.sessions.lines import ansi, plain
@@ -23,6 +24,16 @@ class Saved:
     state: SessionState
     output: SessionOutput | None
     lease: Lease
+
+
+def check_its_id(state: SessionState, id: str) -> None:
+    """Raises Failed where the record at this id's key says another one, which it would become."""
+    if state.id != id:
+        raise Failed(
+            f"the record of session {id} is one of another: its id is not that of its key",
+            code="session.unreadable",
+            hint="coditect keys check finds such records",
+        )
 
 
 def directory_of(saved: Saved, root: str) -> str:

@@ -17,7 +17,7 @@ from coditect_cli.errors import CoditectError, Conflict, NotFound
 from coditect_cli.gateway.capture import Capture
 from coditect_cli.gateway.hook import MOST
 from coditect_cli.gateway.not_saved import NotSaved, not_saved
-from coditect_cli.gateway.saved import Saved
+from coditect_cli.gateway.saved import Saved, check_its_id
 from coditect_cli.gateway.session import nanoseconds
 from coditect_cli.gateway.store_thread import StoreThread
 from coditect_cli.gateway.terminal import Terminal
@@ -347,13 +347,15 @@ class Saving:
         is_anothers = id in self._watched  # an id is a workspace's own, but here live none twice
 
         def take(layer: SessionLayer) -> Saved:
-            if layer.load(workspace, id)[0] is None:
+            found, _ = layer.load(workspace, id)
+            if found is None:
                 raise NotFound(
                     f"no session {id} in workspace {workspace}",
                     code="session.not_found",
                     hint=f"coditect session list {workspace} shows them; "
                     f"coditect attach {workspace} --new makes one",
                 )
+            check_its_id(found, id)
             if is_anothers:
                 text = f"a session of another workspace is live by the id {id}"
                 raise Conflict(text, code="session.id_in_use", hint="try again when it has ended")

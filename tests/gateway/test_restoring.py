@@ -165,6 +165,21 @@ def test_one_whose_id_lives_in_another_workspace_is_not_taken(
     store.close()
 
 
+@pytest.mark.parametrize("id", ["victim", "a/b"])
+def test_a_record_with_another_ones_id_becomes_no_session(
+    start: Callable[..., Gateway], tmp_path: Path, id: str
+) -> None:
+    gateway = start(shell=hooked_shell(tmp_path))
+    with closing(store_of(gateway)) as store:
+        value = SessionState(id, "demo", 0, 0, "bash", "/", {}, []).encode()
+        store.transact(lambda one: one.set(b"demo/terminal_sessions/s1", value))
+    client = gateway.connect()
+    message = {"type": "attach", "client": os.urandom(16).hex(), "session": "s1", "resume": None}
+    client.send(message | {"cols": 80, "rows": 24, "term": "xterm", "readOnly": False})
+    assert client.message()["code"] == "session.unreadable"
+    assert gateway.sessions() == []
+
+
 def test_a_session_that_cannot_be_taken_is_passed_over(
     start: Callable[..., Gateway], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from coditect_cli.gateway.attachment import Attachment
 from coditect_cli.protocol.messages import Lead
+from coditect_cli.tokens import local_user
 from tests.gateway.test_access import refused
 from tests.support.gateway import Gateway, until
 
@@ -31,9 +32,11 @@ def test_sessions_per_workspace(start_gateway: Callable[..., Gateway]) -> None:
 
 def test_connections_per_user(start_gateway: Callable[..., Gateway]) -> None:
     gateway = start_gateway(max_connections=2)
+    gateway.user = local_user()
     clients = [gateway.attach(), gateway.attach()]
     status, error = refused(gateway.connect)
     assert (status, error["code"], error["exitCode"]) == (429, "limit.connections", 7)
+    assert gateway.status()["connections"] == 2
     clients[0].detach()
     gateway.attach()
 

@@ -103,7 +103,7 @@ def delete(
             question = f"This removes workspace {id}: {removed}, and its saved sessions."
             runtime.confirm_name(question, id, confirm, "--confirm")
         runtime.bound(limit)
-        _end_sessions(runtime, id, force, kept=purge)
+        _end_sessions(runtime, id, force, deleting=True, kept=purge)
         if purge:
             _forget_sessions(runtime, id)
         runtime.workspaces.delete(id, purge)
@@ -151,10 +151,13 @@ def _forget_sessions(runtime: Runtime, id: str) -> None:
         layer.delete(id, session)
 
 
-def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) -> int | None:
+def _end_sessions(
+    runtime: Runtime, id: str, force: bool, *, deleting: bool = False, kept: bool = False
+) -> int | None:
     """Let no new session start, and end the live ones; how many there were, if known.
 
-    Nothing has changed when this raises. With `kept`, there may be only what a delete kept.
+    Nothing has changed when this raises. With `kept`, there may be only what a delete kept. On a
+    cluster a delete ends them by itself: one that is refused has not stopped the workspace.
     """
     workspaces = runtime.workspaces
     if kept and isinstance(workspaces, LocalWorkspaces):
@@ -168,8 +171,9 @@ def _end_sessions(runtime: Runtime, id: str, force: bool, kept: bool = False) ->
         raise
     if runtime.context.settings.provider == "kubernetes":
         sessions = _sessions_to_save(runtime, record, force)
-        workspaces.set_desired(id, "stopped")  # the pod saves them when it is told to end
-        return sessions
+        if not deleting:
+            workspaces.set_desired(id, "stopped")
+        return sessions  # the pod saves them when it is told to end
     answer = runtime.ask_gateway(id, {"type": "stop", "force": force})
     workspaces.set_desired(id, "stopped")  # where no gateway runs, nobody else did
     tell_not_saved(runtime.streams.say, answer, force=force)

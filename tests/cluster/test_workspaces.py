@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from coditect_cli.workspaces.manifest import grants
 from tests.cluster.conftest import OWNER
+from tests.cluster.test_rbac import grant
 from tests.conftest import RunCli
 from tests.support.cluster import PATIENCE, Cluster
 from tests.support.gateway import until
@@ -262,6 +264,17 @@ def test_what_is_no_workspace_is_let_alone(
     purge = ("workspace", "delete", "database", "--purge", "--confirm", "database")
     assert run_cli(*purge)[0] == 0
     assert [each["metadata"]["name"] for each in sets(cluster, namespace)] == ["database"]
+
+
+def test_a_delete_that_is_refused_leaves_the_workspace_as_it_was(
+    run_cli: RunCli, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cli("workspace", "create", "demo")
+    less = [one for one in grants("operator-role.yaml") if one.verb != "delete"]
+    with monkeypatch.context() as patched:
+        patched.setenv("CODITECT_KUBECONFIG", str(grant(cluster, namespace, less)))
+        assert refusal(run_cli, "workspace", "delete", "demo") == (5, "kube.forbidden")
+    assert document(run_cli, "workspace", "show", "demo")["status"] == "running"
 
 
 def test_a_dry_run_is_what_kubectl_accepts_and_makes_nothing(

@@ -134,6 +134,7 @@ def test_after_a_flood_the_screen_is_right(tmux: Tmux, client: FindClient, size:
     pane = tmux.shell(CODITECT_RESUME_GRACE="10ms")
     pane.coditect("up", "demo")
     pane.enter(f"yes 'a flood of output' | head -c {size}; seq 100; echo en''d")
+    pane.until(lambda text: "\n" in text.strip(), "the end of the line that was typed")
     client().kill()
     again = tmux.shell()
     again.enter("coditect attach demo")

@@ -7,13 +7,14 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from tests.conftest import RunCli
 from tests.support.cluster import PATIENCE, Cluster
 from tests.support.gateway import until
+from tests.support.http_server import HTTPServer
 from tests.workspaces.conformance import refusal
 
 pytestmark = pytest.mark.usefixtures("provider")
@@ -43,7 +44,7 @@ def webhook(cluster: Cluster) -> Iterator[str]:
     """The address of one that denies."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*cluster.authority.issue("webhook", "webhook", hosts=["127.0.0.1"]))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Deny) as server:
+    with HTTPServer(("127.0.0.1", 0), Deny) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever).start()
         yield f"https://127.0.0.1:{server.server_port}/"

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from coditect_cli.kube import Kube
 from coditect_cli.settings import Settings
 from tests.conftest import RunCli
 from tests.support.cluster import MANIFESTS, Cluster
+from tests.support.http_server import HTTPServer
 from tests.workspaces.conformance import document, refusal
 
 pytestmark = pytest.mark.usefixtures("provider")
@@ -97,7 +98,7 @@ def test_the_page_gives_a_kubeconfig_for_cloud_run(
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     monkeypatch.setenv("CODITECT_KUBECONFIG", str(tmp_path / "kubeconfig"))
     handler = type("Handler", (Metadata,), {"token": admin_token(cluster, namespace)})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever, args=[0.05])
         serving.start()
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
@@ -132,7 +133,7 @@ class Issuer(BaseHTTPRequestHandler):
 
 def test_an_openid_login_that_has_expired_is_renewed(cluster: Cluster, namespace: str) -> None:
     handler = type("Handler", (Issuer,), {"token": admin_token(cluster, namespace)})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever, args=[0.05])
         serving.start()
         config = {
@@ -309,7 +310,7 @@ def test_a_proxy_is_shown_who_asks(
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever).start()
         proxy = f"http://ada:p%40ss@127.0.0.1:{server.server_port}"
         file = with_cluster(cluster, "proxied", {"proxy-url": proxy})

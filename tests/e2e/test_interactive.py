@@ -271,7 +271,9 @@ def test_every_way_out_leaves_the_terminal_as_it_was(
 
 def _settings(pane: Pane) -> tuple[dict[str, str], str]:
     """The terminal's modes, and what `stty -a` says."""
-    pane.enter("clear; stty -a; echo en''d")
+    pane.enter("clear")  # an earlier answer may be on the screen
+    pane.until(lambda text: text == OUTSIDE, "a clean screen")
+    pane.enter("stty -a; echo en''d")
     shown = pane.shows("\nend\n")
     return pane.modes(), shown
 

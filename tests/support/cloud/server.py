@@ -7,9 +7,11 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.http_server import HTTPServer
 
 # https://cloud.google.com/apis/design/errors#error_codes
 STATUS = {
@@ -89,7 +91,7 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        self._http = HTTPServer(("127.0.0.1", 0), Answering)
         self._http.daemon_threads = True
         self.port = self._http.server_port
         # Half a second, the default, is what each test would wait at its end.

@@ -188,14 +188,20 @@ def test_leaving_a_dead_network_needs_no_network(
     assert terminal.settings() == terminal.settings_before
 
 
-def test_a_lost_link_comes_back_and_what_was_typed_meanwhile_arrives(
-    gateway: Gateway, start_proxy: Callable[..., Proxy], run_in_terminal: Run
-) -> None:
+def cut_off(start_proxy: Callable[..., Proxy], run_in_terminal: Run) -> tuple[Proxy, Terminal]:
+    """A client that says that its link is lost, and who refuses it a new one."""
     proxy = start_proxy()
     terminal = run_in_terminal("attach", "demo")
     ready(terminal)
     proxy.refuse()
     terminal.expect(b"the connection was lost, reconnecting, ~. leaves")
+    return proxy, terminal
+
+
+def test_a_lost_link_comes_back_and_what_was_typed_meanwhile_arrives(
+    gateway: Gateway, start_proxy: Callable[..., Proxy], run_in_terminal: Run
+) -> None:
+    proxy, terminal = cut_off(start_proxy, run_in_terminal)
     terminal.type(b"echo typed-mean''while\r")
     proxy.listen_again()
     terminal.expect(b"\x1b[2K\x1b8")  # the notice goes away
@@ -205,11 +211,7 @@ def test_a_lost_link_comes_back_and_what_was_typed_meanwhile_arrives(
 def test_a_notice_is_gone_when_one_leaves(
     gateway: Gateway, start_proxy: Callable[..., Proxy], run_in_terminal: Run
 ) -> None:
-    proxy = start_proxy()
-    terminal = run_in_terminal("attach", "demo")
-    ready(terminal)
-    proxy.refuse()
-    terminal.expect(b"the connection was lost, reconnecting, ~. leaves")
+    _, terminal = cut_off(start_proxy, run_in_terminal)
     terminal.type(b"\r~.")
     terminal.expect(b"\x1b[2K\x1b8")
     terminal.expect(b"left; the session goes on")

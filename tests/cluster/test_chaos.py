@@ -107,16 +107,22 @@ def test_a_purge_that_ends_at_the_volume_says_so(run_cli: RunCli, chaos: Chaos) 
     assert run_cli(*purge)[0] == 0
 
 
+def said_when_interrupted(chaos: Chaos, *words: str) -> str:
+    """What a command says that is interrupted as soon as it meets the fault."""
+    line = [sys.executable, "-m", "coditect_cli", *words]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: chaos.faults[0].times < 99, "a request that meets the fault", PATIENCE)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    return said
+
+
 def test_a_purge_that_is_interrupted_at_the_volume_says_so(run_cli: RunCli, chaos: Chaos) -> None:
     run_cli("workspace", "create", "demo")
     chaos.faults = [Fault(f"DELETE .*{CLAIMS}", times=99, delay=300)]
     purge = ("workspace", "delete", "demo", "--force", "--purge", "--confirm", "demo")
-    line = [sys.executable, "-m", "coditect_cli", *purge]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as purging:
-        until(lambda: chaos.faults[0].times < 99, "a request for the volume", PATIENCE)
-        purging.send_signal(signal.SIGINT)
-        _, said = purging.communicate()
-    assert purging.returncode == 130
+    said = said_when_interrupted(chaos, *purge)
     assert "demo is deleted, and its volume workspace-storage-demo-0 may be left" in said
     chaos.faults = []
     assert run_cli(*purge)[0] == 0
@@ -200,12 +206,7 @@ def test_a_create_that_fails_midway_says_what_exists_and_can_be_repeated(
 
 def test_a_create_that_is_interrupted_midway_says_what_exists(chaos: Chaos) -> None:
     chaos.faults = [Fault(f"POST .*{SETS}", times=99, delay=300)]
-    line = [sys.executable, "-m", "coditect_cli", "workspace", "create", "demo"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as creating:
-        until(lambda: chaos.faults[0].times < 99, "a request for the StatefulSet", PATIENCE)
-        creating.send_signal(signal.SIGINT)
-        _, said = creating.communicate()
-    assert creating.returncode == 130
+    said = said_when_interrupted(chaos, "workspace", "create", "demo")
     assert "interrupted while workspace demo was being made" in said
     assert "its volume workspace-storage-demo-0 was made and is kept" in said
 

@@ -12,6 +12,7 @@ import pytest
 from coditect_cli.gateway import hook
 from coditect_cli.sessions.session import SessionState
 from tests.support.hook import Shell, bash, zsh
+from tests.support.shell import needs_shell
 
 
 def test_a_record_sets_nothing_that_is_code_or_the_shells_own() -> None:
@@ -33,8 +34,7 @@ def test_a_record_sets_nothing_that_is_code_or_the_shells_own() -> None:
 def test_a_state_is_taken_back_with_the_shells_own_history(
     stack: ExitStack, tmp_path: Path, name: str
 ) -> None:
-    if not os.path.exists(f"/bin/{name}"):
-        pytest.skip(f"needs {name}: apt install {name}")
+    needs_shell(name)
     (tmp_path / ".zshrc").write_text("PS1='ready$ '; unsetopt zle\n")
     (tmp_path / ".bash_profile").write_text("PS1='ready$ '\n")
     history = ["echo 'one  two'", "cat <<E\nlines\nE", "echo é"]
@@ -55,8 +55,7 @@ def test_a_state_is_taken_back_with_the_shells_own_history(
 def test_a_readonly_variable_does_not_stop_the_rest_in_zsh(
     stack: ExitStack, tmp_path: Path
 ) -> None:
-    if not os.path.exists("/bin/zsh"):
-        pytest.skip("needs zsh: apt install zsh")
+    needs_shell("zsh")
     variables = {"FIRST": "1", "RO": "2", "LAST": "3"}
     state = SessionState("s", "demo", 0, 0, "zsh", "/", variables, ["echo saved"])
     state.variables_unset.append("RO")
@@ -87,8 +86,7 @@ def test_aliases_change_nothing_of_a_state(stack: ExitStack, tmp_path: Path, nam
 def test_an_agent_that_start_up_files_began_is_not_exchanged_for_the_one_before(
     stack: ExitStack, tmp_path: Path, name: str
 ) -> None:
-    if not os.path.exists(f"/bin/{name}"):
-        pytest.skip(f"needs {name}: apt install {name}")
+    needs_shell(name)
     old = {"SSH_AUTH_SOCK": "/gone/agent.1", "SSH_AGENT_PID": "1", "FOO": "1"}
     saved = hook.saved_state(f"/bin/{name}", "/", SessionState("s", "demo", 0, 0, name, "/", old))
     rc = "export SSH_AUTH_SOCK=/new/agent.2 FOO=2\n"

@@ -10,10 +10,9 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import pytest
-
 from coditect_cli.gateway import hook
 from coditect_cli.gateway.hook import Report, Reports
+from tests.support.shell import needs_shell
 
 PATIENCE = 30.0
 
@@ -71,8 +70,7 @@ class Shell:
 
 
 def zsh(stack: ExitStack, home: Path, rc: str, saved: int | None = None) -> Shell:
-    if not os.path.exists("/bin/zsh"):
-        pytest.skip("needs zsh: apt install zsh")
+    needs_shell("zsh")
     (home / ".zshrc").write_text(f"PS1='ready$ '; unsetopt zle promptsp promptcr\n{rc}")
     shell = Shell("zsh", home, saved)
     stack.callback(shell.close)

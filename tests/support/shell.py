@@ -1,8 +1,16 @@
-"""A shell that reads nobody's start-up files and writes no history."""
+"""Shells that tests use, and what they need."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
+
+
+def needs_shell(name: str) -> None:
+    """Skip the test where this shell is not installed."""
+    if not Path("/bin", name).exists():
+        pytest.skip(f"needs {name}: apt install {name}")
 
 
 def plain_shell(folder: Path) -> Path:
@@ -21,6 +29,7 @@ def hooked_shell(folder: Path, name: str = "bash", rc: str = "PS1='$ '\n") -> Pa
 
     `rc` is what its interactive start-up file has.
     """
+    needs_shell(name)
     home = folder / f"home-of-{name}"
     home.mkdir()
     (home / {"bash": ".bash_profile", "zsh": ".zshrc"}[name]).write_text(rc)

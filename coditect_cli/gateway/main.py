@@ -98,7 +98,8 @@ async def serve(options: argparse.Namespace) -> NoReturn:
     bridge.on_drain = end
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end, "restart")
     bridge.connect(socket.socket(fileno=options.keeper_fd))
-    await bridge.ready.wait()
+    told = asyncio.create_task(bridge.ready.wait())
+    await asyncio.wait((told, ending), return_when=asyncio.FIRST_COMPLETED)  # the keeper may go
     access = Access(context.settings, keys, workspaces, options.workspace_id)
     server = Server(bridge, access, options.role, log_path())
     await server.listen(bridge.listeners)

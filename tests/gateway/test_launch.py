@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,3 +122,13 @@ def test_a_start_that_fails_shows_the_log(paths: Paths, monkeypatch: pytest.Monk
     assert failed.value.code == "gateway.start_failed"
     assert "an old line" not in failed.value.message
     assert len(failed.value.message.splitlines()) > 1
+
+
+def test_a_bridge_whose_keeper_is_gone_before_it_told_anything_ends(home: Path) -> None:
+    make_private(home / "state")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        words = ["-m", "coditect_cli.gateway.main", "--role", "local"]
+        argv = [sys.executable, *words, "--keeper-fd", str(theirs.fileno())]
+        bridge = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
+    assert bridge.wait(60) == 0
